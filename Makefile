@@ -1,0 +1,40 @@
+# Everything that is built or downloaded lies outside the checkout, so a fresh clone starts warm.
+export EVERGATE_CACHE ?= $(HOME)/.cache/evergate
+export CARGO_TARGET_DIR ?= $(EVERGATE_CACHE)/target
+
+CARGO ?= cargo
+SKIPPED := $(CARGO_TARGET_DIR)/skipped-tests.txt
+
+.PHONY: help dev setup fmt lint test
+
+help:
+	@echo "make dev    run everything in one process, with an embedded log"
+	@echo "make test   set up, check format and lints, run every test"
+	@echo "make lint   format check, clippy, and licences where cargo-deny is installed"
+	@echo "make fmt    format the code"
+	@echo "make setup  install what the tests need"
+
+dev:
+	$(CARGO) run --release -- dev
+
+setup:
+	scripts/setup.sh
+
+fmt:
+	$(CARGO) fmt --all
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		$(CARGO) deny --all-features check licenses bans sources; \
+	else \
+		echo "lint: cargo-deny is not installed; licences were not checked"; \
+	fi
+
+# The binary is built first: the black-box tests start it as any user would.
+test: setup lint
+	@mkdir -p $(CARGO_TARGET_DIR) && rm -f $(SKIPPED)
+	$(CARGO) build --workspace --locked
+	EVERGATE_SKIPPED=$(SKIPPED) $(CARGO) test --workspace --locked
+	@if [ -s $(SKIPPED) ]; then echo; echo "TESTS LEFT OUT:"; cat $(SKIPPED); fi

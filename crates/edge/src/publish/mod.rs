@@ -1,0 +1,1 @@
+//! Publishing, by whatever road it comes.

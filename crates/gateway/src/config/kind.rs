@@ -1,0 +1,352 @@
+//! The kinds of settings: what a value must look like, in text and in TOML, and what is said when
+//! it does not.
+//!
+//! Pure: no kind looks at another setting; rules between settings are in
+//! [`rules`](super::rules).
+
+use std::net::SocketAddr;
+use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::DeValue;
+use tracing_subscriber::EnvFilter;
+
+use super::quantity::{DurationText, SizeText, parse_duration, parse_size};
+use super::value::{CorsOrigins, LogChoice, Value};
+
+/// Names are written into ids, metrics and logs, so they stay short and plain.
+const NAME_CHARS_MAX: usize = 64;
+
+/// What a setting may hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `[A-Za-z0-9._-]{1,64}`.
+    Name,
+    /// IP address and port; port 0 lets the system choose.
+    Address,
+    Duration(RangeInclusive<Duration>),
+    /// Bytes.
+    Size(RangeInclusive<u64>),
+    Count(RangeInclusive<u64>),
+    Switch,
+    Choice(&'static [&'static str]),
+    /// CORS origins: a list in TOML, separated by commas elsewhere.
+    Origins,
+    /// `memory` or `disk:DIR`.
+    Log,
+    /// Filter directives of the log output.
+    Directives,
+    /// A path; empty for none.
+    Path,
+}
+
+/// What is wrong with a TOML value, and where in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub span: Range<usize>,
+    pub message: String,
+}
+
+impl Kind {
+    /// Reads a value from a flag, an environment variable or a TOML string.
+    pub(crate) fn read_text(&self, text: &str) -> Result<Value, String> {
+        match self {
+            Self::Name => read_name(text),
+            Self::Address => text.parse().map(Value::Address).map_err(|_| {
+                format!("{text:?} is not an IP address with a port, such as \"127.0.0.1:8080\"")
+            }),
+            Self::Duration(range) => {
+                let duration = parse_duration(text)?;
+                within(range, &duration, |duration| {
+                    DurationText(*duration).to_string()
+                })?;
+                Ok(Value::Duration(duration))
+            }
+            Self::Size(range) => {
+                let bytes = parse_size(text)?;
+                within(range, &bytes, |bytes| SizeText(*bytes).to_string())?;
+                Ok(Value::Size(bytes))
+            }
+            Self::Count(range) => {
+                let count = text
+                    .parse()
+                    .map_err(|_| format!("{text:?} is not a whole number"))?;
+                within(range, &count, u64::to_string)?;
+                Ok(Value::Count(count))
+            }
+            Self::Switch => match text {
+                "true" => Ok(Value::Switch(true)),
+                "false" => Ok(Value::Switch(false)),
+                _ => Err(format!("{text:?} is neither \"true\" nor \"false\"")),
+            },
+            Self::Choice(choices) => choices
+                .iter()
+                .find(|choice| **choice == text)
+                .map(|choice| Value::Choice(choice))
+                .ok_or_else(|| format!("{text:?} is none of {}", choices.join(", "))),
+            Self::Origins => {
+                let written: Vec<&str> = text
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|origin| !origin.is_empty())
+                    .collect();
+                for origin in &written {
+                    check_origin(origin, written.len())?;
+                }
+                Ok(origins(written.into_iter().map(str::to_owned).collect()))
+            }
+            Self::Log => read_log(text),
+            Self::Directives => EnvFilter::builder()
+                .parse(text)
+                .map(|_| Value::Directives(text.to_owned()))
+                .map_err(|error| format!("{text:?} is not a log level or filter: {error}")),
+            Self::Path => Ok(Value::Path(
+                (!text.is_empty()).then(|| PathBuf::from(text)),
+            )),
+        }
+    }
+
+    /// Reads a value from the configuration file, where numbers, switches and lists have types.
+    pub(crate) fn read_toml(&self, value: &Spanned<DeValue<'_>>) -> Result<Value, Vec<Fault>> {
+        let read = match (self, value.get_ref()) {
+            (Self::Origins, DeValue::Array(array)) => return read_origins(array),
+            (Self::Switch, DeValue::Boolean(on)) => Ok(Value::Switch(*on)),
+            (Self::Count(_) | Self::Size(_) | Self::Duration(_), DeValue::Integer(integer)) => {
+                // A negative or huge integer is out of every range; the text says which it was.
+                match u64::from_str_radix(integer.as_str(), integer.radix()) {
+                    Ok(number) => self.read_text(&number.to_string()),
+                    Err(_) => Err(format!("{integer} is out of range: {}", self.range())),
+                }
+            }
+            (
+                Self::Name
+                | Self::Address
+                | Self::Duration(_)
+                | Self::Size(_)
+                | Self::Choice(_)
+                | Self::Log
+                | Self::Directives
+                | Self::Path,
+                DeValue::String(text),
+            ) => self.read_text(text),
+            (
+                _,
+                other @ (DeValue::String(_)
+                | DeValue::Integer(_)
+                | DeValue::Float(_)
+                | DeValue::Boolean(_)
+                | DeValue::Datetime(_)
+                | DeValue::Array(_)
+                | DeValue::Table(_)),
+            ) => Err(format!(
+                "expected {}, found {}",
+                self.expected(),
+                type_name(other)
+            )),
+        };
+        read.map_err(|message| {
+            vec![Fault {
+                span: value.span(),
+                message,
+            }]
+        })
+    }
+
+    /// What a TOML value of this kind is, in words: "expected …".
+    pub(crate) fn expected(&self) -> &'static str {
+        match self {
+            Self::Duration(_) => "a duration in quotes, such as \"15s\"",
+            Self::Size(_) => "a number of bytes or a size in quotes, such as \"256KiB\"",
+            Self::Count(_) => "a whole number",
+            Self::Switch => "true or false",
+            Self::Origins => "a list of origins, such as [\"https://example.com\"]",
+            Self::Name
+            | Self::Address
+            | Self::Choice(_)
+            | Self::Log
+            | Self::Directives
+            | Self::Path => "text in quotes",
+        }
+    }
+
+    /// The values allowed, in words, for the reference and for mistakes.
+    pub(crate) fn range(&self) -> String {
+        match self {
+            Self::Name => format!(
+                "1 to {NAME_CHARS_MAX} letters, digits, `.`, `_` or `-`"
+            ),
+            Self::Address => "an IP address and a port; port 0 lets the system choose".to_owned(),
+            Self::Duration(range) => {
+                format!("{} to {}", DurationText(*range.start()), DurationText(*range.end()))
+            }
+            Self::Size(range) => {
+                format!("{} to {}", SizeText(*range.start()), SizeText(*range.end()))
+            }
+            Self::Count(range) => format!("{} to {}", range.start(), range.end()),
+            Self::Switch => "`true` or `false`".to_owned(),
+            Self::Choice(choices) => choices
+                .iter()
+                .map(|choice| format!("`{choice}`"))
+                .collect::<Vec<_>>()
+                .join(" or "),
+            Self::Origins => {
+                "a list of exact origins, `scheme://host[:port]`, or `*` alone for any".to_owned()
+            }
+            Self::Log => "`memory` or `disk:DIR`".to_owned(),
+            Self::Directives => {
+                "`error`, `warn`, `info`, `debug`, `trace`, `off`, or directives such as `info,evergate_edge=debug`".to_owned()
+            }
+            Self::Path => "a path; empty for none".to_owned(),
+        }
+    }
+
+    /// The placeholder of a flag of this kind.
+    pub(crate) fn placeholder(&self) -> &'static str {
+        match self {
+            Self::Name => "NAME",
+            Self::Address => "ADDR",
+            Self::Duration(_) => "DURATION",
+            Self::Size(_) => "BYTES",
+            Self::Count(_) => "N",
+            Self::Switch => "BOOL",
+            Self::Choice(_) => "CHOICE",
+            Self::Origins => "ORIGINS",
+            Self::Log => "LOG",
+            Self::Directives => "LEVEL",
+            Self::Path => "FILE",
+        }
+    }
+}
+
+fn within<T: PartialOrd>(
+    range: &RangeInclusive<T>,
+    value: &T,
+    print: impl Fn(&T) -> String,
+) -> Result<(), String> {
+    if range.contains(value) {
+        Ok(())
+    } else {
+        Err(format!(
+            "{} is out of range: {} to {}",
+            print(value),
+            print(range.start()),
+            print(range.end())
+        ))
+    }
+}
+
+fn read_name(text: &str) -> Result<Value, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if (1..=NAME_CHARS_MAX).contains(&text.len()) && text.chars().all(plain) {
+        Ok(Value::Name(text.to_owned()))
+    } else {
+        Err(format!(
+            "{text:?} is not a name: 1 to {NAME_CHARS_MAX} letters, digits, '.', '_' or '-'"
+        ))
+    }
+}
+
+fn read_log(text: &str) -> Result<Value, String> {
+    if text == "memory" {
+        return Ok(Value::Log(LogChoice::Memory));
+    }
+    if let Some(directory) = text.strip_prefix("disk:") {
+        return if directory.is_empty() {
+            Err("\"disk:\" names no directory; write disk:DIR".to_owned())
+        } else {
+            Ok(Value::Log(LogChoice::Disk(PathBuf::from(directory))))
+        };
+    }
+    // Only the scheme is repeated: what follows it may hold a password.
+    match text.split_once("://") {
+        Some((scheme @ ("redis" | "rediss" | "redis-sentinel" | "redis-cluster"), _)) => {
+            Err(format!(
+                "{scheme}:// is not available: this build has no Redis log yet; use memory or disk:DIR"
+            ))
+        }
+        Some((scheme, _)) => Err(format!(
+            "{scheme}:// is no kind of log; use memory or disk:DIR"
+        )),
+        None => Err(format!("{text:?} is no kind of log; use memory or disk:DIR")),
+    }
+}
+
+/// Checks one of `count` origins.
+fn check_origin(origin: &str, count: usize) -> Result<(), String> {
+    if origin == "*" {
+        return if count == 1 {
+            Ok(())
+        } else {
+            Err("\"*\" allows every origin already; write it alone".to_owned())
+        };
+    }
+    let exact = url::Url::parse(origin)
+        .ok()
+        .map(|url| url.origin())
+        .filter(url::Origin::is_tuple)
+        .map(|origin| origin.ascii_serialization());
+    match exact {
+        Some(exact) if exact == origin => Ok(()),
+        Some(exact) => Err(format!(
+            "{origin:?} is not an exact origin; a browser sends {exact:?}"
+        )),
+        None => Err(format!(
+            "{origin:?} is not an origin such as \"https://example.com\""
+        )),
+    }
+}
+
+fn read_origins(array: &toml::de::DeArray<'_>) -> Result<Value, Vec<Fault>> {
+    let mut written = Vec::new();
+    let mut faults = Vec::new();
+    for element in array {
+        let checked = match element.get_ref() {
+            DeValue::String(origin) => {
+                check_origin(origin, array.len()).map(|()| written.push(origin.to_string()))
+            }
+            other @ (DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_)) => Err(format!(
+                "expected an origin in quotes, found {}",
+                type_name(other)
+            )),
+        };
+        if let Err(message) = checked {
+            faults.push(Fault {
+                span: element.span(),
+                message,
+            });
+        }
+    }
+    if faults.is_empty() {
+        Ok(origins(written))
+    } else {
+        Err(faults)
+    }
+}
+
+fn origins(written: Vec<String>) -> Value {
+    Value::Origins(if written.iter().any(|origin| origin == "*") {
+        CorsOrigins::Any
+    } else {
+        CorsOrigins::Listed(written)
+    })
+}
+
+/// A TOML type as a reader of the file would call it.
+pub(crate) fn type_name(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}

@@ -1,0 +1,378 @@
+//! The proven configuration: what the rest of the process works with.
+//!
+//! Every value here has been read, lies in its range and agrees with the others. Nothing below
+//! this type reads a file, the environment or a flag.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use evergate_domain::{Retention, RetryRange, StreamName};
+
+use super::file::FileSource;
+use super::flags::{self, FlagSource};
+use super::layer::{Key, Layer};
+use super::mistake::{Mistake, Mistakes, Place};
+use super::registry::SETTINGS;
+use super::value::{CorsOrigins, LogChoice, Value};
+use super::{environment, rules};
+
+/// Everything a process of Evergate is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Config {
+    pub node: String,
+    pub region: String,
+    pub log: LogChoice,
+    /// Where to announce that all listeners are bound, if anybody wants to know.
+    pub ready_file: Option<PathBuf>,
+    pub http: Http,
+    pub grpc_address: SocketAddr,
+    pub admin_address: SocketAddr,
+    pub sse: Sse,
+    pub publish: Publish,
+    pub streams: Streams,
+    pub fanout: Fanout,
+    pub disk_reserve_bytes: u64,
+    pub shutdown: Shutdown,
+    pub runtime_threads: Threads,
+    pub log_output: LogOutput,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Http {
+    pub address: SocketAddr,
+    pub head_bytes_max: usize,
+    pub head_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub connections_max: NonZeroUsize,
+    pub cors_origins: CorsOrigins,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sse {
+    pub heartbeat: Duration,
+    pub retry: RetryRange,
+    pub busy_retry: RetryRange,
+    pub streams_max: NonZeroUsize,
+    pub keys_max: NonZeroUsize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Publish {
+    pub payload_bytes_max: NonZeroUsize,
+    pub batch_events_max: NonZeroUsize,
+    pub batch_bytes_max: NonZeroUsize,
+    pub stream_window: NonZeroUsize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Streams {
+    /// Whether a stream comes into being with its first use.
+    pub create: bool,
+    /// Retention of every stream not listed.
+    pub retention: Retention,
+    /// Streams with a table of their own, with their retention.
+    pub listed: BTreeMap<StreamName, Retention>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fanout {
+    pub ring_events: NonZeroUsize,
+    pub ring_bytes: NonZeroUsize,
+    pub replay_cache_bytes: NonZeroUsize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shutdown {
+    pub drain: Duration,
+    pub deadline: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LogOutput {
+    pub format: LogFormat,
+    /// Filter directives that are known to be valid.
+    pub directives: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// As many as the processor quota of the container, or the machine, has cores.
+    FromQuota,
+    Fixed(NonZeroUsize),
+}
+
+/// Which defaults apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Defaults {
+    General,
+    Dev,
+}
+
+/// Everything that is said about the settings, not read yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Sources {
+    pub defaults: Defaults,
+    pub file: Option<FileSource>,
+    /// The whole environment; what is not ours is skipped.
+    pub environment: Vec<(OsString, OsString)>,
+    pub flags: Vec<FlagSource>,
+}
+
+impl Config {
+    /// Proves the configuration: flags over environment, environment over file, file over
+    /// defaults. On failure, tells every mistake there is.
+    pub(crate) fn prove(sources: &Sources) -> Result<Self, Mistakes> {
+        let mut mistakes = Vec::new();
+        let mut stack = defaults(sources.defaults, &mut mistakes);
+        if let Some(file) = &sources.file {
+            stack.cover(file.read(&mut mistakes));
+        }
+        stack.cover(environment::read(&sources.environment, &mut mistakes));
+        stack.cover(flags::read(&sources.flags, &mut mistakes));
+        rules::check(&stack, &mut mistakes);
+        match Mistakes::from_list(mistakes) {
+            Some(mistakes) => Err(mistakes),
+            None => Ok(Self::build(&Proven(&stack))),
+        }
+    }
+
+    fn build(proven: &Proven<'_>) -> Self {
+        Self {
+            node: proven.name("node"),
+            region: proven.name("region"),
+            log: proven.log("log"),
+            ready_file: proven.path("ready_file"),
+            http: Http {
+                address: proven.address("http.address"),
+                head_bytes_max: proven.bytes("http.head_bytes_max").get(),
+                head_timeout: proven.duration("http.head_timeout"),
+                idle_timeout: proven.duration("http.idle_timeout"),
+                connections_max: proven.count("http.connections_max"),
+                cors_origins: proven.origins("http.cors_origins"),
+            },
+            grpc_address: proven.address("grpc.address"),
+            admin_address: proven.address("admin.address"),
+            sse: Sse {
+                heartbeat: proven.duration("sse.heartbeat"),
+                retry: proven.retry("sse.retry_min", "sse.retry_max"),
+                busy_retry: proven.retry("sse.busy_retry_min", "sse.busy_retry_max"),
+                streams_max: proven.count("sse.streams_max"),
+                keys_max: proven.count("sse.keys_max"),
+            },
+            publish: Publish {
+                payload_bytes_max: proven.bytes("publish.payload_bytes_max"),
+                batch_events_max: proven.count("publish.batch_events_max"),
+                batch_bytes_max: proven.bytes("publish.batch_bytes_max"),
+                stream_window: proven.count("publish.stream_window"),
+            },
+            streams: Streams {
+                create: proven.switch("streams.create"),
+                retention: proven.retention(),
+                listed: proven
+                    .0
+                    .streams()
+                    .map(|stream| (stream.clone(), proven.retention_of(stream)))
+                    .collect(),
+            },
+            fanout: Fanout {
+                ring_events: proven.count("fanout.ring_events"),
+                ring_bytes: proven.bytes("fanout.ring_bytes"),
+                replay_cache_bytes: proven.bytes("fanout.replay_cache_bytes"),
+            },
+            disk_reserve_bytes: proven.size("disk.reserve_bytes"),
+            shutdown: Shutdown {
+                drain: proven.duration("shutdown.drain"),
+                deadline: proven.duration("shutdown.deadline"),
+            },
+            runtime_threads: NonZeroUsize::new(proven.whole("runtime.threads"))
+                .map_or(Threads::FromQuota, Threads::Fixed),
+            log_output: LogOutput {
+                format: match proven.choice("log_output.format") {
+                    "json" => LogFormat::Json,
+                    _ => LogFormat::Text,
+                },
+                directives: proven.directives("log_output.level"),
+            },
+        }
+    }
+}
+
+impl Threads {
+    /// The number of threads, at least one. The standard library reads the cgroup's quota.
+    pub(crate) fn resolve(self) -> NonZeroUsize {
+        match self {
+            Self::Fixed(threads) => threads,
+            Self::FromQuota => {
+                std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+            }
+        }
+    }
+}
+
+/// The layer of defaults. A default that is no valid value shows as a mistake, and in the tests.
+fn defaults(which: Defaults, mistakes: &mut Vec<Mistake>) -> Layer {
+    let mut layer = Layer::default();
+    for setting in SETTINGS {
+        let (text, place) = match (which, setting.dev_default) {
+            (Defaults::Dev, Some(default)) => (default, Place::RoleDefault),
+            (Defaults::General, _) | (Defaults::Dev, None) => (setting.default, Place::Default),
+        };
+        layer.read(Key::General(setting.key), setting, text, place, mistakes);
+    }
+    layer
+}
+
+
+/// A stack of layers in which every setting has a value of its kind: each is at least a default,
+/// and no mistake is left. A panic here is a mistake in the table of settings, which the tests
+/// find by building a configuration from nothing.
+struct Proven<'a>(&'a Layer);
+
+impl Proven<'_> {
+    fn value(&self, key: &'static str) -> &Value {
+        self.0
+            .get(&Key::General(key))
+            .and_then(|written| written.value.as_ref())
+            .expect("every setting has a default, and no mistake is left")
+    }
+
+    fn name(&self, key: &'static str) -> String {
+        let Value::Name(name) = self.value(key) else {
+            unreachable!("{key} is a name")
+        };
+        name.clone()
+    }
+
+    fn address(&self, key: &'static str) -> SocketAddr {
+        let Value::Address(address) = self.value(key) else {
+            unreachable!("{key} is an address")
+        };
+        *address
+    }
+
+    fn duration(&self, key: &'static str) -> Duration {
+        let Value::Duration(duration) = self.value(key) else {
+            unreachable!("{key} is a duration")
+        };
+        *duration
+    }
+
+    fn retry(&self, min: &'static str, max: &'static str) -> RetryRange {
+        RetryRange::new(self.duration(min), self.duration(max))
+            .expect("the rules have checked their order")
+    }
+
+    fn size(&self, key: &'static str) -> u64 {
+        let Value::Size(bytes) = self.value(key) else {
+            unreachable!("{key} is a size")
+        };
+        *bytes
+    }
+
+    fn bytes(&self, key: &'static str) -> NonZeroUsize {
+        nonzero(self.size(key))
+    }
+
+    fn number(&self, key: &'static str) -> u64 {
+        let Value::Count(count) = self.value(key) else {
+            unreachable!("{key} is a count")
+        };
+        *count
+    }
+
+    fn whole(&self, key: &'static str) -> usize {
+        usize::try_from(self.number(key)).unwrap_or(usize::MAX)
+    }
+
+    fn count(&self, key: &'static str) -> NonZeroUsize {
+        nonzero(self.number(key))
+    }
+
+    fn switch(&self, key: &'static str) -> bool {
+        let Value::Switch(on) = self.value(key) else {
+            unreachable!("{key} is a switch")
+        };
+        *on
+    }
+
+    fn choice(&self, key: &'static str) -> &'static str {
+        let Value::Choice(choice) = self.value(key) else {
+            unreachable!("{key} is a choice")
+        };
+        choice
+    }
+
+    fn origins(&self, key: &'static str) -> CorsOrigins {
+        let Value::Origins(origins) = self.value(key) else {
+            unreachable!("{key} is a list of origins")
+        };
+        origins.clone()
+    }
+
+    fn log(&self, key: &'static str) -> LogChoice {
+        let Value::Log(choice) = self.value(key) else {
+            unreachable!("{key} is a log")
+        };
+        choice.clone()
+    }
+
+    fn directives(&self, key: &'static str) -> String {
+        let Value::Directives(directives) = self.value(key) else {
+            unreachable!("{key} is a filter")
+        };
+        directives.clone()
+    }
+
+    fn path(&self, key: &'static str) -> Option<PathBuf> {
+        let Value::Path(path) = self.value(key) else {
+            unreachable!("{key} is a path")
+        };
+        path.clone()
+    }
+
+    fn retention(&self) -> Retention {
+        Retention {
+            events: Some(self.number("retention.events")),
+            bytes: Some(self.size("retention.bytes")),
+            age: Some(self.duration("retention.age")),
+        }
+    }
+
+    /// The general retention with whatever the stream has of its own.
+    fn retention_of(&self, stream: &StreamName) -> Retention {
+        let own = |name: &'static str| {
+            let key = Key::OfStream {
+                stream: stream.clone(),
+                name,
+            };
+            self.0.get(&key).and_then(|written| written.value.as_ref())
+        };
+        let mut retention = self.retention();
+        if let Some(Value::Count(events)) = own("retention_events") {
+            retention.events = Some(*events);
+        }
+        if let Some(Value::Size(bytes)) = own("retention_bytes") {
+            retention.bytes = Some(*bytes);
+        }
+        if let Some(Value::Duration(age)) = own("retention_age") {
+            retention.age = Some(*age);
+        }
+        retention
+    }
+}
+
+/// On a machine of 32 bits a larger number means "as much as there is".
+fn nonzero(number: u64) -> NonZeroUsize {
+    let number = usize::try_from(number).unwrap_or(usize::MAX);
+    NonZeroUsize::new(number).expect("the table's range of this setting starts above zero")
+}

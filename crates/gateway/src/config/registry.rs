@@ -1,0 +1,549 @@
+//! Every setting there is, in one table.
+//!
+//! The readers of file, environment and flags, the command line's own flags and the reference all
+//! come from this table, so a setting cannot exist in one of them only. A setting is documented
+//! by its consequence: what an operator sees when it is too small or too large.
+
+use std::time::Duration;
+
+use super::kind::Kind;
+
+/// One setting.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// Dotted key, as in the file: `http.address`.
+    pub key: &'static str,
+    pub kind: Kind,
+    /// As it would be written in a flag; checked like any other value.
+    pub default: &'static str,
+    /// The default of `evergate dev`, where it differs.
+    pub dev_default: Option<&'static str>,
+    /// Its own long flag, without dashes, if it is given often enough to have one.
+    pub flag: Option<&'static str>,
+    /// What it is, in one sentence.
+    pub meaning: &'static str,
+    pub consequence: Consequence,
+}
+
+/// What follows from the choice of a value.
+#[derive(Debug)]
+pub(crate) enum Consequence {
+    /// For a quantity: what is seen on either side of a good value.
+    Bounds {
+        small: &'static str,
+        large: &'static str,
+    },
+    /// For a choice: what hangs on it.
+    Choice(&'static str),
+}
+
+use Consequence::{Bounds, Choice};
+
+impl Setting {
+    /// `http.address` is `EVERGATE_HTTP_ADDRESS`.
+    pub(crate) fn variable(&self) -> String {
+        format!(
+            "{ENVIRONMENT_PREFIX}{}",
+            self.key.replace('.', "_").to_ascii_uppercase()
+        )
+    }
+
+    /// The part before the first dot, if there is one.
+    pub(crate) fn section(&self) -> Option<&'static str> {
+        self.key.split_once('.').map(|(section, _)| section)
+    }
+
+    const fn dev(mut self, default: &'static str) -> Self {
+        self.dev_default = Some(default);
+        self
+    }
+
+    const fn flag(mut self, flag: &'static str) -> Self {
+        self.flag = Some(flag);
+        self
+    }
+}
+
+/// What every variable of ours begins with.
+pub(crate) const ENVIRONMENT_PREFIX: &str = "EVERGATE_";
+
+/// The table under which a stream's own settings stand, and the section of `streams.create`.
+pub(crate) const STREAMS: &str = "streams";
+
+/// The setting with this key.
+pub(crate) fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+/// The per-stream setting with this name.
+pub(crate) fn find_of_stream(name: &str) -> Option<&'static Setting> {
+    STREAM_SETTINGS.iter().find(|setting| setting.key == name)
+}
+
+const fn setting(
+    key: &'static str,
+    kind: Kind,
+    default: &'static str,
+    meaning: &'static str,
+    consequence: Consequence,
+) -> Setting {
+    Setting {
+        key,
+        kind,
+        default,
+        dev_default: None,
+        flag: None,
+        meaning,
+        consequence,
+    }
+}
+
+const fn seconds(min: u64, max: u64) -> Kind {
+    millis(min * 1000, max * 1000)
+}
+
+const fn millis(min: u64, max: u64) -> Kind {
+    Kind::Duration(Duration::from_millis(min)..=Duration::from_millis(max))
+}
+
+const fn size(min: u64, max: u64) -> Kind {
+    Kind::Size(min..=max)
+}
+
+const fn count(min: u64, max: u64) -> Kind {
+    Kind::Count(min..=max)
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+const YEARS_10_S: u64 = 10 * 365 * 24 * 3600;
+/// The largest sequence number an offset can hold.
+const EVENTS_MAX: u64 = (1 << 53) - 1;
+
+/// All settings, in the order of the reference: `static`, so that there is one table.
+pub(crate) static SETTINGS: &[Setting] = &[
+    setting(
+        "node",
+        Kind::Name,
+        "local",
+        "The name of this process in connection ids, logs and metrics.",
+        Choice(
+            "Two processes with one name cannot be told apart in logs and metrics; give each its own.",
+        ),
+    )
+    .flag("node"),
+    setting(
+        "region",
+        Kind::Name,
+        "local",
+        "The region this process stands in.",
+        Choice("It is shown in logs and metrics, so that figures can be compared between regions."),
+    )
+    .flag("region"),
+    setting(
+        "log",
+        Kind::Log,
+        "disk:evergate-data",
+        "The event log: `memory`, or `disk:DIR` for a durable one in that directory.",
+        Choice(
+            "With `memory` every event is lost when the process ends, and clients that come back are told of a gap. With `disk:DIR` an acknowledged event is on the disk; a relative directory counts from where the process was started.",
+        ),
+    )
+    .flag("log"),
+    setting(
+        "ready_file",
+        Kind::Path,
+        "",
+        "A file written in one step once every listener is bound, and removed at exit.",
+        Choice(
+            "It holds the process id and the real addresses as JSON, for a supervisor or a test that lets the system choose ports. Two processes must not share it.",
+        ),
+    )
+    .flag("ready-file"),
+    setting(
+        "http.address",
+        Kind::Address,
+        "127.0.0.1:8080",
+        "Where subscribers connect: SSE and the HTTP API.",
+        Choice(
+            "On 127.0.0.1 only this machine reaches it; `0.0.0.0:8080` or `[::]:8080` opens it to the network.",
+        ),
+    )
+    .flag("http"),
+    setting(
+        "http.head_bytes_max",
+        size(8 * KIB, MIB),
+        "16KiB",
+        "The largest request head that is read.",
+        Bounds {
+            small: "requests with long cookies or tokens are refused with 431",
+            large: "a hostile client can make the process hold this much for each connection",
+        },
+    ),
+    setting(
+        "http.head_timeout",
+        millis(100, 300_000),
+        "5s",
+        "How long a client may take to send its request head.",
+        Bounds {
+            small: "clients on slow networks are cut before they have asked for anything",
+            large: "clients that send a byte now and then occupy connections for this long",
+        },
+    ),
+    setting(
+        "http.idle_timeout",
+        seconds(1, 3600),
+        "30s",
+        "How long a connection that carries no stream may wait for its next request.",
+        Bounds {
+            small: "publishers over HTTP reconnect for nearly every request",
+            large: "forgotten connections count against `http.connections_max` for this long",
+        },
+    ),
+    setting(
+        "http.connections_max",
+        count(1, 10_000_000),
+        "16000",
+        "How many connections are held at once; one more is answered `busy` and closed.",
+        Bounds {
+            small: "clients are told to come back later while the machine idles",
+            large: "the process meets the limit of open files or its memory limit first, and fails less politely",
+        },
+    ),
+    setting(
+        "http.cors_origins",
+        Kind::Origins,
+        "",
+        "The origins whose pages may read streams: exact, such as `https://app.example.com`, or `*` for any.",
+        Choice(
+            "A page of another origin sees only a network error in its `EventSource`. With `*` any page may read every stream that needs no token.",
+        ),
+    )
+    .dev("*"),
+    setting(
+        "grpc.address",
+        Kind::Address,
+        "127.0.0.1:8081",
+        "Where publishers connect: gRPC.",
+        Choice("On 127.0.0.1 only this machine reaches it; whoever reaches it may publish."),
+    )
+    .flag("grpc"),
+    setting(
+        "admin.address",
+        Kind::Address,
+        "127.0.0.1:8082",
+        "Where `/livez`, `/readyz` and `/metrics` are served.",
+        Choice("It needs no token, so keep it away from the public network."),
+    )
+    .flag("admin"),
+    setting(
+        "sse.heartbeat",
+        seconds(1, 25),
+        "15s",
+        "How often an otherwise silent stream sends a comment.",
+        Bounds {
+            small: "more packets and processor time for nothing, and phones that cannot sleep",
+            large: "proxies with short idle limits cut quiet streams, and dead clients are noticed later",
+        },
+    ),
+    setting(
+        "sse.retry_min",
+        millis(100, 3_600_000),
+        "1s",
+        "The shortest wait before a client whose stream was cut comes back.",
+        Bounds {
+            small: "after a restart all clients come back at once",
+            large: "a cut is noticed by people before it is mended",
+        },
+    ),
+    setting(
+        "sse.retry_max",
+        millis(100, 3_600_000),
+        "3s",
+        "The longest wait before a client whose stream was cut comes back; each client draws its own between the two.",
+        Bounds {
+            small: "close to `sse.retry_min`, all clients come back together",
+            large: "some clients stay away for this long after a cut",
+        },
+    ),
+    setting(
+        "sse.busy_retry_min",
+        millis(100, 3_600_000),
+        "2s",
+        "The shortest wait asked of a client that was turned away as `busy`.",
+        Bounds {
+            small: "clients that cannot be served knock all the time",
+            large: "capacity that became free stays unused",
+        },
+    ),
+    setting(
+        "sse.busy_retry_max",
+        millis(100, 3_600_000),
+        "15s",
+        "The longest wait asked of a client that was turned away as `busy`.",
+        Bounds {
+            small: "close to `sse.busy_retry_min`, clients that were turned away come back together",
+            large: "some clients stay away for this long after capacity became free",
+        },
+    ),
+    setting(
+        "sse.streams_max",
+        count(1, 16),
+        "16",
+        "How many streams one connection may carry.",
+        Bounds {
+            small: "clients need several connections, of which a browser has six per origin",
+            large: "cursors grow long, and browsers treat ids over 128 bytes with suspicion",
+        },
+    ),
+    setting(
+        "sse.keys_max",
+        count(1, 10_000),
+        "64",
+        "How many key filters one connection may carry.",
+        Bounds {
+            small: "clients with many keys are refused with 400 and must subscribe to more than they want",
+            large: "one client can make the process hold this many filters and match them with every event",
+        },
+    ),
+    setting(
+        "publish.payload_bytes_max",
+        size(1, MIB),
+        "256KiB",
+        "The largest `data` of one event.",
+        Bounds {
+            small: "publishers of large events are refused",
+            large: "one event fills much of `fanout.ring_bytes`, and subscribers on slow networks wait for it",
+        },
+    ),
+    setting(
+        "publish.batch_events_max",
+        count(1, 1000),
+        "1000",
+        "How many events one batch may hold.",
+        Bounds {
+            small: "publishers pay a round trip and a write to the disk for fewer events",
+            large: "a batch holds up the events behind it for longer",
+        },
+    ),
+    setting(
+        "publish.batch_bytes_max",
+        size(1, MIB),
+        "1MiB",
+        "How many bytes of events one batch may hold.",
+        Bounds {
+            small: "publishers of large events can hardly batch",
+            large: "each publisher can make the process hold this much",
+        },
+    ),
+    setting(
+        "publish.stream_window",
+        count(1, 65_536),
+        "1024",
+        "How many events of one `PublishStream` call may await their acknowledgement.",
+        Bounds {
+            small: "a single publisher is limited to this many events a round trip",
+            large: "a single publisher can make the process hold this many events",
+        },
+    ),
+    setting(
+        "streams.create",
+        Kind::Switch,
+        "true",
+        "Whether a stream comes into being with its first publish or subscribe.",
+        Choice(
+            "With `false` only the streams that have a `[streams.\"name\"]` table exist, and any other is answered 404 or NOT_FOUND.",
+        ),
+    ),
+    setting(
+        "retention.events",
+        count(1, EVENTS_MAX),
+        "1000000",
+        "How many events of a stream are kept.",
+        Bounds {
+            small: "clients that were away for a while are told of a gap instead of getting what they missed",
+            large: "the log grows until `retention.bytes` or `retention.age` trims it",
+        },
+    ),
+    setting(
+        "retention.bytes",
+        size(1, TIB),
+        "1GiB",
+        "How many bytes of events of a stream are kept.",
+        Bounds {
+            small: "streams with large events reach back only for a short time",
+            large: "many streams together fill the disk or the memory",
+        },
+    ),
+    setting(
+        "retention.age",
+        seconds(1, YEARS_10_S),
+        "7d",
+        "For how long events are kept.",
+        Bounds {
+            small: "clients that were away for longer are told of a gap",
+            large: "the log grows until `retention.events` or `retention.bytes` trims it",
+        },
+    ),
+    setting(
+        "fanout.ring_events",
+        count(16, 16_777_216),
+        "4096",
+        "How many of its newest events a stream keeps in memory, encoded, for live delivery.",
+        Bounds {
+            small: "readers only slightly behind are served from the log, which costs more",
+            large: "memory, for every stream in use",
+        },
+    ),
+    setting(
+        "fanout.ring_bytes",
+        size(64 * KIB, 16 * GIB),
+        "8MiB",
+        "How many bytes of its newest events a stream keeps in memory for live delivery.",
+        Bounds {
+            small: "readers only slightly behind are served from the log, which costs more",
+            large: "memory, for every stream in use",
+        },
+    ),
+    setting(
+        "fanout.replay_cache_bytes",
+        size(MIB, TIB),
+        "64MiB",
+        "How much memory the ranges of the log that several replaying clients share may take.",
+        Bounds {
+            small: "clients that come back together each read the log for themselves",
+            large: "memory, until the replays are over",
+        },
+    ),
+    setting(
+        "disk.reserve_bytes",
+        size(0, TIB),
+        "64MiB",
+        "How much space must be free on the log's disk for events to be accepted.",
+        Bounds {
+            small: "the disk runs full, and everything on it suffers",
+            large: "publishes are refused although there is room",
+        },
+    ),
+    setting(
+        "shutdown.drain",
+        millis(0, 3_600_000),
+        "5s",
+        "The window over which open streams are ended at shutdown, each with a `goaway`.",
+        Bounds {
+            small: "all clients reconnect at once, to whoever is left",
+            large: "a restart takes longer, and a supervisor may kill the process in the middle",
+        },
+    ),
+    setting(
+        "shutdown.deadline",
+        millis(100, 7_200_000),
+        "15s",
+        "How long the whole shutdown may take before the process ends regardless.",
+        Bounds {
+            small: "streams are cut without a word, and the log recovers at the next start",
+            large: "a supervisor with less patience kills the process first",
+        },
+    ),
+    setting(
+        "runtime.threads",
+        count(0, 1024),
+        "0",
+        "How many worker threads the process runs; 0 takes the processor quota of the container, or else the number of cores.",
+        Bounds {
+            small: "cores idle while subscribers wait",
+            large: "threads take turns on the cores, and a container over its quota is halted for tens of milliseconds",
+        },
+    )
+    .flag("runtime-threads"),
+    setting(
+        "log_output.format",
+        Kind::Choice(&["text", "json"]),
+        "text",
+        "How log lines are written to standard error: for people or one JSON object a line.",
+        Choice("Collectors read `json`; people read `text`."),
+    )
+    .flag("log-format"),
+    setting(
+        "log_output.level",
+        Kind::Directives,
+        "info",
+        "How much is logged: a level, or directives per module.",
+        Choice(
+            "`debug` tells of every connection, which is too much for a busy process; `warn` hides starts and stops.",
+        ),
+    )
+    .flag("log-level"),
+];
+
+/// What a stream may have of its own, in a table `[streams."name"]`. The default of each is the
+/// general setting, which the table's `default` names.
+pub(crate) static STREAM_SETTINGS: &[Setting] = &[
+    setting(
+        "retention_events",
+        count(1, EVENTS_MAX),
+        "retention.events",
+        "How many events of this stream are kept.",
+        Choice("It takes the place of `retention.events` for this stream."),
+    ),
+    setting(
+        "retention_bytes",
+        size(1, TIB),
+        "retention.bytes",
+        "How many bytes of events of this stream are kept.",
+        Choice("It takes the place of `retention.bytes` for this stream."),
+    ),
+    setting(
+        "retention_age",
+        seconds(1, YEARS_10_S),
+        "retention.age",
+        "For how long events of this stream are kept.",
+        Choice("It takes the place of `retention.age` for this stream."),
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn keys_variables_and_flags_are_unique() {
+        let keys: BTreeSet<_> = SETTINGS.iter().map(|setting| setting.key).collect();
+        let variables: BTreeSet<_> = SETTINGS.iter().map(Setting::variable).collect();
+        assert_eq!(keys.len(), SETTINGS.len());
+        assert_eq!(variables.len(), SETTINGS.len());
+        let flags: Vec<_> = SETTINGS.iter().filter_map(|setting| setting.flag).collect();
+        assert_eq!(flags.iter().collect::<BTreeSet<_>>().len(), flags.len());
+    }
+
+    #[test]
+    fn a_section_is_never_a_setting_too() {
+        // `log` beside `log.format` could not both be written in one file.
+        for setting in SETTINGS {
+            let section = setting.section();
+            assert!(section.is_none_or(|section| find(section).is_none()), "{section:?}");
+        }
+    }
+
+    #[test]
+    fn defaults_are_valid_and_written_as_they_are_printed() {
+        for setting in SETTINGS {
+            for default in std::iter::once(setting.default).chain(setting.dev_default) {
+                let value = setting.kind.read_text(default).unwrap();
+                assert_eq!(value.to_string(), default, "{}", setting.key);
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_setting_takes_the_values_of_the_general_one() {
+        for own in STREAM_SETTINGS {
+            assert_eq!(own.kind, find(own.default).unwrap().kind, "{}", own.key);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Rules between settings, checked on the finished stack of layers.
+
+use std::fmt::Display;
+
+use super::layer::{Key, Layer, Written};
+use super::mistake::{Mistake, Place};
+use super::value::Value;
+
+/// Pairs of which the first must not be more than the second.
+const ORDERED: [(&str, &str); 4] = [
+    ("sse.retry_min", "sse.retry_max"),
+    ("sse.busy_retry_min", "sse.busy_retry_max"),
+    ("publish.payload_bytes_max", "publish.batch_bytes_max"),
+    ("shutdown.drain", "shutdown.deadline"),
+];
+
+const LISTENERS: [&str; 3] = ["http.address", "grpc.address", "admin.address"];
+
+/// Notes every rule that is broken. A setting whose own value is mistaken breaks none.
+pub(crate) fn check(stack: &Layer, mistakes: &mut Vec<Mistake>) {
+    for (low, high) in ORDERED {
+        ordered(stack, low, high, mistakes);
+    }
+    for (index, second) in LISTENERS.iter().enumerate() {
+        for first in &LISTENERS[..index] {
+            distinct(stack, first, second, mistakes);
+        }
+    }
+    some_stream(stack, mistakes);
+}
+
+fn ordered(stack: &Layer, low: &'static str, high: &'static str, mistakes: &mut Vec<Mistake>) {
+    let (Some((low_value, low_place)), Some((high_value, high_place))) =
+        (get(stack, low), get(stack, high))
+    else {
+        return;
+    };
+    if quantity(low_value) <= quantity(high_value) {
+        return;
+    }
+    // Blamed on the one that was written: a default is nobody's mistake.
+    if *low_place == Place::Default {
+        let message = format!(
+            "{high_value} is less than {low} ({})",
+            cited(low_value, low_place)
+        );
+        mistakes.push(Mistake::new(high_place.clone(), high, message));
+    } else {
+        let message = format!(
+            "{low_value} is more than {high} ({})",
+            cited(high_value, high_place)
+        );
+        mistakes.push(Mistake::new(low_place.clone(), low, message));
+    }
+}
+
+fn distinct(stack: &Layer, first: &'static str, second: &'static str, mistakes: &mut Vec<Mistake>) {
+    let (
+        Some((Value::Address(first_address), first_place)),
+        Some((Value::Address(second_address), second_place)),
+    ) = (get(stack, first), get(stack, second))
+    else {
+        return;
+    };
+    if first_address != second_address || first_address.port() == 0 {
+        return;
+    }
+    if *second_place == Place::Default {
+        let message = format!(
+            "the same address as {second} ({})",
+            cited(second_address, second_place)
+        );
+        mistakes.push(Mistake::new(first_place.clone(), first, message));
+    } else {
+        let message = format!(
+            "the same address as {first} ({})",
+            cited(first_address, first_place)
+        );
+        mistakes.push(Mistake::new(second_place.clone(), second, message));
+    }
+}
+
+fn some_stream(stack: &Layer, mistakes: &mut Vec<Mistake>) {
+    let key = "streams.create";
+    if let Some((Value::Switch(false), place)) = get(stack, key)
+        && stack.streams().next().is_none()
+    {
+        let message = "false, but no [streams.\"name\"] table lists a stream, so none could exist";
+        mistakes.push(Mistake::new(place.clone(), key, message));
+    }
+}
+
+fn get<'a>(stack: &'a Layer, key: &'static str) -> Option<(&'a Value, &'a Place)> {
+    match stack.get(&Key::General(key)) {
+        Some(Written {
+            value: Some(value),
+            place,
+        }) => Some((value, place)),
+        Some(Written { value: None, .. }) | None => None,
+    }
+}
+
+fn quantity(value: &Value) -> Option<u128> {
+    match value {
+        Value::Duration(duration) => Some(duration.as_millis()),
+        Value::Size(number) | Value::Count(number) => Some(u128::from(*number)),
+        Value::Name(_)
+        | Value::Address(_)
+        | Value::Switch(_)
+        | Value::Choice(_)
+        | Value::Origins(_)
+        | Value::Log(_)
+        | Value::Directives(_)
+        | Value::Path(_) => None,
+    }
+}
+
+/// A value of another setting, with where it comes from.
+fn cited(value: impl Display, place: &Place) -> String {
+    format!("{value}, {place}")
+}

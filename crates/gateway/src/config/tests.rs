@@ -1,0 +1,506 @@
+//! Each kind of mistake with its exact words and place, and the order of precedence.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use evergate_domain::{Retention, StreamName};
+
+use super::proven::Threads;
+use super::*;
+
+/// Sources under construction; everything not said is absent.
+struct Said(Sources);
+
+fn nothing() -> Said {
+    Said(Sources {
+        defaults: Defaults::General,
+        file: None,
+        environment: Vec::new(),
+        flags: Vec::new(),
+    })
+}
+
+fn file(text: &str) -> Said {
+    nothing().file(text)
+}
+
+impl Said {
+    fn file(mut self, text: &str) -> Self {
+        self.0.file = Some(FileSource {
+            name: "evergate.toml".to_owned(),
+            contents: text.into(),
+        });
+        self
+    }
+
+    fn variable(mut self, name: &str, value: &str) -> Self {
+        self.0.environment.push((name.into(), value.into()));
+        self
+    }
+
+    fn flag(mut self, flag: &'static str, text: &str) -> Self {
+        let setting = SETTINGS
+            .iter()
+            .find(|setting| setting.flag == Some(flag))
+            .unwrap();
+        self.0.flags.push(FlagSource::Own {
+            setting,
+            flag,
+            text: text.to_owned(),
+        });
+        self
+    }
+
+    fn set(mut self, assignment: &str) -> Self {
+        self.0.flags.push(FlagSource::Set(assignment.to_owned()));
+        self
+    }
+
+    fn proven(&self) -> Config {
+        Config::prove(&self.0).unwrap()
+    }
+
+    /// The mistakes, a line each.
+    #[track_caller]
+    fn mistakes(&self, expected: &[&str]) {
+        let mistakes = Config::prove(&self.0).unwrap_err().to_string();
+        let found: Vec<&str> = mistakes.lines().collect();
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn nothing_said_is_the_defaults() {
+    let config = nothing().proven();
+    assert_eq!(config.node, "local");
+    assert_eq!(config.http.address, "127.0.0.1:8080".parse().unwrap());
+    assert_eq!(config.http.head_bytes_max, 16 * 1024);
+    assert_eq!(config.http.cors_origins, CorsOrigins::Listed(Vec::new()));
+    assert_eq!(config.sse.heartbeat, Duration::from_secs(15));
+    assert_eq!(config.log, LogChoice::Disk("evergate-data".into()));
+    assert_eq!(config.ready_file, None);
+    assert_eq!(config.runtime_threads, Threads::FromQuota);
+    assert_eq!(config.streams.retention, Retention::default());
+    assert!(config.streams.create);
+}
+
+#[test]
+fn dev_lets_any_page_read_unless_told_otherwise() {
+    let mut said = nothing();
+    said.0.defaults = Defaults::Dev;
+    assert_eq!(said.proven().http.cors_origins, CorsOrigins::Any);
+    let said = said.file("http.cors_origins = [\"https://a.example\"]");
+    assert_eq!(
+        said.proven().http.cors_origins,
+        CorsOrigins::Listed(vec!["https://a.example".to_owned()])
+    );
+}
+
+#[test]
+fn flags_win_over_environment_over_file_over_defaults() {
+    let said = file("node = \"file\"\nregion = \"file\"\nhttp.address = \"127.0.0.1:1\"\n")
+        .variable("EVERGATE_NODE", "environment")
+        .variable("EVERGATE_REGION", "environment")
+        .flag("node", "flag")
+        .set("sse.heartbeat=20s");
+    let config = said.proven();
+    assert_eq!(config.node, "flag");
+    assert_eq!(config.region, "environment");
+    assert_eq!(config.http.address, "127.0.0.1:1".parse().unwrap());
+    assert_eq!(config.sse.heartbeat, Duration::from_secs(20));
+    assert_eq!(config.grpc_address, "127.0.0.1:8081".parse().unwrap());
+}
+
+#[test]
+fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
+    // Each value differs from its default, so that none can be forgotten on the way.
+    let text = r#"
+        node = "edge-1"
+        region = "eu"
+        log = "memory"
+        ready_file = "/run/ready"
+        [http]
+        address = "[::1]:1"
+        head_bytes_max = "8KiB"
+        head_timeout = "6s"
+        idle_timeout = "31s"
+        connections_max = 1_000
+        cors_origins = ["https://a.example", "http://localhost:3000"]
+        [grpc]
+        address = "127.0.0.1:2"
+        [admin]
+        address = "127.0.0.1:3"
+        [sse]
+        heartbeat = "25s"
+        retry_min = "250ms"
+        retry_max = "2m"
+        busy_retry_min = "3s"
+        busy_retry_max = "16s"
+        streams_max = 15
+        keys_max = 0x41
+        [publish]
+        payload_bytes_max = 1000
+        batch_events_max = 999
+        batch_bytes_max = "512KiB"
+        stream_window = 7
+        [streams]
+        create = false
+        [streams."a.b:c"]
+        retention_events = 5
+        retention_age = "1h"
+        [streams.empty]
+        [retention]
+        events = 10
+        bytes = "1KiB"
+        age = "1d"
+        [fanout]
+        ring_events = 64
+        ring_bytes = "1MiB"
+        replay_cache_bytes = "2MiB"
+        [disk]
+        reserve_bytes = 0
+        [shutdown]
+        drain = "0s"
+        deadline = "1s"
+        [runtime]
+        threads = 3
+        [log_output]
+        format = "json"
+        level = "warn,evergate_edge=debug"
+    "#;
+    let config = file(text).proven();
+    assert_every_field_differs(&config, &nothing().proven());
+    let general = Retention {
+        events: Some(10),
+        bytes: Some(1024),
+        age: Some(Duration::from_secs(86_400)),
+    };
+    let own = Retention {
+        events: Some(5),
+        bytes: Some(1024),
+        age: Some(Duration::from_secs(3600)),
+    };
+    assert_eq!(config.streams.retention, general);
+    let listed: Vec<_> = config.streams.listed.into_iter().collect();
+    let name = |name| StreamName::new(name).unwrap();
+    assert_eq!(listed, [(name("a.b:c"), own), (name("empty"), general)]);
+    assert_eq!(config.ready_file, Some(PathBuf::from("/run/ready")));
+    assert_eq!(config.sse.keys_max, NonZeroUsize::new(65).unwrap());
+    assert_eq!(config.log_output.format, LogFormat::Json);
+}
+
+/// Takes both apart without `..`, so that a new field must be added here.
+fn assert_every_field_differs(one: &Config, other: &Config) {
+    let differing = |config: &Config| {
+        let Config {
+            node,
+            region,
+            log,
+            ready_file,
+            http,
+            grpc_address,
+            admin_address,
+            sse,
+            publish,
+            streams,
+            fanout,
+            disk_reserve_bytes,
+            shutdown,
+            runtime_threads,
+            log_output,
+        } = config.clone();
+        [
+            format!("{node:?}"),
+            format!("{region:?}"),
+            format!("{log:?}"),
+            format!("{ready_file:?}"),
+            format!("{:?}", http.address),
+            format!("{:?}", http.head_bytes_max),
+            format!("{:?}", http.head_timeout),
+            format!("{:?}", http.idle_timeout),
+            format!("{:?}", http.connections_max),
+            format!("{:?}", http.cors_origins),
+            format!("{grpc_address:?}"),
+            format!("{admin_address:?}"),
+            format!("{:?}", sse.heartbeat),
+            format!("{:?}", sse.retry),
+            format!("{:?}", sse.busy_retry),
+            format!("{:?}", sse.streams_max),
+            format!("{:?}", sse.keys_max),
+            format!("{:?}", publish.payload_bytes_max),
+            format!("{:?}", publish.batch_events_max),
+            format!("{:?}", publish.batch_bytes_max),
+            format!("{:?}", publish.stream_window),
+            format!("{:?}", streams.create),
+            format!("{:?}", streams.retention.events),
+            format!("{:?}", streams.retention.bytes),
+            format!("{:?}", streams.retention.age),
+            format!("{:?}", streams.listed),
+            format!("{:?}", fanout.ring_events),
+            format!("{:?}", fanout.ring_bytes),
+            format!("{:?}", fanout.replay_cache_bytes),
+            format!("{disk_reserve_bytes:?}"),
+            format!("{:?}", shutdown.drain),
+            format!("{:?}", shutdown.deadline),
+            format!("{runtime_threads:?}"),
+            format!("{:?}", log_output.format),
+            format!("{:?}", log_output.directives),
+        ]
+    };
+    for (left, right) in differing(one).iter().zip(differing(other)) {
+        assert_ne!(*left, right);
+    }
+}
+
+#[test]
+fn all_mistakes_of_all_sources_are_told_at_once_in_order() {
+    file("[http]\naddress = \"nowhere\"\n\n[sse]\nheartbeat = \"26s\"\nstreams_max = 17\n")
+        .variable("EVERGATE_RETENTION_AGE", "week")
+        .variable("EVERGATE_HTPP_ADDRESS", "127.0.0.1:1")
+        .flag("grpc", "8081")
+        .set("runtime.threads=many")
+        .mistakes(&[
+            r#"evergate.toml:2:11: http.address: "nowhere" is not an IP address with a port, such as "127.0.0.1:8080""#,
+            "evergate.toml:5:13: sse.heartbeat: 26s is out of range: 1s to 25s",
+            "evergate.toml:6:15: sse.streams_max: 17 is out of range: 1 to 16",
+            r#"environment EVERGATE_HTPP_ADDRESS: no setting has this variable; did you mean "EVERGATE_HTTP_ADDRESS"?"#,
+            r#"environment EVERGATE_RETENTION_AGE: "week" is not a duration; write a whole number and a unit, such as "15s""#,
+            r#"flag --grpc: "8081" is not an IP address with a port, such as "127.0.0.1:8080""#,
+            r#"flag --set runtime.threads: "many" is not a whole number"#,
+        ]);
+}
+
+#[test]
+fn a_mistake_in_an_overruled_layer_is_told_too() {
+    file("node = \"a b\"")
+        .flag("node", "fine")
+        .mistakes(&[
+            r#"evergate.toml:1:8: node: "a b" is not a name: 1 to 64 letters, digits, '.', '_' or '-'"#,
+        ]);
+}
+
+#[test]
+fn unknown_keys_are_refused_and_near_ones_suggested() {
+    file("nodes = \"a\"\nzzz = 1\n[http]\nadress = \"127.0.0.1:1\"\n[htpp]\naddress = 1\n[streams.quote]\nretention_evens = 1\nage = 1\n[streams.\"a b\"]\n[nowhere]\nx = 1\n")
+        .mistakes(&[
+            r#"evergate.toml:1:1: nodes: unknown setting; did you mean "node"?"#,
+            "evergate.toml:2:1: zzz: unknown setting",
+            r#"evergate.toml:4:1: http.adress: unknown setting; did you mean "http.address"?"#,
+            r#"evergate.toml:5:2: htpp: unknown table; did you mean "http"?"#,
+            r#"evergate.toml:8:1: streams."quote".retention_evens: unknown setting of a stream; did you mean "retention_events"?"#,
+            r#"evergate.toml:9:1: streams."quote".age: unknown setting of a stream"#,
+            r#"evergate.toml:10:10: streams."a b": stream name holds ' ' at byte 1; a letter, a digit or _ comes first, then those and . : - are allowed"#,
+            "evergate.toml:11:2: nowhere: unknown table",
+        ]);
+}
+
+#[test]
+fn unknown_flags_and_variables_are_refused() {
+    nothing()
+        .variable("EVERGATE_ZZZ", "1")
+        .variable("EVERGATE_CONFIG", "x.toml")
+        .variable("EVERGATES", "not ours")
+        .variable("PATH", "/bin")
+        .set("http.adress=1")
+        .set("no-equals-sign")
+        .set("streams.quote.size=1")
+        .set("streams..retention_age=1d")
+        .mistakes(&[
+            "environment EVERGATE_ZZZ: no setting has this variable",
+            r#"flag --set: "no-equals-sign" is not of the form key=value"#,
+            "flag --set http.adress: unknown setting; did you mean \"http.address\"?",
+            "flag --set streams..retention_age: stream name is empty",
+            "flag --set streams.quote.size: unknown setting of a stream",
+        ]);
+}
+
+#[test]
+fn service_links_of_kubernetes_are_nobodys_mistake() {
+    nothing()
+        .variable("EVERGATE_SERVICE_HOST", "10.0.0.1")
+        .variable("EVERGATE_SERVICE_PORT", "8080")
+        .variable("EVERGATE_SERVICE_PORT_HTTP", "8080")
+        .variable("EVERGATE_PORT", "tcp://10.0.0.1:8080")
+        .variable("EVERGATE_PORT_8080_TCP", "tcp://10.0.0.1:8080")
+        .variable("EVERGATE_PORT_8080_TCP_ADDR", "10.0.0.1")
+        .variable("EVERGATE_EDGE_PORT_8080_TCP_PROTO", "tcp")
+        .proven();
+}
+
+#[test]
+fn wrong_types_are_told_by_what_was_expected_and_found() {
+    file("node = 1\nlog = [\"memory\"]\nhttp = 8080\n[sse]\nheartbeat = 15\nretry_min = 1.5\nkeys_max = \"64\"\n[streams]\ncreate = \"yes\"\n[fanout]\nring_bytes = true\n[log_output.format]\n[publish]\nstream_window = -1\nbatch_events_max = 99999999999999999999\n[grpc]\naddress = 2026-01-01\n")
+        .mistakes(&[
+            "evergate.toml:1:8: node: expected text in quotes, found a whole number",
+            "evergate.toml:2:7: log: expected text in quotes, found a list",
+            "evergate.toml:3:8: http: expected a table, found a whole number",
+            r#"evergate.toml:5:13: sse.heartbeat: "15" has no unit; write "15s", "15ms", "15m", "15h" or "15d""#,
+            r#"evergate.toml:6:13: sse.retry_min: expected a duration in quotes, such as "15s", found a fraction"#,
+            "evergate.toml:7:12: sse.keys_max: expected a whole number, found text",
+            "evergate.toml:9:10: streams.create: expected true or false, found text",
+            r#"evergate.toml:11:14: fanout.ring_bytes: expected a number of bytes or a size in quotes, such as "256KiB", found true or false"#,
+            "evergate.toml:12:1: log_output.format: expected text in quotes, found a table",
+            "evergate.toml:14:17: publish.stream_window: -1 is out of range: 1 to 65536",
+            "evergate.toml:15:20: publish.batch_events_max: 99999999999999999999 is out of range: 1 to 1000",
+            "evergate.toml:17:11: grpc.address: expected text in quotes, found a date or time",
+        ]);
+}
+
+#[test]
+fn values_outside_of_their_range_are_told_the_range() {
+    nothing()
+        .set("http.head_bytes_max=4KiB")
+        .set("publish.payload_bytes_max=2MiB")
+        .set("http.idle_timeout=0s")
+        .set("http.connections_max=0")
+        .set("log_output.format=xml")
+        .set("log_output.level=evergate=loud")
+        .set("streams.create=yes")
+        .set("region=")
+        .mistakes(&[
+            "flag --set http.connections_max: 0 is out of range: 1 to 10000000",
+            "flag --set http.head_bytes_max: 4KiB is out of range: 8KiB to 1MiB",
+            "flag --set http.idle_timeout: 0s is out of range: 1s to 1h",
+            r#"flag --set log_output.format: "xml" is none of text, json"#,
+            r#"flag --set log_output.level: "evergate=loud" is not a log level or filter: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5"#,
+            "flag --set publish.payload_bytes_max: 2MiB is out of range: 1 to 1MiB",
+            r#"flag --set region: "" is not a name: 1 to 64 letters, digits, '.', '_' or '-'"#,
+            r#"flag --set streams.create: "yes" is neither "true" nor "false""#,
+        ]);
+}
+
+#[test]
+fn logs_of_this_build_are_taken_and_others_refused_without_their_secrets() {
+    assert_eq!(nothing().flag("log", "memory").proven().log, LogChoice::Memory);
+    assert_eq!(
+        nothing().flag("log", "disk:/var/lib/x").proven().log,
+        LogChoice::Disk("/var/lib/x".into())
+    );
+    for (log, expected) in [
+        (
+            "redis://user:secret@host",
+            "flag --log: redis:// is not available: this build has no Redis log yet; use memory or disk:DIR",
+        ),
+        (
+            "redis-cluster://host",
+            "flag --log: redis-cluster:// is not available: this build has no Redis log yet; use memory or disk:DIR",
+        ),
+        (
+            "reddis://user:secret@host",
+            "flag --log: reddis:// is no kind of log; use memory or disk:DIR",
+        ),
+        ("disk:", "flag --log: \"disk:\" names no directory; write disk:DIR"),
+        ("ram", "flag --log: \"ram\" is no kind of log; use memory or disk:DIR"),
+    ] {
+        nothing().flag("log", log).mistakes(&[expected]);
+    }
+}
+
+#[test]
+fn origins_are_exact_and_each_has_its_place() {
+    file("[http]\ncors_origins = [\n  \"https://a.example\",\n  \"https://A.example/\",\n  \"*\",\n  \"null\",\n  7,\n]")
+        .mistakes(&[
+            r#"evergate.toml:4:3: http.cors_origins: "https://A.example/" is not an exact origin; a browser sends "https://a.example""#,
+            r#"evergate.toml:5:3: http.cors_origins: "*" allows every origin already; write it alone"#,
+            r#"evergate.toml:6:3: http.cors_origins: "null" is not an origin such as "https://example.com""#,
+            "evergate.toml:7:3: http.cors_origins: expected an origin in quotes, found a whole number",
+        ]);
+    let said = nothing().variable(
+        "EVERGATE_HTTP_CORS_ORIGINS",
+        "https://a.example, https://b.example:8443",
+    );
+    assert_eq!(
+        said.proven().http.cors_origins,
+        CorsOrigins::Listed(vec![
+            "https://a.example".to_owned(),
+            "https://b.example:8443".to_owned()
+        ])
+    );
+}
+
+#[test]
+fn rules_between_settings_name_both_and_their_places() {
+    file("[sse]\nretry_min = \"5s\"\nbusy_retry_min = \"9s\"\nbusy_retry_max = \"8s\"\n[publish]\nbatch_bytes_max = 10\n")
+        .variable("EVERGATE_SHUTDOWN_DEADLINE", "4s")
+        .flag("http", "127.0.0.1:8082")
+        .mistakes(&[
+            "evergate.toml:2:13: sse.retry_min: 5s is more than sse.retry_max (3s, the default)",
+            "evergate.toml:3:18: sse.busy_retry_min: 9s is more than sse.busy_retry_max (8s, evergate.toml:4:18)",
+            "evergate.toml:6:19: publish.batch_bytes_max: 10 is less than publish.payload_bytes_max (256KiB, the default)",
+            "environment EVERGATE_SHUTDOWN_DEADLINE: 4s is less than shutdown.drain (5s, the default)",
+            "flag --http: the same address as admin.address (127.0.0.1:8082, the default)",
+        ]);
+    // Port 0 three times is three ports.
+    nothing()
+        .flag("http", "127.0.0.1:0")
+        .flag("grpc", "127.0.0.1:0")
+        .flag("admin", "127.0.0.1:0")
+        .proven();
+}
+
+#[test]
+fn a_value_nobody_could_read_breaks_no_rule() {
+    file("sse.retry_min = \"long\"\nsse.retry_max = \"200ms\"").mistakes(&[
+        r#"evergate.toml:1:17: sse.retry_min: "long" is not a duration; write a whole number and a unit, such as "15s""#,
+    ]);
+}
+
+#[test]
+fn without_creation_some_stream_must_be_listed() {
+    file("streams.create = false").mistakes(&[
+        "evergate.toml:1:18: streams.create: false, but no [streams.\"name\"] table lists a stream, so none could exist",
+    ]);
+    file("[streams]\ncreate = false\n[streams.quote]").proven();
+}
+
+#[test]
+fn a_stream_may_be_called_like_the_setting_beside_it() {
+    let config = file("[streams.create]\nretention_events = 7")
+        .variable("EVERGATE_STREAMS_CREATE", "false")
+        .proven();
+    assert!(!config.streams.create);
+    let listed = StreamName::new("create").unwrap();
+    assert_eq!(config.streams.listed[&listed].events, Some(7));
+}
+
+#[test]
+fn a_stream_can_be_configured_by_flag() {
+    let config = nothing()
+        .set("streams.\"a.b\".retention_age=1h")
+        .set("streams.a.b.retention_events=3")
+        .proven();
+    let retention = config.streams.listed[&StreamName::new("a.b").unwrap()];
+    assert_eq!(retention.age, Some(Duration::from_secs(3600)));
+    assert_eq!(retention.events, Some(3));
+}
+
+#[test]
+fn one_setting_by_two_flags_is_a_mistake() {
+    nothing()
+        .flag("node", "a")
+        .set("node=b")
+        .mistakes(&["flag --set node: node is given twice, also by flag --node"]);
+}
+
+#[test]
+fn broken_toml_is_told_with_what_can_be_read_around_it() {
+    file("node = \"a\nregion = \"ü\" x\n[http]\naddress = \"nowhere\"\n[http]\n").mistakes(&[
+        "evergate.toml:1:10: invalid basic string, expected `\"`",
+        "evergate.toml:2:14: unexpected key or value, expected newline, `#`",
+        r#"evergate.toml:4:11: http.address: "nowhere" is not an IP address with a port, such as "127.0.0.1:8080""#,
+        "evergate.toml:5:2: duplicate key",
+    ]);
+}
+
+#[test]
+fn a_file_that_is_not_text_is_told_where() {
+    let mut said = file("");
+    said.0.file = Some(FileSource {
+        name: "evergate.toml".to_owned(),
+        contents: b"node = \"a\"\nregion = \"\xff\"".to_vec(),
+    });
+    said.mistakes(&["evergate.toml:2:11: the file is not UTF-8 text"]);
+}

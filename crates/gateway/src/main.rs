@@ -1,0 +1,3 @@
+//! The `evergate` binary.
+mod config;
+fn main() { print!("{}", config::reference()); }

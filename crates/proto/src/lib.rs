@@ -1,0 +1,14 @@
+//! Evergate's gRPC interface, generated from `proto/`. Nothing but generated code: what the
+//! messages mean is written in the `.proto` files, and rules about them live where they are used.
+
+/// `evergate.publish.v1`: the publisher's side.
+pub mod publish {
+    /// Version 1.
+    #[expect(missing_docs, reason = "generated code")]
+    pub mod v1 {
+        tonic::include_proto!("evergate.publish.v1");
+    }
+}
+
+/// Descriptors of all the services here, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

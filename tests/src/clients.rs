@@ -1,0 +1,95 @@
+//! Finding the real clients that tests drive: curl, Python and Node.js with pinned packages, Chromium.
+//! `scripts/clients.sh` makes what is pinned; here is only asked where it is.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::left_out::{is_ci, left_out};
+
+/// `scripts/clients.sh` ends so when a package registry cannot be reached.
+const OUT_OF_REACH: i32 = 75;
+
+/// The pinned clients.
+#[derive(Debug, Clone)]
+pub struct Pinned {
+    /// The interpreter, with its packages.
+    pub python: PathBuf,
+    /// The Node.js binary.
+    pub node: PathBuf,
+    /// Where its packages are.
+    pub node_modules: PathBuf,
+    /// The gRPC code generated for Python.
+    pub stubs: PathBuf,
+}
+
+/// The pinned clients, made first where they are not there. `None`, said aloud, if a package
+/// registry cannot be reached.
+///
+/// # Panics
+/// If they cannot be made for any other reason.
+pub fn pinned(test: &str) -> Option<Pinned> {
+    static PINNED: OnceLock<Result<Pinned, String>> = OnceLock::new();
+    let pinned = PINNED.get_or_init(|| {
+        let script = checkout().join("scripts/clients.sh");
+        let output = Command::new(&script)
+            .output()
+            .unwrap_or_else(|error| panic!("{} cannot be run: {error}", script.display()));
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.code() == Some(OUT_OF_REACH) {
+            return Err(told);
+        }
+        assert!(output.status.success(), "{} failed ({}): {told}", script.display(), output.status);
+        let listed = String::from_utf8(output.stdout).expect("paths are UTF-8");
+        let path = |name: &str| {
+            let mut lines = listed.lines().filter_map(|line| line.split_once('='));
+            let found = lines.find(|(had, _)| *had == name);
+            PathBuf::from(found.unwrap_or_else(|| panic!("{name} is not told: {listed}")).1)
+        };
+        Ok(Pinned {
+            python: path("python"),
+            node: path("node"),
+            node_modules: path("node_modules"),
+            stubs: path("stubs"),
+        })
+    });
+    match pinned {
+        Ok(pinned) => Some(pinned.clone()),
+        Err(why) => {
+            left_out(test, &format!("a package registry is out of reach: {}", why.trim()));
+            None
+        }
+    }
+}
+
+/// A program of the system. `None`, said aloud, if it is missing, which fails a run on CI: there
+/// `scripts/setup.sh` has just had the chance to install it.
+///
+/// # Panics
+/// If it is missing on CI.
+#[must_use]
+pub fn system(test: &str, names: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = names
+        .iter()
+        .flat_map(|name| std::env::split_paths(&path).map(move |folder| folder.join(name)))
+        .find(|file| file.is_file());
+    if found.is_none() {
+        let why = format!("none of {names:?} is installed; scripts/setup.sh installs it");
+        assert!(!is_ci(), "{why}");
+        left_out(test, &why);
+    }
+    found
+}
+
+/// The root of the checkout.
+#[must_use]
+pub fn checkout() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate lies in the checkout")
+}
+
+/// A script of ours, by its path below `tests/clients`.
+#[must_use]
+pub fn script(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(path)
+}

@@ -1,0 +1,124 @@
+//! An HTTP/2 client with prior knowledge, as a proxy in front of the server would be one.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use crate::PATIENCE;
+use crate::http1::{BodyError, Head, Response};
+
+/// One connection. Dropping it closes it.
+#[derive(Debug)]
+pub struct Client {
+    sender: h2::client::SendRequest<Bytes>,
+    driver: JoinHandle<()>,
+    authority: String,
+}
+
+/// A body as it comes.
+#[derive(Debug)]
+pub struct Incoming(h2::RecvStream);
+
+impl Client {
+    /// Connects, speaking HTTP/2 from the first byte.
+    pub async fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.expect("the server accepts");
+        let (sender, connection) = h2::client::handshake(stream).await.expect("an HTTP/2 handshake");
+        let driver = tokio::spawn(async move {
+            // Its end shows in the requests under way.
+            let _ = connection.await;
+        });
+        Self { sender, driver, authority: address.to_string() }
+    }
+
+    /// `GET target`: the head, and the body as it comes.
+    pub async fn get(&mut self, target: &str, fields: &[(&str, &str)]) -> (Head, Incoming) {
+        self.send("GET", target, fields, Bytes::new()).await
+    }
+
+    /// Sends a request and reads the whole answer.
+    pub async fn call(
+        &mut self,
+        method: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Response {
+        let (head, mut incoming) = self.send(method, target, fields, body.into()).await;
+        let mut content = Vec::new();
+        while incoming.read(&mut content, PATIENCE).await.expect("the body comes whole") {}
+        Response { head, body: content }
+    }
+
+    async fn send(
+        &mut self,
+        method: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+        body: Bytes,
+    ) -> (Head, Incoming) {
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(format!("http://{}{target}", self.authority))
+            .version(http::Version::HTTP_2);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(()).expect("the test's own request is well formed");
+        poll_fn(|context| self.sender.poll_ready(context)).await.expect("the connection takes requests");
+        let (response, mut stream) =
+            self.sender.send_request(request, body.is_empty()).expect("the request is sent");
+        if !body.is_empty() {
+            stream.send_data(body, true).expect("the body is sent");
+        }
+        let response =
+            tokio::time::timeout(PATIENCE, response).await.expect("an answer in time").expect("an answer");
+        let (parts, body) = response.into_parts();
+        let headers = parts.headers.iter();
+        let head = Head {
+            version: format!("{:?}", parts.version),
+            status: parts.status.as_u16(),
+            headers: headers
+                .map(|(name, value)| {
+                    let value = value.to_str().expect("a field of ASCII");
+                    (name.as_str().to_owned(), value.to_owned())
+                })
+                .collect(),
+        };
+        (head, Incoming(body))
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Incoming {
+    /// Reads some content and appends it; `false` at the end.
+    ///
+    /// # Errors
+    /// The stream was reset, or nothing came in time.
+    pub async fn read(&mut self, content: &mut Vec<u8>, within: Duration) -> Result<bool, BodyError> {
+        let Ok(data) = tokio::time::timeout(within, self.0.data()).await else {
+            return Err(BodyError::Silence);
+        };
+        match data {
+            Some(Ok(data)) => {
+                content.extend_from_slice(&data);
+                self.0
+                    .flow_control()
+                    .release_capacity(data.len())
+                    .expect("what was received can be released");
+                Ok(true)
+            }
+            Some(Err(_)) => Err(BodyError::Cut),
+            None => Ok(false),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The harness of the black-box tests. It starts the real binary and speaks to it as strangers do:
+//! over sockets, with its own strict parsers, sharing no code with what it judges but the generated
+//! gRPC types. A mistake of the server is a panic here, with everything needed to see it.
+
+pub mod process;
+
+pub mod http1;
+pub mod http2;
+
+pub mod event_source;
+pub mod frame;
+pub mod subscription;
+
+pub mod publisher;
+
+pub mod ledger;
+pub mod offset;
+
+pub mod clients;
+pub mod left_out;
+
+use std::time::Duration;
+
+/// How long a test waits for something that should come at once. Generous, because the machine may
+/// be busy with other tests; a healthy run never waits this long.
+pub const PATIENCE: Duration = Duration::from_secs(20);
