@@ -1,0 +1,176 @@
+//! Where subscribers come in.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use evergate_domain::{Cursor, ResumeKind, Start, StreamName};
+use evergate_eventlog::{EventLog, ReadError};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::config::HubConfig;
+use crate::feed::Feed;
+use crate::replay::{NoRun, Replay};
+use crate::session::Session;
+use crate::subscriber::{Begin, Follow, Opening, SubscribeRequest, Subscriber};
+
+/// Why a subscriber was not taken. All of these pass.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SubscribeError {
+    /// The log cannot be read.
+    #[error("the event log cannot be read")]
+    Log(#[source] ReadError),
+    /// The cursor is ahead of what this region has, and stayed so.
+    #[error("the cursor is ahead of this region")]
+    Held,
+    /// The hub is ending its streams.
+    #[error("shutting down")]
+    Stopping,
+}
+
+/// All fan-out of one node over one log. Cheap to clone.
+#[derive(Clone)]
+pub struct Hub(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) config: HubConfig,
+    pub(crate) replay: Replay,
+    /// Set once: the window over which streams are ended.
+    pub(crate) stop: watch::Sender<Option<Duration>>,
+    feeds: Mutex<HashMap<StreamName, Arc<tokio::sync::Mutex<Weak<Feed>>>>>,
+    feeders: TaskTracker,
+}
+
+impl Hub {
+    /// A hub over this log.
+    #[must_use]
+    pub fn new(log: Arc<dyn EventLog>, config: HubConfig) -> Self {
+        Self(Arc::new(Inner {
+            replay: Replay::new(Arc::clone(&log), config.page, config.replay_bytes),
+            log,
+            config,
+            stop: watch::Sender::new(None),
+            feeds: Mutex::default(),
+            feeders: TaskTracker::new(),
+        }))
+    }
+
+    /// Takes a subscriber: finds its beginning, judges it, and says how it came about.
+    ///
+    /// Whatever a judgement already read is kept for the subscriber. Cancel-safe.
+    pub async fn subscribe(
+        &self,
+        request: SubscribeRequest,
+    ) -> Result<(Subscriber, Opening), SubscribeError> {
+        let stop = self.0.stop.subscribe();
+        if stop.borrow().is_some() {
+            return Err(SubscribeError::Stopping);
+        }
+        let mut follows = Vec::with_capacity(request.streams.names().len());
+        for name in request.streams.names() {
+            follows.push(Follow::new(self.0.feed(name).await.map_err(SubscribeError::Log)?));
+        }
+        let (cursor, kind) = match request.begin {
+            Begin::Start(start) => (self.locate(&request, start).await?, ResumeKind::Live),
+            Begin::Resume(cursor) => {
+                let kind = self.judge(&mut follows, &cursor).await?;
+                (cursor, kind)
+            }
+        };
+        let opening = Opening { kind, cursor: cursor.to_string() };
+        let session =
+            Session::new(request.streams, request.filters, request.framing, cursor, self.0.config.scan_max);
+        let subscriber = Subscriber::new(Arc::clone(&self.0), session, follows, stop, request.heartbeat);
+        Ok((subscriber, opening))
+    }
+
+    async fn locate(&self, request: &SubscribeRequest, start: Start) -> Result<Cursor, SubscribeError> {
+        let mut offsets = Vec::with_capacity(request.streams.names().len());
+        for name in request.streams.names() {
+            offsets.push(self.0.log.locate(name, start).await.map_err(SubscribeError::Log)?);
+        }
+        Ok(Cursor::new(&request.streams, offsets))
+    }
+
+    async fn judge(&self, follows: &mut [Follow], cursor: &Cursor) -> Result<ResumeKind, SubscribeError> {
+        let deadline = Instant::now() + self.0.config.hold;
+        let mut kind = ResumeKind::Exact;
+        for (follow, &offset) in follows.iter_mut().zip(cursor.offsets()) {
+            if follow.judged_by_ring(offset) {
+                continue;
+            }
+            loop {
+                let generation = follow.feed.ring().read().generation();
+                let answer = self.0.replay.after(follow.feed.name(), offset).await;
+                match answer {
+                    Err(NoRun::Hold) if Instant::now() < deadline => {
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                    Err(NoRun::Hold) => return Err(SubscribeError::Held),
+                    Err(NoRun::Failed(error)) => return Err(SubscribeError::Log(error)),
+                    Err(NoRun::Gap(_)) => {
+                        kind = ResumeKind::Gap;
+                        follow.first = Some((generation, answer));
+                        break;
+                    }
+                    Ok(_) => {
+                        follow.first = Some((generation, answer));
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(kind)
+    }
+
+    /// Takes no more subscribers and ends those there are, each at a random moment of the window.
+    pub fn stop(&self, window: Duration) {
+        self.0.stop.send_if_modified(|stop| {
+            let first = stop.is_none();
+            *stop = Some(stop.map_or(window, |before| before.min(window)));
+            first
+        });
+    }
+
+    /// Waits until nothing of the hub runs any more. Subscribers must be gone or going.
+    pub async fn stopped(&self) {
+        self.0.feeders.close();
+        self.0.feeders.wait().await;
+    }
+
+    /// How many streams are followed at the moment.
+    #[must_use]
+    pub fn feeds(&self) -> usize {
+        self.0.feeders.len()
+    }
+}
+
+impl Inner {
+    /// The feed of a stream, started if nobody follows it yet. Several who come at once share it.
+    async fn feed(&self, name: &StreamName) -> Result<Arc<Feed>, ReadError> {
+        let slot = {
+            let mut feeds = self.feeds.lock();
+            // Whoever was left by its last subscriber makes room for whoever comes.
+            if feeds.len() >= 64 && feeds.len() >= 2 * self.feeders.len() {
+                feeds.retain(|_, slot| {
+                    Arc::strong_count(slot) > 1
+                        || slot.try_lock().map_or(true, |feed| feed.strong_count() > 0)
+                });
+            }
+            Arc::clone(feeds.entry(name.clone()).or_default())
+        };
+        // The one lock held across an await: it belongs to this stream's start alone.
+        let mut slot = slot.lock().await;
+        if let Some(feed) = slot.upgrade().filter(|feed| !feed.is_closed()) {
+            return Ok(feed);
+        }
+        let (feed, feeder) = Feed::start(Arc::clone(&self.log), name.clone(), &self.config).await?;
+        self.feeders.spawn(feeder);
+        *slot = Arc::downgrade(&feed);
+        Ok(feed)
+    }
+}

@@ -1,0 +1,290 @@
+//! One subscriber: takes what lies between its cursor and the heads of its streams.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use evergate_domain::{Cursor, KeyFilter, Offset, ResumeKind, Start, StreamSet};
+use evergate_eventlog::ReadError;
+use futures_util::future::select_all;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use crate::feed::Feed;
+use crate::frame::Framing;
+use crate::hub::Inner;
+use crate::output::Output;
+use crate::replay::{NoRun, Run};
+use crate::ring::Taken;
+use crate::session::Session;
+
+/// What a subscriber asks for.
+#[derive(Debug, Clone)]
+pub struct SubscribeRequest {
+    /// The streams.
+    pub streams: StreamSet,
+    /// One filter per stream, in the set's order.
+    pub filters: Vec<KeyFilter>,
+    /// Where to begin.
+    pub begin: Begin,
+    /// How data is shown.
+    pub framing: Framing,
+    /// Silence after which a sign of life is sent, and whether as an event or as a comment.
+    pub heartbeat: (Duration, HeartbeatKind),
+}
+
+/// How a sign of life looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HeartbeatKind {
+    /// A comment, which scripts cannot see.
+    #[default]
+    Comment,
+    /// `evergate.heartbeat`, for clients with a watchdog.
+    Event,
+}
+
+/// Where a subscriber begins.
+#[derive(Debug, Clone)]
+pub enum Begin {
+    /// Where it was, which is judged before anything is sent.
+    Resume(Cursor),
+    /// The same place in each of its streams.
+    Start(Start),
+}
+
+/// What `evergate.open` is to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// How the beginning came about.
+    pub kind: ResumeKind,
+    /// The start cursor; with [`ResumeKind::Gap`], the one that was asked for.
+    pub cursor: String,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Bytes for the wire: whole frames.
+    Bytes(Bytes),
+    /// Nothing more.
+    End(End),
+}
+
+/// Why a subscriber's stream ends from this side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The hub ends its streams.
+    Stopped,
+    /// The log was closed.
+    LogClosed,
+    /// The log is damaged where the subscriber stands. Going on would be a silent loss.
+    Damaged,
+}
+
+/// A stream as one subscriber follows it.
+pub(crate) struct Follow {
+    pub(crate) feed: Arc<Feed>,
+    bell: watch::Receiver<()>,
+    /// The ring's generation under which the cursor was found to be on the stream's history.
+    judged: Option<u64>,
+    /// What the log answered when the beginning was judged, and the ring's generation before that.
+    pub(crate) first: Option<(u64, Result<Run, NoRun>)>,
+}
+
+impl Follow {
+    pub(crate) fn new(feed: Arc<Feed>) -> Self {
+        Self { bell: feed.bell(), feed, judged: None, first: None }
+    }
+
+    /// Whether the ring itself proves that the cursor is on the stream's history.
+    pub(crate) fn judged_by_ring(&mut self, cursor: Offset) -> bool {
+        let ring = self.feed.ring().read();
+        if ring.holds(cursor) {
+            self.judged = Some(ring.generation());
+        }
+        self.judged.is_some()
+    }
+}
+
+/// A subscriber. Drop it to leave.
+pub struct Subscriber {
+    hub: Arc<Inner>,
+    session: Session,
+    follows: Vec<Follow>,
+    /// The stream whose turn it is, so that a busy one does not starve the others.
+    turn: usize,
+    stop: watch::Receiver<Option<Duration>>,
+    stop_at: Option<Instant>,
+    heartbeat: Duration,
+    heartbeat_kind: HeartbeatKind,
+    beat_at: Instant,
+}
+
+/// What a look at one stream found.
+enum Progress {
+    /// Wrote, or moved on: there may be more.
+    Moved,
+    /// Nothing there now.
+    Waiting,
+    /// The log cannot be read now.
+    Failing,
+}
+
+/// Pause before a failing log is asked again.
+const FAILING_PAUSE: Duration = Duration::from_millis(500);
+
+impl Subscriber {
+    pub(crate) fn new(
+        hub: Arc<Inner>,
+        session: Session,
+        follows: Vec<Follow>,
+        stop: watch::Receiver<Option<Duration>>,
+        (heartbeat, heartbeat_kind): (Duration, HeartbeatKind),
+    ) -> Self {
+        Self {
+            hub,
+            session,
+            follows,
+            turn: 0,
+            stop,
+            stop_at: None,
+            heartbeat,
+            heartbeat_kind,
+            beat_at: Instant::now() + heartbeat,
+        }
+    }
+
+    /// The subscriber's position: everything up to it was handed out.
+    #[must_use]
+    pub fn cursor(&self) -> &Cursor {
+        self.session.cursor()
+    }
+
+    /// Waits for what comes next. Not cancel-safe: a dropped call may take frames along.
+    pub async fn next(&mut self) -> Next {
+        let mut out = Output::default();
+        loop {
+            if let Some(window) = *self.stop.borrow_and_update()
+                && self.stop_at.is_none()
+            {
+                self.stop_at = Some(Instant::now() + window.mul_f64(fastrand::f64()));
+            }
+            if self.stop_at.is_some_and(|at| at <= Instant::now()) {
+                return Next::End(End::Stopped);
+            }
+            let failing = match self.collect(&mut out).await {
+                Ok(failing) => failing,
+                Err(end) => return Next::End(end),
+            };
+            if out.is_empty() && self.beat_at <= Instant::now() {
+                self.session.beat(self.heartbeat_kind == HeartbeatKind::Event, &mut out);
+            }
+            if !out.is_empty() {
+                self.beat_at = Instant::now() + self.heartbeat;
+                return Next::Bytes(out.take());
+            }
+            if self.follows.iter().any(|follow| follow.feed.is_closed()) {
+                return Next::End(End::LogClosed);
+            }
+            self.wait(failing).await;
+        }
+    }
+
+    /// Takes a turn of each stream until a piece is full or nothing is there. True if the log
+    /// cannot be read for some stream.
+    async fn collect(&mut self, out: &mut Output) -> Result<bool, End> {
+        let streams = self.follows.len();
+        let (mut idle, mut failing) = (0, false);
+        while idle < streams && out.len() < self.hub.config.piece_bytes {
+            let stream = self.turn;
+            self.turn = (self.turn + 1) % streams;
+            match self.advance(stream, out).await? {
+                Progress::Moved => idle = 0,
+                Progress::Waiting => idle += 1,
+                Progress::Failing => {
+                    idle += 1;
+                    failing = true;
+                }
+            }
+        }
+        Ok(failing)
+    }
+
+    async fn advance(&mut self, stream: usize, out: &mut Output) -> Result<Progress, End> {
+        let follow = &mut self.follows[stream];
+        // Before looking: what comes after the look rings again.
+        follow.bell.mark_unchanged();
+        let cursor = self.session.offset(stream);
+        let (generation, answer) = match follow.first.take() {
+            Some(first) => first,
+            None => {
+                let (generation, taken) = {
+                    let ring = follow.feed.ring().read();
+                    if follow.judged.is_none() && ring.holds(cursor) {
+                        follow.judged = Some(ring.generation());
+                    }
+                    let taken = if follow.judged == Some(ring.generation()) {
+                        ring.after(cursor.seq, self.hub.config.piece_bytes)
+                    } else {
+                        Taken::Behind
+                    };
+                    (ring.generation(), taken)
+                };
+                match taken {
+                    Taken::Frames(frames) => {
+                        self.session.run(stream, &frames, out);
+                        return Ok(Progress::Moved);
+                    }
+                    Taken::AtHead => return Ok(Progress::Waiting),
+                    Taken::Behind => (generation, self.hub.replay.after(follow.feed.name(), cursor).await),
+                }
+            }
+        };
+        match answer {
+            Ok(run) => {
+                // The log has judged the cursor, so from here its sequence alone finds its place.
+                follow.judged = Some(generation);
+                self.session.run(stream, &run, out);
+                Ok(if run.is_empty() { Progress::Waiting } else { Progress::Moved })
+            }
+            Err(NoRun::Gap(gap)) => {
+                metrics::counter!("evergate_gaps_total", "reason" => gap.reason.as_str()).increment(1);
+                self.session.gap(stream, &gap, out);
+                follow.judged = None;
+                Ok(Progress::Moved)
+            }
+            Err(NoRun::Hold) => Ok(Progress::Failing),
+            Err(NoRun::Failed(ReadError::Damaged { .. })) => Err(End::Damaged),
+            Err(NoRun::Failed(ReadError::Closed)) => Err(End::LogClosed),
+            Err(NoRun::Failed(ReadError::Unavailable(_))) => Ok(Progress::Failing),
+        }
+    }
+
+    /// Waits for a bell, the next heartbeat or the end. Cancel-safe.
+    async fn wait(&mut self, failing: bool) {
+        let mut until = self.beat_at;
+        if let Some(stop_at) = self.stop_at {
+            until = until.min(stop_at);
+        }
+        if failing {
+            until = until.min(Instant::now() + FAILING_PAUSE);
+        }
+        let stopping = self.stop_at.is_some();
+        let bell = async {
+            match &mut self.follows[..] {
+                [follow] => drop(follow.bell.changed().await),
+                follows => {
+                    let bells = follows.iter_mut().map(|follow| Box::pin(follow.bell.changed()));
+                    drop(select_all(bells).await);
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            // Fails only when the hub is gone, and then the bells fall silent too.
+            _ = self.stop.changed(), if !stopping => {}
+            () = bell => {}
+            () = sleep_until(until) => {}
+        }
+    }
+}
