@@ -1,5 +1,5 @@
 # Everything that is built or downloaded lies outside the checkout, so a fresh clone starts warm.
-export EVERGATE_CACHE ?= $(HOME)/.cache/evergate
+EVERGATE_CACHE ?= $(HOME)/.cache/evergate
 export CARGO_TARGET_DIR ?= $(EVERGATE_CACHE)/target
 
 CARGO ?= cargo
@@ -14,8 +14,9 @@ help:
 	@echo "make fmt    format the code"
 	@echo "make setup  install what the tests need"
 
+# The binary takes every EVERGATE_ variable for a setting, and the cache is none.
 dev:
-	$(CARGO) run --release -- dev
+	env -u EVERGATE_CACHE $(CARGO) run --release -- dev
 
 setup:
 	scripts/setup.sh

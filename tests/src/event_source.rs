@@ -32,6 +32,12 @@ impl EventSource {
         Self::default()
     }
 
+    /// Between two connections, with an id from an earlier one.
+    #[must_use]
+    pub fn holding(last_event_id: &str) -> Self {
+        Self { last_event_id: last_event_id.to_owned(), ..Self::default() }
+    }
+
     /// What the next connection would send as `Last-Event-ID`; empty for none.
     #[must_use]
     pub fn last_event_id(&self) -> &str {

@@ -233,7 +233,6 @@ impl Response {
     }
 
     /// The answer as a problem of RFC 9457 with this status.
-    #[must_use]
     pub fn problem(&self, status: u16) -> Value {
         assert_eq!(self.status(), status, "{}", String::from_utf8_lossy(&self.body));
         assert_eq!(self.head.must("content-type"), "application/problem+json");
@@ -244,6 +243,22 @@ impl Response {
             assert!(!text.is_empty(), "{member} is empty: {problem}");
         }
         problem
+    }
+
+    /// The answer as a problem that blames a part of the request. Returns the entry about it.
+    ///
+    /// `part` is enough of the field's name to know it by: a header is `header.Evergate-Key`, a query
+    /// parameter `query.from`, a member of a body `key` or `events[3].key`.
+    pub fn problem_with(&self, status: u16, part: &str) -> Value {
+        let problem = self.problem(status);
+        let errors = problem["errors"].as_array().unwrap_or_else(|| panic!("no errors: {problem}"));
+        let about = errors.iter().find(|error| {
+            let field = error["field"].as_str().unwrap_or_else(|| panic!("no field: {problem}"));
+            field.to_ascii_lowercase().contains(&part.to_ascii_lowercase())
+        });
+        let about = about.unwrap_or_else(|| panic!("{part} is not blamed: {problem}"));
+        assert!(about["detail"].as_str().is_some_and(|text| !text.is_empty()), "{problem}");
+        about.clone()
     }
 }
 
@@ -349,6 +364,12 @@ impl Connection {
                 Err(error) => panic!("the server keeps the connection open: {error}"),
             }
         }
+    }
+
+    /// What was read from the socket and belongs to no answer yet.
+    #[must_use]
+    pub fn take_unread(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.unread)
     }
 
     /// Says that nothing more will be sent.

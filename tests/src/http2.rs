@@ -1,5 +1,6 @@
 //! An HTTP/2 client with prior knowledge, as a proxy in front of the server would be one.
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -52,6 +53,23 @@ impl Client {
         let mut content = Vec::new();
         while incoming.read(&mut content, PATIENCE).await.expect("the body comes whole") {}
         Response { head, body: content }
+    }
+
+    /// Sends a request and reads the whole answer for what it says about itself, at its beginning
+    /// and at its end.
+    pub async fn call_with_trailers(
+        &mut self,
+        method: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> (Head, BTreeMap<String, String>) {
+        let (head, mut incoming) = self.send(method, target, fields, body.into()).await;
+        while incoming.read(&mut Vec::new(), PATIENCE).await.expect("the body comes whole") {}
+        let trailers = incoming.0.trailers().await.expect("the end comes").unwrap_or_default();
+        let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let trailers = trailers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value)));
+        (head, trailers.collect())
     }
 
     async fn send(

@@ -3,6 +3,8 @@
 //! gRPC types. A mistake of the server is a panic here, with everything needed to see it.
 
 pub mod process;
+pub mod program;
+pub mod tiny_disk;
 
 pub mod http1;
 pub mod http2;

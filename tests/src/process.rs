@@ -136,6 +136,16 @@ impl Evergate {
         self.child.id()
     }
 
+    /// Where a durable log lies.
+    #[must_use]
+    pub fn log_folder(&self) -> PathBuf {
+        match &self.options.log {
+            Log::Disk(Some(folder)) => folder.clone(),
+            Log::Disk(None) => own_log(self.home.path()),
+            Log::Memory => panic!("a memory log lies nowhere"),
+        }
+    }
+
     /// Everything the process has written so far, of its latest start.
     #[must_use]
     pub fn output(&self) -> String {
@@ -233,7 +243,7 @@ async fn launch(options: &Options, home: &Path, at: Addresses, start: u32) -> (C
     words.push("dev".into());
     let log = match &options.log {
         Log::Memory => "memory".to_owned(),
-        Log::Disk(None) => format!("disk:{}", home.join("log").display()),
+        Log::Disk(None) => format!("disk:{}", own_log(home).display()),
         Log::Disk(Some(folder)) => format!("disk:{}", folder.display()),
     };
     let flags = [
@@ -295,6 +305,10 @@ async fn launch(options: &Options, home: &Path, at: Addresses, start: u32) -> (C
     };
     let addresses = Addresses { http: address("http"), grpc: address("grpc"), admin: address("admin") };
     (child, addresses)
+}
+
+fn own_log(home: &Path) -> PathBuf {
+    home.join("log")
 }
 
 fn output_path(home: &Path, start: u32) -> PathBuf {

@@ -1,1 +1,14 @@
-//! stub
+//! The edge: terminates SSE, accepts publishes.
+//!
+//! `http` speaks HTTP/1.1 and HTTP/2 with subscribers, browsers and curl; `publish` takes events by
+//! gRPC and HTTP and hands them to the log. An edge keeps no state that a client could miss: any
+//! edge resumes any subscriber, because a subscriber is a cursor over the log.
+
+mod config;
+mod edge;
+mod http;
+mod problem;
+mod publish;
+
+pub use config::{ConnectionLimits, CorsOrigins, EdgeConfig, PublishLimits, SseConfig};
+pub use edge::{BindError, Edge, RunningEdge};

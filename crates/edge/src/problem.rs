@@ -18,6 +18,7 @@ pub(crate) struct Problem {
     errors: Vec<FieldError>,
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
+    accept: Option<&'static str>,
 }
 
 /// What is wrong with one part of the request.
@@ -34,6 +35,7 @@ pub(crate) struct FieldError {
 
 impl FieldError {
     /// `field` is at fault, because of `detail`.
+    #[expect(clippy::needless_pass_by_value, reason = "callers hand over errors and texts alike")]
     pub(crate) fn new(field: impl Into<String>, detail: impl ToString) -> Self {
         Self { field: field.into(), detail: detail.to_string(), line: None }
     }
@@ -42,6 +44,26 @@ impl FieldError {
     pub(crate) fn on_line(mut self, line: usize) -> Self {
         self.line = Some(line);
         self
+    }
+
+    /// All of them in one sentence, or as many as a person reads and a header field carries.
+    pub(crate) fn summary(errors: &[Self]) -> String {
+        const BYTES_MAX: usize = 800;
+        let mut summary = String::new();
+        for (index, error) in errors.iter().enumerate() {
+            let one = match error.line {
+                Some(line) => format!("line {line}: {}: {}", error.field, error.detail),
+                None => format!("{}: {}", error.field, error.detail),
+            };
+            if index > 0 {
+                if summary.len() + one.len() > BYTES_MAX {
+                    return format!("{summary}; and {} more", errors.len() - index);
+                }
+                summary.push_str("; ");
+            }
+            summary.push_str(&one);
+        }
+        summary
     }
 }
 
@@ -62,19 +84,13 @@ impl Problem {
             errors: Vec::new(),
             retry_after: None,
             allow: None,
+            accept: None,
         }
     }
 
     /// 400: parts of the request are malformed.
     pub(crate) fn bad_request(errors: Vec<FieldError>) -> Self {
-        let detail = errors
-            .iter()
-            .map(|error| match error.line {
-                Some(line) => format!("line {line}: {}: {}", error.field, error.detail),
-                None => format!("{}: {}", error.field, error.detail),
-            })
-            .collect::<Vec<_>>()
-            .join("; ");
+        let detail = FieldError::summary(&errors);
         Self {
             errors,
             ..Self::new(StatusCode::BAD_REQUEST, "bad-request", "The request is malformed", detail)
@@ -90,6 +106,12 @@ impl Problem {
     /// The same request may succeed after this time.
     pub(crate) fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
+        self
+    }
+
+    /// Names the media types that would be right.
+    pub(crate) fn accept(mut self, types: &'static str) -> Self {
+        self.accept = Some(types);
         self
     }
 
@@ -144,10 +166,16 @@ impl Problem {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(after) = self.retry_after {
             // Whole seconds, and never 0, which would invite a retry at once.
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_millis().div_ceil(1000).max(1) as u64));
+            headers.insert(
+                header::RETRY_AFTER,
+                HeaderValue::from(after.as_millis().div_ceil(1000).max(1) as u64),
+            );
         }
         if let Some(allow) = self.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Some(accept) = self.accept {
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
         }
         response
     }

@@ -34,13 +34,14 @@ pub struct Plan {
     windows: HashMap<ProducerId, Window>,
 }
 
-/// What a commit changed besides the events, for a log that stores it.
-#[derive(Debug, PartialEq, Eq)]
+/// What a commit changed besides the events, for a log that stores it. A run is known by its
+/// producer and its first sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadChange<'a> {
-    /// All the runs of this producer are now these.
-    Runs(&'a ProducerId, Vec<Run>),
-    /// This producer is forgotten.
-    Forgotten(ProducerId),
+    /// The run is new, or longer than it was.
+    Run(&'a ProducerId, Run),
+    /// The run that begins here is forgotten.
+    Gone(&'a ProducerId, Seq),
 }
 
 impl StreamHead {
@@ -105,12 +106,20 @@ impl StreamHead {
         self.lineage.extend_to(last.offset);
         self.last_time = last.time;
         for (producer, window) in &plan.windows {
-            if self.producers.window(producer) == Some(window) {
+            let before = self.producers.window(producer);
+            if before == Some(window) {
                 continue;
             }
-            changed(HeadChange::Runs(producer, window.runs().copied().collect()));
-            if let Some(forgotten) = self.producers.replace(producer, window.clone()) {
-                changed(HeadChange::Forgotten(forgotten));
+            for first in window.dropped_since(before) {
+                changed(HeadChange::Gone(producer, first));
+            }
+            for &run in window.written_since(before) {
+                changed(HeadChange::Run(producer, run));
+            }
+            if let Some((forgotten, window)) = self.producers.replace(producer, window.clone()) {
+                for first in window.firsts() {
+                    changed(HeadChange::Gone(&forgotten, first));
+                }
             }
         }
     }

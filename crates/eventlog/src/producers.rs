@@ -87,8 +87,25 @@ impl Window {
         })
     }
 
-    pub(crate) fn runs(&self) -> impl Iterator<Item = &Run> {
-        self.0.iter()
+    /// The first sequences of all its runs.
+    pub(crate) fn firsts(&self) -> impl Iterator<Item = Seq> {
+        self.0.iter().map(|run| run.first)
+    }
+
+    /// The runs that an earlier state of this window had and this one has not: they fell out at
+    /// the front, which is the only place where runs go.
+    pub(crate) fn dropped_since<'a>(&'a self, before: Option<&'a Self>) -> impl Iterator<Item = Seq> + 'a {
+        let kept_from = self.0.front().map(|run| run.first);
+        let before = before.into_iter().flat_map(Self::firsts);
+        before.take_while(move |&first| kept_from.is_none_or(|kept| first < kept))
+    }
+
+    /// The runs that are new or longer than in an earlier state of this window: the last ones,
+    /// because only the last run ever grows.
+    pub(crate) fn written_since<'a>(&'a self, before: Option<&'a Self>) -> impl Iterator<Item = &'a Run> + 'a {
+        let known = before.and_then(|before| before.0.back());
+        let stored = move |run: &Run| known.is_some_and(|known| run.last() <= known.last());
+        self.0.iter().rev().take_while(move |run| !stored(run))
     }
 }
 
@@ -119,8 +136,8 @@ impl ProducerTable {
     }
 
     /// Replaces a producer's window by a later one. Returns the producer that had to be forgotten
-    /// for it, if any.
-    pub(crate) fn replace(&mut self, producer: &ProducerId, window: Window) -> Option<ProducerId> {
+    /// for it, if any, with what was known of it.
+    pub(crate) fn replace(&mut self, producer: &ProducerId, window: Window) -> Option<(ProducerId, Window)> {
         let newest = window.newest_offset();
         if let Some(before) = self.windows.insert(producer.clone(), window) {
             self.by_age.remove(&before.newest_offset());
@@ -130,8 +147,8 @@ impl ProducerTable {
             return None;
         }
         let (_, oldest) = self.by_age.pop_first().expect("as many as there are windows");
-        self.windows.remove(&oldest);
-        Some(oldest)
+        let window = self.windows.remove(&oldest)?;
+        Some((oldest, window))
     }
 
     /// How many producers are remembered.
@@ -170,7 +187,7 @@ mod tests {
         for n in 1..=1000 {
             window.push(seq(n), at(n));
         }
-        assert_eq!(window.runs().count(), 1);
+        assert_eq!(window.0.len(), 1);
         assert_eq!(window.judge(seq(1)), Verdict::Duplicate(at(1)));
         assert_eq!(window.judge(seq(1001)), Verdict::New);
     }
@@ -192,7 +209,7 @@ mod tests {
             offset += 1;
             let mut window = table.window(&producer(n)).cloned().unwrap_or_default();
             window.push(seq(offset), at(offset));
-            table.replace(&producer(n), window)
+            table.replace(&producer(n), window).map(|(forgotten, _)| forgotten)
         };
         for n in 0..PRODUCERS_MAX {
             assert_eq!(publish(&mut table, n), None);
@@ -226,7 +243,30 @@ mod tests {
                 }
                 (None, _) => prop_assert_eq!(window.judge(seq(wanted)), Verdict::TooOld { newest: seq(newest) }),
             }
-            prop_assert!(window.runs().count() as u64 <= WINDOW);
+            prop_assert!(window.0.len() as u64 <= WINDOW);
+        }
+
+        /// A store that is only told the changes holds the same runs as the window.
+        #[test]
+        fn the_changes_alone_rebuild_the_window(commits in prop::collection::vec(prop::collection::vec((1u64..700, 1u64..3), 1..30), 1..30)) {
+            let mut stored = BTreeMap::new();
+            let mut window = Window::default();
+            let (mut newest, mut offset) = (0, 0);
+            for commit in commits {
+                let before = window.clone();
+                for (step, stride) in commit {
+                    newest += if step > 600 { step } else { 1 };
+                    offset += stride;
+                    window.push(seq(newest), at(offset));
+                }
+                for first in window.dropped_since(Some(&before)) {
+                    prop_assert!(stored.remove(&first).is_some());
+                }
+                for run in window.written_since(Some(&before)) {
+                    stored.insert(run.first, *run);
+                }
+                prop_assert!(stored.values().eq(window.0.iter()));
+            }
         }
     }
 }

@@ -61,9 +61,14 @@ impl TailSender {
         Tail { start, batches: self.0.subscribe() }
     }
 
+    /// Whether anybody follows.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.0.receiver_count() > 0
+    }
+
     /// Hands events to every follower. Never waits.
     pub fn send(&self, events: &[Arc<Event>]) {
-        if self.0.receiver_count() > 0 && !events.is_empty() {
+        if self.is_followed() && !events.is_empty() {
             // The last follower may leave between the two lines, which loses nothing.
             let _ = self.0.send(events.into());
         }

@@ -1,3 +1,112 @@
-//! The `evergate` binary.
+//! The `evergate` binary: reads the configuration, wires the roles, owns the shutdown.
+//!
+//! In reading order: [`cli`] says what can be asked, [`config`] what can be set; [`dev`] runs a
+//! whole gateway in this process; [`publish`] and [`tail`] are its clients. Nothing below this crate
+//! reads the environment, a file of settings or the command line.
+
+mod cli;
 mod config;
-fn main() { print!("{}", config::reference()); }
+
+mod admin;
+mod dev;
+mod logging;
+mod metrics;
+mod open_files;
+mod readiness;
+mod ready_file;
+mod shutdown;
+mod wiring;
+
+mod printable;
+mod publish;
+mod tail;
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tokio::runtime::{Builder, Runtime};
+
+use cli::{Cli, Command, ConfigCommand, Exit, SettingsArgs};
+use config::{Config, Defaults};
+
+fn main() -> ExitCode {
+    match Cli::read(std::env::args_os()) {
+        Ok(cli) => run(cli.command).into(),
+        Err(error) => {
+            // Help and version are no errors, and clap knows which goes where.
+            let _ = error.print();
+            if error.exit_code() == 0 { Exit::Ok } else { Exit::Usage }.into()
+        }
+    }
+}
+
+fn run(command: Command) -> Exit {
+    match command {
+        Command::Dev(settings) => match load(&settings, Defaults::Dev) {
+            Ok(config) => told(serve(config)),
+            Err(exit) => exit,
+        },
+        Command::Publish(args) => told(block_on(publish::run(args))),
+        Command::Tail(args) => told(block_on(tail::run(args))),
+        Command::Config(ConfigCommand::Check(settings)) => match load(&settings, Defaults::General) {
+            Ok(_) => printed("configuration is valid\n"),
+            Err(exit) => exit,
+        },
+        Command::Config(ConfigCommand::Reference) => printed(&config::reference()),
+    }
+}
+
+/// Runs a gateway until it is told to end.
+fn serve(config: Config) -> anyhow::Result<Exit> {
+    logging::start(&config.log_output)?;
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(config.runtime_threads.resolve().get())
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    finish(runtime, dev::run(config))?
+}
+
+/// Runs a client, for which one thread is enough.
+fn block_on(work: impl Future<Output = Exit>) -> anyhow::Result<Exit> {
+    let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    finish(runtime, work)
+}
+
+fn finish<T>(runtime: Runtime, work: impl Future<Output = T>) -> anyhow::Result<T> {
+    let result = runtime.block_on(work);
+    // Not waiting for what blocks in the system, such as a name that is being resolved.
+    runtime.shutdown_background();
+    Ok(result)
+}
+
+/// Proves the configuration, or prints every mistake.
+fn load(settings: &SettingsArgs, defaults: Defaults) -> Result<Config, Exit> {
+    settings.load(defaults, std::env::vars_os()).map_err(|error| {
+        complain(&error.to_string());
+        Exit::Usage
+    })
+}
+
+fn told(result: anyhow::Result<Exit>) -> Exit {
+    result.unwrap_or_else(|error| {
+        complain(&format!("evergate: {error:#}"));
+        Exit::Failed
+    })
+}
+
+fn printed(text: &str) -> Exit {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Ok(()) => Exit::Ok,
+        // Whoever read it has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,
+        Err(_) => Exit::Failed,
+    }
+}
+
+fn complain(text: &str) {
+    // With standard error closed there is nobody to tell.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}

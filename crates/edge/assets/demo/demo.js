@@ -50,6 +50,8 @@ function parseId(text) {
 }
 const showId = (id) => `${id.epoch}-${id.seq}`;
 const sameEpoch = (a, b) => Boolean(a && b && a.epoch === b.epoch);
+// Sequences go on over epochs, and an epoch only ever rises.
+const follows = (last, id) => Boolean(last && id && id.epoch >= last.epoch);
 
 /* ---- settings, kept in the URL's hash ---- */
 
@@ -265,7 +267,7 @@ function account(s, id) {
     s.cover = null;
   }
   const { last } = s;
-  if (sameEpoch(last, id)) {
+  if (follows(last, id)) {
     if (id.seq <= last.seq) {
       s.duplicates += 1;
       if (s.story) s.story.duplicates += 1;
@@ -277,7 +279,7 @@ function account(s, id) {
       markCells(s, last.seq + 1n, id.seq - 1n, s.dense ? 'hole' : 'skipped');
     }
   } else if (last && s.dense) {
-    foundHole(s, 1, `hole: the epoch changed at ${showId(id)} without a gap being announced`);
+    foundHole(s, 1, `hole: the epoch went back at ${showId(id)} without a gap being announced`);
   }
   s.last = id;
   return 'new';
@@ -634,8 +636,8 @@ function owed(s, story) {
   return [...s.acks].filter(([offset, { id, at, key, expected }]) => {
     if (!expected && at > story.openAt) return false;
     if (!matchesFilter(s.keys, key) || story.got.has(offset)) return false;
-    if (sameEpoch(id, story.cutId) && id.seq <= story.cutId.seq) return false;
-    if (s.dense) return !sameEpoch(id, s.last) || id.seq > s.last.seq;
+    if (follows(id, story.cutId) && id.seq <= story.cutId.seq) return false;
+    if (s.dense) return !s.last || id.epoch > s.last.epoch || id.seq > s.last.seq;
     return true;
   }).length;
 }
@@ -824,11 +826,9 @@ function milliseconds(ms) {
 
 function advanceHead(s, id) {
   if (!id) return;
-  if (s.head && s.head.epoch === id.epoch && id.seq <= s.head.seq) return;
-  if (s.head && s.head.epoch !== id.epoch) {
-    if (id.epoch < s.head.epoch) return;
-    s.cells.clear();
-  }
+  if (s.head && (id.epoch < s.head.epoch || (id.epoch === s.head.epoch && id.seq <= s.head.seq))) return;
+  // A history of its own, as after a restart of a log in memory, counts from 1 again.
+  if (s.head && id.seq <= s.head.seq) s.cells.clear();
   s.head = id;
   if (s.cells.size > TAPE_CELLS * 4) {
     for (const seq of s.cells.keys()) if (seq + BigInt(TAPE_CELLS) < id.seq) s.cells.delete(seq);

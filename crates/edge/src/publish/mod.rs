@@ -1,1 +1,25 @@
-//! Publishing, by whatever road it comes.
+//! Publishing: many transports, one road to the log.
+//!
+//! A transport turns what arrived into a [`Submission`] and gives it to the [`Publisher`], which
+//! alone decides whether it goes to the log. What can be wrong is a [`PublishError`], with one
+//! table of what each transport answers for it. Nothing here knows of subscribers.
+
+mod error;
+mod fault;
+mod publisher;
+mod submission;
+
+mod grpc;
+mod http;
+
+#[cfg(test)]
+mod testing;
+
+use error::PublishError;
+use fault::{Faults, Naming, Part};
+use publisher::Transport;
+use submission::{Admitted, RawEvent, RawProducer, Submission};
+
+pub(crate) use grpc::serve_grpc;
+pub(crate) use http::publish as publish_http;
+pub(crate) use publisher::Publisher;

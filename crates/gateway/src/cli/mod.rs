@@ -48,9 +48,7 @@ pub(crate) enum ConfigCommand {
 
 impl Cli {
     /// Parses the arguments; help, version and mistakes are printed by the caller.
-    pub(crate) fn read(
-        arguments: impl IntoIterator<Item = OsString>,
-    ) -> Result<Self, clap::Error> {
+    pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         Self::try_parse_from(arguments)
     }
 }

@@ -74,10 +74,7 @@ impl Args for SettingsArgs {
             .value_name("KEY=VALUE")
             .action(ArgAction::Append)
             .help("Give any setting; see `evergate config reference`");
-        SETTINGS
-            .iter()
-            .filter_map(own_flag)
-            .fold(command.arg(file).arg(set), Command::arg)
+        SETTINGS.iter().filter_map(own_flag).fold(command.arg(file).arg(set), Command::arg)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -90,24 +87,12 @@ impl FromArgMatches for SettingsArgs {
         let own = SETTINGS.iter().filter_map(|setting| {
             let flag = setting.flag?;
             let text = matches.get_one::<String>(flag)?.clone();
-            Some(FlagSource::Own {
-                setting,
-                flag,
-                text,
-            })
+            Some(FlagSource::Own { setting, flag, text })
         });
-        let set = matches
-            .get_many::<String>(SET)
-            .into_iter()
-            .flatten()
-            .cloned()
-            .map(FlagSource::Set);
+        let set = matches.get_many::<String>(SET).into_iter().flatten().cloned().map(FlagSource::Set);
         Ok(Self {
             // An empty variable is how a shell takes one back.
-            file: matches
-                .get_one::<PathBuf>(CONFIG)
-                .filter(|path| !path.as_os_str().is_empty())
-                .cloned(),
+            file: matches.get_one::<PathBuf>(CONFIG).filter(|path| !path.as_os_str().is_empty()).cloned(),
             flags: own.chain(set).collect(),
         })
     }
@@ -122,17 +107,8 @@ fn own_flag(setting: &'static Setting) -> Option<Arg> {
     let flag = setting.flag?;
     let default = setting.dev_default.unwrap_or(setting.default);
     let meaning = setting.meaning.trim_end_matches('.').replace('`', "");
-    let help = if default.is_empty() {
-        meaning
-    } else {
-        format!("{meaning} [default: {default}]")
-    };
-    Some(
-        Arg::new(flag)
-            .long(flag)
-            .value_name(setting.kind.placeholder())
-            .help(help),
-    )
+    let help = if default.is_empty() { meaning } else { format!("{meaning} [default: {default}]") };
+    Some(Arg::new(flag).long(flag).value_name(setting.kind.placeholder()).help(help))
 }
 
 #[cfg(test)]
@@ -147,11 +123,7 @@ mod tests {
     }
 
     fn variables(pairs: &[(&str, &str)]) -> impl Iterator<Item = (OsString, OsString)> {
-        pairs
-            .iter()
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect::<Vec<_>>()
-            .into_iter()
+        pairs.iter().map(|(name, value)| (name.into(), value.into())).collect::<Vec<_>>().into_iter()
     }
 
     #[test]

@@ -46,8 +46,7 @@ fn is_service_link(name: &str) -> bool {
     marks.iter().any(|mark| name.ends_with(mark))
         || name.contains("_SERVICE_PORT_")
         || ["_TCP", "_UDP", "_SCTP"].iter().any(|protocol| {
-            name.contains("_PORT_")
-                && (name.ends_with(protocol) || name.contains(&format!("{protocol}_")))
+            name.contains("_PORT_") && (name.ends_with(protocol) || name.contains(&format!("{protocol}_")))
         })
 }
 

@@ -30,12 +30,7 @@ impl FileSource {
                 return Layer::default();
             }
         };
-        let mut reader = Reader {
-            name: &self.name,
-            text,
-            layer: Layer::default(),
-            mistakes: Vec::new(),
-        };
+        let mut reader = Reader { name: &self.name, text, layer: Layer::default(), mistakes: Vec::new() };
         let (table, errors) = DeTable::parse_recoverable(text);
         let mut broken_lines = Vec::new();
         for error in errors {
@@ -45,9 +40,7 @@ impl FileSource {
         }
         reader.general(table.get_ref(), "");
         // What a broken line seems to say is no second mistake.
-        reader
-            .mistakes
-            .retain(|mistake| !broken_lines.contains(&line(&mistake.place)));
+        reader.mistakes.retain(|mistake| !broken_lines.contains(&line(&mistake.place)));
         mistakes.append(&mut reader.mistakes);
         reader.layer
     }
@@ -115,10 +108,7 @@ impl Reader<'_> {
         self.layer.list_stream(stream.clone());
         for (key, value) in table {
             if let Some(setting) = registry::find_of_stream(key.get_ref()) {
-                let key = Key::OfStream {
-                    stream: stream.clone(),
-                    name: setting.key,
-                };
+                let key = Key::OfStream { stream: stream.clone(), name: setting.key };
                 self.value(key, setting, value);
             } else {
                 let full = format!("{STREAMS}.\"{stream}\".{}", key.get_ref());
@@ -152,9 +142,7 @@ impl Reader<'_> {
 }
 
 fn is_section(name: &str) -> bool {
-    SETTINGS
-        .iter()
-        .any(|setting| setting.section() == Some(name))
+    SETTINGS.iter().any(|setting| setting.section() == Some(name))
 }
 
 /// Line and column of a byte, both counted from one, the column in characters.

@@ -8,11 +8,7 @@ use super::registry::Setting;
 #[derive(Debug, Clone)]
 pub(crate) enum FlagSource {
     /// `--http ADDR`: a setting that has a flag of its own.
-    Own {
-        setting: &'static Setting,
-        flag: &'static str,
-        text: String,
-    },
+    Own { setting: &'static Setting, flag: &'static str, text: String },
     /// `--set key=value`.
     Set(String),
 }
@@ -22,11 +18,7 @@ pub(crate) fn read(flags: &[FlagSource], mistakes: &mut Vec<Mistake>) -> Layer {
     let mut layer = Layer::default();
     for flag in flags {
         match flag {
-            FlagSource::Own {
-                setting,
-                flag,
-                text,
-            } => {
+            FlagSource::Own { setting, flag, text } => {
                 let place = Place::Flag(format!("--{flag}"));
                 let key = Key::General(setting.key);
                 insert(&mut layer, key, setting, text, place, mistakes);

@@ -4,7 +4,6 @@
 //! Pure: no kind looks at another setting; rules between settings are in
 //! [`rules`](super::rules).
 
-use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -59,9 +58,7 @@ impl Kind {
             }),
             Self::Duration(range) => {
                 let duration = parse_duration(text)?;
-                within(range, &duration, |duration| {
-                    DurationText(*duration).to_string()
-                })?;
+                within(range, &duration, |duration| DurationText(*duration).to_string())?;
                 Ok(Value::Duration(duration))
             }
             Self::Size(range) => {
@@ -70,9 +67,7 @@ impl Kind {
                 Ok(Value::Size(bytes))
             }
             Self::Count(range) => {
-                let count = text
-                    .parse()
-                    .map_err(|_| format!("{text:?} is not a whole number"))?;
+                let count = text.parse().map_err(|_| format!("{text:?} is not a whole number"))?;
                 within(range, &count, u64::to_string)?;
                 Ok(Value::Count(count))
             }
@@ -87,11 +82,8 @@ impl Kind {
                 .map(|choice| Value::Choice(choice))
                 .ok_or_else(|| format!("{text:?} is none of {}", choices.join(", "))),
             Self::Origins => {
-                let written: Vec<&str> = text
-                    .split(',')
-                    .map(str::trim)
-                    .filter(|origin| !origin.is_empty())
-                    .collect();
+                let written: Vec<&str> =
+                    text.split(',').map(str::trim).filter(|origin| !origin.is_empty()).collect();
                 for origin in &written {
                     check_origin(origin, written.len())?;
                 }
@@ -102,9 +94,7 @@ impl Kind {
                 .parse(text)
                 .map(|_| Value::Directives(text.to_owned()))
                 .map_err(|error| format!("{text:?} is not a log level or filter: {error}")),
-            Self::Path => Ok(Value::Path(
-                (!text.is_empty()).then(|| PathBuf::from(text)),
-            )),
+            Self::Path => Ok(Value::Path((!text.is_empty()).then(|| PathBuf::from(text)))),
         }
     }
 
@@ -140,18 +130,9 @@ impl Kind {
                 | DeValue::Datetime(_)
                 | DeValue::Array(_)
                 | DeValue::Table(_)),
-            ) => Err(format!(
-                "expected {}, found {}",
-                self.expected(),
-                type_name(other)
-            )),
+            ) => Err(format!("expected {}, found {}", self.expected(), type_name(other))),
         };
-        read.map_err(|message| {
-            vec![Fault {
-                span: value.span(),
-                message,
-            }]
-        })
+        read.map_err(|message| vec![Fault { span: value.span(), message }])
     }
 
     /// What a TOML value of this kind is, in words: "expected …".
@@ -162,12 +143,9 @@ impl Kind {
             Self::Count(_) => "a whole number",
             Self::Switch => "true or false",
             Self::Origins => "a list of origins, such as [\"https://example.com\"]",
-            Self::Name
-            | Self::Address
-            | Self::Choice(_)
-            | Self::Log
-            | Self::Directives
-            | Self::Path => "text in quotes",
+            Self::Name | Self::Address | Self::Choice(_) | Self::Log | Self::Directives | Self::Path => {
+                "text in quotes"
+            }
         }
     }
 
@@ -228,12 +206,7 @@ fn within<T: PartialOrd>(
     if range.contains(value) {
         Ok(())
     } else {
-        Err(format!(
-            "{} is out of range: {} to {}",
-            print(value),
-            print(range.start()),
-            print(range.end())
-        ))
+        Err(format!("{} is out of range: {} to {}", print(value), print(range.start()), print(range.end())))
     }
 }
 
@@ -242,9 +215,7 @@ fn read_name(text: &str) -> Result<Value, String> {
     if (1..=NAME_CHARS_MAX).contains(&text.len()) && text.chars().all(plain) {
         Ok(Value::Name(text.to_owned()))
     } else {
-        Err(format!(
-            "{text:?} is not a name: 1 to {NAME_CHARS_MAX} letters, digits, '.', '_' or '-'"
-        ))
+        Err(format!("{text:?} is not a name: 1 to {NAME_CHARS_MAX} letters, digits, '.', '_' or '-'"))
     }
 }
 
@@ -261,14 +232,10 @@ fn read_log(text: &str) -> Result<Value, String> {
     }
     // Only the scheme is repeated: what follows it may hold a password.
     match text.split_once("://") {
-        Some((scheme @ ("redis" | "rediss" | "redis-sentinel" | "redis-cluster"), _)) => {
-            Err(format!(
-                "{scheme}:// is not available: this build has no Redis log yet; use memory or disk:DIR"
-            ))
-        }
-        Some((scheme, _)) => Err(format!(
-            "{scheme}:// is no kind of log; use memory or disk:DIR"
+        Some((scheme @ ("redis" | "rediss" | "redis-sentinel" | "redis-cluster"), _)) => Err(format!(
+            "{scheme}:// is not available: this build has no Redis log yet; use memory or disk:DIR"
         )),
+        Some((scheme, _)) => Err(format!("{scheme}:// is no kind of log; use memory or disk:DIR")),
         None => Err(format!("{text:?} is no kind of log; use memory or disk:DIR")),
     }
 }
@@ -289,12 +256,8 @@ fn check_origin(origin: &str, count: usize) -> Result<(), String> {
         .map(|origin| origin.ascii_serialization());
     match exact {
         Some(exact) if exact == origin => Ok(()),
-        Some(exact) => Err(format!(
-            "{origin:?} is not an exact origin; a browser sends {exact:?}"
-        )),
-        None => Err(format!(
-            "{origin:?} is not an origin such as \"https://example.com\""
-        )),
+        Some(exact) => Err(format!("{origin:?} is not an exact origin; a browser sends {exact:?}")),
+        None => Err(format!("{origin:?} is not an origin such as \"https://example.com\"")),
     }
 }
 
@@ -311,23 +274,13 @@ fn read_origins(array: &toml::de::DeArray<'_>) -> Result<Value, Vec<Fault>> {
             | DeValue::Boolean(_)
             | DeValue::Datetime(_)
             | DeValue::Array(_)
-            | DeValue::Table(_)) => Err(format!(
-                "expected an origin in quotes, found {}",
-                type_name(other)
-            )),
+            | DeValue::Table(_)) => Err(format!("expected an origin in quotes, found {}", type_name(other))),
         };
         if let Err(message) = checked {
-            faults.push(Fault {
-                span: element.span(),
-                message,
-            });
+            faults.push(Fault { span: element.span(), message });
         }
     }
-    if faults.is_empty() {
-        Ok(origins(written))
-    } else {
-        Err(faults)
-    }
+    if faults.is_empty() { Ok(origins(written)) } else { Err(faults) }
 }
 
 fn origins(written: Vec<String>) -> Value {

@@ -18,10 +18,7 @@ use super::value::Value;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Key {
     General(&'static str),
-    OfStream {
-        stream: StreamName,
-        name: &'static str,
-    },
+    OfStream { stream: StreamName, name: &'static str },
 }
 
 /// A value and where it was written; no value if it was mistaken.
@@ -55,10 +52,7 @@ impl Key {
         };
         let setting = registry::find_of_stream(name).ok_or_else(|| unknown_of_stream(name))?;
         let stream = StreamName::new(stream.trim_matches('"')).map_err(|error| error.to_string())?;
-        let key = Self::OfStream {
-            stream,
-            name: setting.key,
-        };
+        let key = Self::OfStream { stream, name: setting.key };
         Ok((key, setting))
     }
 }

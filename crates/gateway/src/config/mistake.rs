@@ -10,11 +10,7 @@ pub(crate) enum Place {
     /// The default of one role, where it differs from the general one.
     RoleDefault,
     /// A position in the configuration file; line and column count from one.
-    File {
-        name: String,
-        line: usize,
-        column: usize,
-    },
+    File { name: String, line: usize, column: usize },
     /// An environment variable, by its name.
     Environment(String),
     /// A command-line flag, as `--http` or `--set http.address`.
@@ -36,20 +32,12 @@ pub(crate) struct Mistakes(Vec<Mistake>);
 
 impl Mistake {
     pub(crate) fn new(place: Place, key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            place,
-            key: Some(key.into()),
-            message: message.into(),
-        }
+        Self { place, key: Some(key.into()), message: message.into() }
     }
 
     /// A mistake that concerns no setting in particular, such as a file that is not TOML.
     pub(crate) fn of_source(place: Place, message: impl Into<String>) -> Self {
-        Self {
-            place,
-            key: None,
-            message: message.into(),
-        }
+        Self { place, key: None, message: message.into() }
     }
 }
 
@@ -58,10 +46,6 @@ impl Mistakes {
     pub(crate) fn from_list(mut list: Vec<Mistake>) -> Option<Self> {
         list.sort();
         (!list.is_empty()).then_some(Self(list))
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
     }
 }
 

@@ -1,10 +1,7 @@
 //! "Did you mean": the known word nearest to a misspelt one.
 
 /// The candidate nearest to `word`, if it is near enough to be a slip of the hand.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // One slip per three letters, so that a short word is not "corrected" into another one.
     let slips_max = (word.chars().count() / 3).clamp(1, 4);
     candidates

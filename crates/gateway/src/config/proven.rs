@@ -212,9 +212,7 @@ impl Threads {
     pub(crate) fn resolve(self) -> NonZeroUsize {
         match self {
             Self::Fixed(threads) => threads,
-            Self::FromQuota => {
-                std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
-            }
+            Self::FromQuota => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         }
     }
 }
@@ -232,7 +230,6 @@ fn defaults(which: Defaults, mistakes: &mut Vec<Mistake>) -> Layer {
     layer
 }
 
-
 /// A stack of layers in which every setting has a value of its kind: each is at least a default,
 /// and no mistake is left. A panic here is a mistake in the table of settings, which the tests
 /// find by building a configuration from nothing.
@@ -247,35 +244,26 @@ impl Proven<'_> {
     }
 
     fn name(&self, key: &'static str) -> String {
-        let Value::Name(name) = self.value(key) else {
-            unreachable!("{key} is a name")
-        };
+        let Value::Name(name) = self.value(key) else { unreachable!("{key} is a name") };
         name.clone()
     }
 
     fn address(&self, key: &'static str) -> SocketAddr {
-        let Value::Address(address) = self.value(key) else {
-            unreachable!("{key} is an address")
-        };
+        let Value::Address(address) = self.value(key) else { unreachable!("{key} is an address") };
         *address
     }
 
     fn duration(&self, key: &'static str) -> Duration {
-        let Value::Duration(duration) = self.value(key) else {
-            unreachable!("{key} is a duration")
-        };
+        let Value::Duration(duration) = self.value(key) else { unreachable!("{key} is a duration") };
         *duration
     }
 
     fn retry(&self, min: &'static str, max: &'static str) -> RetryRange {
-        RetryRange::new(self.duration(min), self.duration(max))
-            .expect("the rules have checked their order")
+        RetryRange::new(self.duration(min), self.duration(max)).expect("the rules have checked their order")
     }
 
     fn size(&self, key: &'static str) -> u64 {
-        let Value::Size(bytes) = self.value(key) else {
-            unreachable!("{key} is a size")
-        };
+        let Value::Size(bytes) = self.value(key) else { unreachable!("{key} is a size") };
         *bytes
     }
 
@@ -284,9 +272,7 @@ impl Proven<'_> {
     }
 
     fn number(&self, key: &'static str) -> u64 {
-        let Value::Count(count) = self.value(key) else {
-            unreachable!("{key} is a count")
-        };
+        let Value::Count(count) = self.value(key) else { unreachable!("{key} is a count") };
         *count
     }
 
@@ -299,44 +285,32 @@ impl Proven<'_> {
     }
 
     fn switch(&self, key: &'static str) -> bool {
-        let Value::Switch(on) = self.value(key) else {
-            unreachable!("{key} is a switch")
-        };
+        let Value::Switch(on) = self.value(key) else { unreachable!("{key} is a switch") };
         *on
     }
 
     fn choice(&self, key: &'static str) -> &'static str {
-        let Value::Choice(choice) = self.value(key) else {
-            unreachable!("{key} is a choice")
-        };
+        let Value::Choice(choice) = self.value(key) else { unreachable!("{key} is a choice") };
         choice
     }
 
     fn origins(&self, key: &'static str) -> CorsOrigins {
-        let Value::Origins(origins) = self.value(key) else {
-            unreachable!("{key} is a list of origins")
-        };
+        let Value::Origins(origins) = self.value(key) else { unreachable!("{key} is a list of origins") };
         origins.clone()
     }
 
     fn log(&self, key: &'static str) -> LogChoice {
-        let Value::Log(choice) = self.value(key) else {
-            unreachable!("{key} is a log")
-        };
+        let Value::Log(choice) = self.value(key) else { unreachable!("{key} is a log") };
         choice.clone()
     }
 
     fn directives(&self, key: &'static str) -> String {
-        let Value::Directives(directives) = self.value(key) else {
-            unreachable!("{key} is a filter")
-        };
+        let Value::Directives(directives) = self.value(key) else { unreachable!("{key} is a filter") };
         directives.clone()
     }
 
     fn path(&self, key: &'static str) -> Option<PathBuf> {
-        let Value::Path(path) = self.value(key) else {
-            unreachable!("{key} is a path")
-        };
+        let Value::Path(path) = self.value(key) else { unreachable!("{key} is a path") };
         path.clone()
     }
 
@@ -351,10 +325,7 @@ impl Proven<'_> {
     /// The general retention with whatever the stream has of its own.
     fn retention_of(&self, stream: &StreamName) -> Retention {
         let own = |name: &'static str| {
-            let key = Key::OfStream {
-                stream: stream.clone(),
-                name,
-            };
+            let key = Key::OfStream { stream: stream.clone(), name };
             self.0.get(&key).and_then(|written| written.value.as_ref())
         };
         let mut retention = self.retention();

@@ -7,22 +7,12 @@ use std::fmt;
 use std::time::Duration;
 
 /// Largest first: printing takes the first unit that divides the value.
-const DURATION_UNITS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+const DURATION_UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// Largest first, as above. `B` is last, so a size that divides by nothing larger is printed bare.
-const SIZE_UNITS: [(&str, u64); 5] = [
-    ("TiB", 1 << 40),
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("B", 1),
-];
+const SIZE_UNITS: [(&str, u64); 5] =
+    [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 /// Prints a duration of whole milliseconds as it is written in a configuration file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,9 +90,7 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
 
 /// Splits `15s` into `15` and `s`; `None` unless it begins with a digit.
 fn split(text: &str) -> Option<(&str, &str)> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     if end == 0 {
         return None;
     }
@@ -111,10 +99,7 @@ fn split(text: &str) -> Option<(&str, &str)> {
 }
 
 fn factor(units: &[(&str, u64)], unit: &str) -> Option<u64> {
-    units
-        .iter()
-        .find(|(name, _)| *name == unit)
-        .map(|(_, factor)| *factor)
+    units.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor)
 }
 
 #[cfg(test)]
@@ -134,10 +119,7 @@ mod tests {
             ("7d", 604_800_000),
         ] {
             assert_eq!(parse_duration(text).unwrap(), Duration::from_millis(millis));
-            assert_eq!(
-                DurationText(Duration::from_millis(millis)).to_string(),
-                text
-            );
+            assert_eq!(DurationText(Duration::from_millis(millis)).to_string(), text);
         }
         assert_eq!(parse_duration("60 s").unwrap(), Duration::from_secs(60));
     }
@@ -173,7 +155,10 @@ mod tests {
             assert_eq!(parse_duration(text).unwrap_err(), expected);
         }
         for (text, expected) in [
-            ("big", "\"big\" is not a size; write a whole number of bytes or one with a unit, such as \"256KiB\""),
+            (
+                "big",
+                "\"big\" is not a size; write a whole number of bytes or one with a unit, such as \"256KiB\"",
+            ),
             ("8MB", "\"MB\" is not a unit of size; use B, KiB, MiB, GiB or TiB"),
             ("99999999999TiB", "\"99999999999TiB\" is more than can be counted"),
         ] {

@@ -4,7 +4,6 @@
 
 use std::fmt::{self, Write};
 
-use super::environment::CONFIG_VARIABLE;
 use super::registry::{Consequence, SETTINGS, STREAM_SETTINGS, STREAMS, Setting};
 
 const INTRODUCTION: &str = "\
@@ -108,11 +107,7 @@ fn write_setting(page: &mut String, setting: &Setting) -> fmt::Result {
 }
 
 fn default(text: &str) -> String {
-    if text.is_empty() {
-        "empty".to_owned()
-    } else {
-        format!("`{text}`")
-    }
+    if text.is_empty() { "empty".to_owned() } else { format!("`{text}`") }
 }
 
 fn consequence(setting: &Setting) -> String {
@@ -126,6 +121,7 @@ fn consequence(setting: &Setting) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::environment::CONFIG_VARIABLE;
     use super::*;
 
     #[test]

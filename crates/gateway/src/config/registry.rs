@@ -29,10 +29,7 @@ pub(crate) struct Setting {
 #[derive(Debug)]
 pub(crate) enum Consequence {
     /// For a quantity: what is seen on either side of a good value.
-    Bounds {
-        small: &'static str,
-        large: &'static str,
-    },
+    Bounds { small: &'static str, large: &'static str },
     /// For a choice: what hangs on it.
     Choice(&'static str),
 }
@@ -42,10 +39,7 @@ use Consequence::{Bounds, Choice};
 impl Setting {
     /// `http.address` is `EVERGATE_HTTP_ADDRESS`.
     pub(crate) fn variable(&self) -> String {
-        format!(
-            "{ENVIRONMENT_PREFIX}{}",
-            self.key.replace('.', "_").to_ascii_uppercase()
-        )
+        format!("{ENVIRONMENT_PREFIX}{}", self.key.replace('.', "_").to_ascii_uppercase())
     }
 
     /// The part before the first dot, if there is one.
@@ -87,15 +81,7 @@ const fn setting(
     meaning: &'static str,
     consequence: Consequence,
 ) -> Setting {
-    Setting {
-        key,
-        kind,
-        default,
-        dev_default: None,
-        flag: None,
-        meaning,
-        consequence,
-    }
+    Setting { key, kind, default, dev_default: None, flag: None, meaning, consequence }
 }
 
 const fn seconds(min: u64, max: u64) -> Kind {
@@ -199,17 +185,17 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "How long a connection that carries no stream may wait for its next request.",
         Bounds {
             small: "publishers over HTTP reconnect for nearly every request",
-            large: "forgotten connections count against `http.connections_max` for this long",
+            large: "forgotten connections hold a file descriptor for this long",
         },
     ),
     setting(
         "http.connections_max",
         count(1, 10_000_000),
         "16000",
-        "How many connections are held at once; one more is answered `busy` and closed.",
+        "How many event streams are open at once; one more is answered `busy` and closed.",
         Bounds {
             small: "clients are told to come back later while the machine idles",
-            large: "the process meets the limit of open files or its memory limit first, and fails less politely",
+            large: "the process meets its limit of open files or of memory first, and fails less politely",
         },
     ),
     setting(
@@ -423,7 +409,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "64MiB",
         "How much space must be free on the log's disk for events to be accepted.",
         Bounds {
-            small: "the disk runs full, and everything on it suffers",
+            small: "a disk that runs full leaves no room to trim and merge in, and has to be cleared by hand",
             large: "publishes are refused although there is room",
         },
     ),

@@ -30,8 +30,7 @@ pub(crate) fn check(stack: &Layer, mistakes: &mut Vec<Mistake>) {
 }
 
 fn ordered(stack: &Layer, low: &'static str, high: &'static str, mistakes: &mut Vec<Mistake>) {
-    let (Some((low_value, low_place)), Some((high_value, high_place))) =
-        (get(stack, low), get(stack, high))
+    let (Some((low_value, low_place)), Some((high_value, high_place))) = (get(stack, low), get(stack, high))
     else {
         return;
     };
@@ -40,16 +39,10 @@ fn ordered(stack: &Layer, low: &'static str, high: &'static str, mistakes: &mut 
     }
     // Blamed on the one that was written: a default is nobody's mistake.
     if *low_place == Place::Default {
-        let message = format!(
-            "{high_value} is less than {low} ({})",
-            cited(low_value, low_place)
-        );
+        let message = format!("{high_value} is less than {low} ({})", cited(low_value, low_place));
         mistakes.push(Mistake::new(high_place.clone(), high, message));
     } else {
-        let message = format!(
-            "{low_value} is more than {high} ({})",
-            cited(high_value, high_place)
-        );
+        let message = format!("{low_value} is more than {high} ({})", cited(high_value, high_place));
         mistakes.push(Mistake::new(low_place.clone(), low, message));
     }
 }
@@ -66,16 +59,10 @@ fn distinct(stack: &Layer, first: &'static str, second: &'static str, mistakes: 
         return;
     }
     if *second_place == Place::Default {
-        let message = format!(
-            "the same address as {second} ({})",
-            cited(second_address, second_place)
-        );
+        let message = format!("the same address as {second} ({})", cited(second_address, second_place));
         mistakes.push(Mistake::new(first_place.clone(), first, message));
     } else {
-        let message = format!(
-            "the same address as {first} ({})",
-            cited(first_address, first_place)
-        );
+        let message = format!("the same address as {first} ({})", cited(first_address, first_place));
         mistakes.push(Mistake::new(second_place.clone(), second, message));
     }
 }
@@ -92,10 +79,7 @@ fn some_stream(stack: &Layer, mistakes: &mut Vec<Mistake>) {
 
 fn get<'a>(stack: &'a Layer, key: &'static str) -> Option<(&'a Value, &'a Place)> {
     match stack.get(&Key::General(key)) {
-        Some(Written {
-            value: Some(value),
-            place,
-        }) => Some((value, place)),
+        Some(Written { value: Some(value), place }) => Some((value, place)),
         Some(Written { value: None, .. }) | None => None,
     }
 }

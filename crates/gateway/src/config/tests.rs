@@ -15,12 +15,7 @@ use super::*;
 struct Said(Sources);
 
 fn nothing() -> Said {
-    Said(Sources {
-        defaults: Defaults::General,
-        file: None,
-        environment: Vec::new(),
-        flags: Vec::new(),
-    })
+    Said(Sources { defaults: Defaults::General, file: None, environment: Vec::new(), flags: Vec::new() })
 }
 
 fn file(text: &str) -> Said {
@@ -29,10 +24,7 @@ fn file(text: &str) -> Said {
 
 impl Said {
     fn file(mut self, text: &str) -> Self {
-        self.0.file = Some(FileSource {
-            name: "evergate.toml".to_owned(),
-            contents: text.into(),
-        });
+        self.0.file = Some(FileSource { name: "evergate.toml".to_owned(), contents: text.into() });
         self
     }
 
@@ -42,15 +34,8 @@ impl Said {
     }
 
     fn flag(mut self, flag: &'static str, text: &str) -> Self {
-        let setting = SETTINGS
-            .iter()
-            .find(|setting| setting.flag == Some(flag))
-            .unwrap();
-        self.0.flags.push(FlagSource::Own {
-            setting,
-            flag,
-            text: text.to_owned(),
-        });
+        let setting = SETTINGS.iter().find(|setting| setting.flag == Some(flag)).unwrap();
+        self.0.flags.push(FlagSource::Own { setting, flag, text: text.to_owned() });
         self
     }
 
@@ -93,10 +78,7 @@ fn dev_lets_any_page_read_unless_told_otherwise() {
     said.0.defaults = Defaults::Dev;
     assert_eq!(said.proven().http.cors_origins, CorsOrigins::Any);
     let said = said.file("http.cors_origins = [\"https://a.example\"]");
-    assert_eq!(
-        said.proven().http.cors_origins,
-        CorsOrigins::Listed(vec!["https://a.example".to_owned()])
-    );
+    assert_eq!(said.proven().http.cors_origins, CorsOrigins::Listed(vec!["https://a.example".to_owned()]));
 }
 
 #[test]
@@ -173,16 +155,8 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
     "#;
     let config = file(text).proven();
     assert_every_field_differs(&config, &nothing().proven());
-    let general = Retention {
-        events: Some(10),
-        bytes: Some(1024),
-        age: Some(Duration::from_secs(86_400)),
-    };
-    let own = Retention {
-        events: Some(5),
-        bytes: Some(1024),
-        age: Some(Duration::from_secs(3600)),
-    };
+    let general = Retention { events: Some(10), bytes: Some(1024), age: Some(Duration::from_secs(86_400)) };
+    let own = Retention { events: Some(5), bytes: Some(1024), age: Some(Duration::from_secs(3600)) };
     assert_eq!(config.streams.retention, general);
     let listed: Vec<_> = config.streams.listed.into_iter().collect();
     let name = |name| StreamName::new(name).unwrap();
@@ -275,11 +249,9 @@ fn all_mistakes_of_all_sources_are_told_at_once_in_order() {
 
 #[test]
 fn a_mistake_in_an_overruled_layer_is_told_too() {
-    file("node = \"a b\"")
-        .flag("node", "fine")
-        .mistakes(&[
-            r#"evergate.toml:1:8: node: "a b" is not a name: 1 to 64 letters, digits, '.', '_' or '-'"#,
-        ]);
+    file("node = \"a b\"").flag("node", "fine").mistakes(&[
+        r#"evergate.toml:1:8: node: "a b" is not a name: 1 to 64 letters, digits, '.', '_' or '-'"#,
+    ]);
 }
 
 #[test]
@@ -375,10 +347,7 @@ fn values_outside_of_their_range_are_told_the_range() {
 #[test]
 fn logs_of_this_build_are_taken_and_others_refused_without_their_secrets() {
     assert_eq!(nothing().flag("log", "memory").proven().log, LogChoice::Memory);
-    assert_eq!(
-        nothing().flag("log", "disk:/var/lib/x").proven().log,
-        LogChoice::Disk("/var/lib/x".into())
-    );
+    assert_eq!(nothing().flag("log", "disk:/var/lib/x").proven().log, LogChoice::Disk("/var/lib/x".into()));
     for (log, expected) in [
         (
             "redis://user:secret@host",
@@ -388,10 +357,7 @@ fn logs_of_this_build_are_taken_and_others_refused_without_their_secrets() {
             "redis-cluster://host",
             "flag --log: redis-cluster:// is not available: this build has no Redis log yet; use memory or disk:DIR",
         ),
-        (
-            "reddis://user:secret@host",
-            "flag --log: reddis:// is no kind of log; use memory or disk:DIR",
-        ),
+        ("reddis://user:secret@host", "flag --log: reddis:// is no kind of log; use memory or disk:DIR"),
         ("disk:", "flag --log: \"disk:\" names no directory; write disk:DIR"),
         ("ram", "flag --log: \"ram\" is no kind of log; use memory or disk:DIR"),
     ] {
@@ -408,16 +374,10 @@ fn origins_are_exact_and_each_has_its_place() {
             r#"evergate.toml:6:3: http.cors_origins: "null" is not an origin such as "https://example.com""#,
             "evergate.toml:7:3: http.cors_origins: expected an origin in quotes, found a whole number",
         ]);
-    let said = nothing().variable(
-        "EVERGATE_HTTP_CORS_ORIGINS",
-        "https://a.example, https://b.example:8443",
-    );
+    let said = nothing().variable("EVERGATE_HTTP_CORS_ORIGINS", "https://a.example, https://b.example:8443");
     assert_eq!(
         said.proven().http.cors_origins,
-        CorsOrigins::Listed(vec![
-            "https://a.example".to_owned(),
-            "https://b.example:8443".to_owned()
-        ])
+        CorsOrigins::Listed(vec!["https://a.example".to_owned(), "https://b.example:8443".to_owned()])
     );
 }
 
@@ -434,11 +394,7 @@ fn rules_between_settings_name_both_and_their_places() {
             "flag --http: the same address as admin.address (127.0.0.1:8082, the default)",
         ]);
     // Port 0 three times is three ports.
-    nothing()
-        .flag("http", "127.0.0.1:0")
-        .flag("grpc", "127.0.0.1:0")
-        .flag("admin", "127.0.0.1:0")
-        .proven();
+    nothing().flag("http", "127.0.0.1:0").flag("grpc", "127.0.0.1:0").flag("admin", "127.0.0.1:0").proven();
 }
 
 #[test]
@@ -458,9 +414,8 @@ fn without_creation_some_stream_must_be_listed() {
 
 #[test]
 fn a_stream_may_be_called_like_the_setting_beside_it() {
-    let config = file("[streams.create]\nretention_events = 7")
-        .variable("EVERGATE_STREAMS_CREATE", "false")
-        .proven();
+    let config =
+        file("[streams.create]\nretention_events = 7").variable("EVERGATE_STREAMS_CREATE", "false").proven();
     assert!(!config.streams.create);
     let listed = StreamName::new("create").unwrap();
     assert_eq!(config.streams.listed[&listed].events, Some(7));
@@ -468,10 +423,8 @@ fn a_stream_may_be_called_like_the_setting_beside_it() {
 
 #[test]
 fn a_stream_can_be_configured_by_flag() {
-    let config = nothing()
-        .set("streams.\"a.b\".retention_age=1h")
-        .set("streams.a.b.retention_events=3")
-        .proven();
+    let config =
+        nothing().set("streams.\"a.b\".retention_age=1h").set("streams.a.b.retention_events=3").proven();
     let retention = config.streams.listed[&StreamName::new("a.b").unwrap()];
     assert_eq!(retention.age, Some(Duration::from_secs(3600)));
     assert_eq!(retention.events, Some(3));

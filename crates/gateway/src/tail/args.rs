@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use evergate_domain::{KeyFilter, Start, StreamName};
+use evergate_domain::{KeyPattern, Start, StreamName};
 use url::Url;
 
 use super::session::Settings;
@@ -98,8 +98,8 @@ impl TailArgs {
         };
         if !self.keys.is_empty() || self.from.is_some() {
             let mut query = url.query_pairs_mut();
-            self.keys.iter().for_each(|key| drop(query.append_pair("key", key)));
-            self.from.iter().for_each(|from| drop(query.append_pair("from", from)));
+            query.extend_pairs(self.keys.iter().map(|key| ("key", key)));
+            query.extend_pairs(self.from.iter().map(|from| ("from", from)));
         }
         let session = Settings {
             last_event_id: self.last_event_id,
@@ -132,7 +132,7 @@ impl TailArgs {
         match &names[..] {
             [name] => {
                 for key in &self.keys {
-                    KeyFilter::new(&[key.as_str()]).map_err(|error| format!("--key {key:?}: {error}"))?;
+                    KeyPattern::parse(key).map_err(|error| format!("--key {key:?}: {error}"))?;
                 }
                 url.set_path(&format!("{path}/v1/streams/{name}/events"));
             }
@@ -157,4 +157,80 @@ fn parse_url(text: &str) -> Result<Url, String> {
 
 fn is_header_value(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Wrapped {
+        #[command(flatten)]
+        tail: TailArgs,
+    }
+
+    fn plan(arguments: &[&str]) -> Result<Plan, String> {
+        let arguments = [&["tail"], arguments].concat();
+        Wrapped::try_parse_from(arguments).unwrap().tail.plan()
+    }
+
+    #[track_caller]
+    fn asks(arguments: &[&str], url: &str) {
+        assert_eq!(plan(arguments).unwrap().url.as_str(), url);
+    }
+
+    #[test]
+    fn one_stream_has_its_own_path_and_several_share_one() {
+        asks(&["quote"], "http://127.0.0.1:8080/v1/streams/quote/events");
+        asks(&["--stream", "quote"], "http://127.0.0.1:8080/v1/streams/quote/events");
+        asks(
+            &["quote", "--key", "AAPL", "--key", "M*", "--from", "-10"],
+            "http://127.0.0.1:8080/v1/streams/quote/events?key=AAPL&key=M*&from=-10",
+        );
+        asks(
+            &["quote", "--stream", "news", "--key", "quote/A&B", "--server", "http://h:1/gate/"],
+            "http://h:1/gate/v1/events?stream=quote&stream=news&key=quote%2FA%26B",
+        );
+    }
+
+    #[test]
+    fn a_whole_url_is_taken_as_it_is() {
+        asks(&["http://h/x?envelope=1"], "http://h/x?envelope=1");
+        asks(&["http://h/x?a=1", "--from", "earliest"], "http://h/x?a=1&from=earliest");
+    }
+
+    #[test]
+    fn what_cannot_work_is_said_before_anything_is_sent() {
+        for (arguments, expected) in [
+            (&["https://h/x"][..], "https://h/x: this build speaks no TLS; use http://"),
+            (&["ftp://h/x"], "\"ftp://h/x\" is not a URL such as \"http://127.0.0.1:8080\""),
+            (&["http://h/x", "--stream", "s"], "a whole URL and --stream exclude each other"),
+            (
+                &["a,b"],
+                "\"a,b\" is no stream: stream name holds ',' at byte 1; a letter, a digit or _ comes first, then those and . : - are allowed; write --stream for each stream beside the first",
+            ),
+            (
+                &["quote", "--from", "now"],
+                "--from \"now\": expected latest, earliest, an offset such as 1-42, -N for the last N events, or an RFC 3339 time such as 2026-01-31T09:30:00Z",
+            ),
+            (&["quote", "--last-event-id", "1-2\n"], "--last-event-id \"1-2\\n\": not printable ASCII"),
+            (&["quote", "--key", ""], "--key \"\": key is empty"),
+            (
+                &["quote", "--server", "127.0.0.1:8080"],
+                "\"127.0.0.1:8080\" is not a URL: relative URL without a base",
+            ),
+        ] {
+            assert_eq!(plan(arguments).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn two_beginnings_exclude_each_other() {
+        let arguments = ["tail", "quote", "--from", "latest", "--last-event-id", "1-2"];
+        let error = Wrapped::try_parse_from(arguments).unwrap_err();
+        assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict);
+    }
 }

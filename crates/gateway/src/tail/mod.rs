@@ -8,18 +8,15 @@ mod output;
 mod session;
 mod transport;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::cli::Exit;
 
-pub(crate) use args::TailArgs;
 use args::Plan;
+pub(crate) use args::TailArgs;
 use output::Output;
 use session::{Effect, Input, Outcome, Session};
 use transport::{Line, Target};
-
-/// How long a server may take to accept a connection and answer.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Follows until the count is reached, the server refuses for good, or the user interrupts.
 pub(crate) async fn run(args: TailArgs) -> Exit {
@@ -59,7 +56,7 @@ async fn follow(plan: Plan, output: &mut Output) -> std::io::Result<Outcome> {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Connect { last_event_id } => {
-                    line = Line::open(target.clone(), last_event_id, CONNECT_TIMEOUT);
+                    line = Line::open(target.clone(), last_event_id);
                 }
                 Effect::Disconnect => line = Line::idle(),
                 Effect::Show(message) => output.show(&message)?,
@@ -68,7 +65,7 @@ async fn follow(plan: Plan, output: &mut Output) -> std::io::Result<Outcome> {
             }
         }
         output.flush()?;
-        let wake = session.wake_at();
+        let wake = session.wake_at(Instant::now());
         let input = tokio::select! {
             biased; // The user before the server, so that a flood cannot hide an interrupt.
             _ = &mut interrupt => Input::Interrupt,

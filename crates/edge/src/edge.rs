@@ -1,0 +1,164 @@
+//! The edge as a component: bound, running, ending in phases.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evergate_eventlog::EventLog;
+use evergate_fanout::Hub;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::EdgeConfig;
+use crate::http::Context;
+use crate::http::server::Server;
+use crate::publish::{self, Publisher};
+
+/// How often idle streams are trimmed.
+const TRIM_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Why an edge could not start.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} for {what}")]
+pub struct BindError {
+    /// What was to be served there.
+    pub what: &'static str,
+    /// The address.
+    pub address: SocketAddr,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+/// An edge whose addresses are bound and that serves nobody yet.
+pub struct Edge {
+    config: EdgeConfig,
+    log: Arc<dyn EventLog>,
+    http: TcpListener,
+    grpc: TcpListener,
+}
+
+impl Edge {
+    /// Binds the edge's addresses.
+    pub async fn bind(config: EdgeConfig, log: Arc<dyn EventLog>) -> Result<Self, BindError> {
+        let http = listen("HTTP", config.http).await?;
+        let grpc = listen("gRPC", config.grpc).await?;
+        Ok(Self { config, log, http, grpc })
+    }
+
+    /// Where HTTP is served, the port being the real one.
+    #[must_use]
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http.local_addr().unwrap_or(self.config.http)
+    }
+
+    /// Where gRPC is served, the port being the real one.
+    #[must_use]
+    pub fn grpc_addr(&self) -> SocketAddr {
+        self.grpc.local_addr().unwrap_or(self.config.grpc)
+    }
+
+    /// Begins to serve.
+    #[must_use]
+    pub fn start(self) -> RunningEdge {
+        let hub = Hub::new(Arc::clone(&self.log), self.config.hub);
+        let policies = Arc::clone(&self.config.policies);
+        let publisher = Publisher::new(Arc::clone(&self.log), policies, self.config.publish);
+        let context = Context::new(self.config, hub.clone(), publisher.clone());
+        let server = Arc::new(Server::new());
+        let stop_grpc = CancellationToken::new();
+        let stop_trim = CancellationToken::new();
+
+        let http = tokio::spawn({
+            let (server, context, listener) = (Arc::clone(&server), Arc::clone(&context), self.http);
+            async move { server.run(listener, context).await }
+        });
+        let grpc = tokio::spawn({
+            let (listener, stop) = (self.grpc, stop_grpc.clone());
+            async move {
+                if let Err(error) = publish::serve_grpc(listener, publisher, stop.cancelled_owned()).await {
+                    tracing::error!(%error, "the gRPC server failed");
+                }
+            }
+        });
+        let trim = tokio::spawn({
+            let (log, stop) = (self.log, stop_trim.clone());
+            async move {
+                let _: Option<()> = stop.run_until_cancelled(trim(log)).await;
+            }
+        });
+        RunningEdge { context, hub, server, stop_grpc, stop_trim, tasks: [http, grpc, trim] }
+    }
+}
+
+async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| BindError { what, address, source })
+}
+
+async fn trim(log: Arc<dyn EventLog>) {
+    let mut every = tokio::time::interval(TRIM_INTERVAL);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        if let Err(error) = log.trim().await {
+            tracing::warn!(%error, "could not apply retention");
+        }
+    }
+}
+
+/// A serving edge. It ends in this order: [`stop_accepting`](Self::stop_accepting),
+/// [`end_streams`](Self::end_streams), [`close`](Self::close).
+pub struct RunningEdge {
+    context: Arc<Context>,
+    hub: Hub,
+    server: Arc<Server>,
+    stop_grpc: CancellationToken,
+    stop_trim: CancellationToken,
+    tasks: [JoinHandle<()>; 3],
+}
+
+impl RunningEdge {
+    /// Takes no more connections, streams or publishes by gRPC; what is under way goes on.
+    pub fn stop_accepting(&self) {
+        self.context.stop();
+        self.server.accept.cancel();
+        self.stop_grpc.cancel();
+    }
+
+    /// Ends every stream at a random moment of the window, each with `evergate.goaway` and a `retry:`
+    /// of its own, and lets other connections finish. Returns when none is left; cancel-safe.
+    pub async fn end_streams(&self, window: Duration) {
+        self.hub.stop(window);
+        self.server.ends.drain.cancel();
+        self.server.closed().await;
+    }
+
+    /// Ends everything that is left, at once, and waits for it. The log is its owner's to close.
+    pub async fn close(self) {
+        self.stop_accepting();
+        self.server.ends.kill.cancel();
+        self.hub.stop(Duration::ZERO);
+        self.stop_trim.cancel();
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task of the edge failed");
+            }
+        }
+        self.server.closed().await;
+        self.hub.stopped().await;
+    }
+
+    /// How many event streams are open.
+    #[must_use]
+    pub fn open_streams(&self) -> usize {
+        self.context.streams.len()
+    }
+
+    /// How many HTTP connections are open.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.server.open()
+    }
+}

@@ -1,0 +1,35 @@
+//! What every request needs at hand.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use evergate_fanout::Hub;
+
+use crate::config::EdgeConfig;
+use crate::http::registry::Registry;
+use crate::publish::Publisher;
+
+/// Shared by all connections of an edge.
+pub(crate) struct Context {
+    pub(crate) config: EdgeConfig,
+    pub(crate) hub: Hub,
+    pub(crate) publisher: Publisher,
+    pub(crate) streams: Registry,
+    stopping: AtomicBool,
+}
+
+impl Context {
+    pub(crate) fn new(config: EdgeConfig, hub: Hub, publisher: Publisher) -> Arc<Self> {
+        let streams = Registry::new(config.node.clone(), config.connections.streams_max);
+        Arc::new(Self { config, hub, publisher, streams, stopping: AtomicBool::new(false) })
+    }
+
+    /// New streams are refused from now on, so that their clients go elsewhere.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,22 @@
+//! HTTP: from an accepted socket to an event stream.
+//!
+//! In reading order: [`server`] accepts, [`connection`] speaks the protocol, [`router`] finds the
+//! handler, [`wanted`] reads what a subscriber asks for, [`stream`] answers with an event stream.
+
+pub(crate) mod server;
+
+mod connection;
+mod context;
+mod router;
+
+mod answer;
+mod cors;
+mod trace;
+
+mod demo;
+mod query;
+mod registry;
+mod stream;
+mod wanted;
+
+pub(crate) use context::Context;

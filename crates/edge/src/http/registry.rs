@@ -1,0 +1,134 @@
+//! The event streams that are open here, each under a name of its own.
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use slab::Slab;
+use tokio_util::sync::CancellationToken;
+
+/// Names a stream: node, shard, slot and generation, so that any edge could find its owner, and 64
+/// random bits, so that nobody can guess it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConnectionId {
+    node: Arc<str>,
+    slot: usize,
+    generation: u64,
+    secret: u64,
+}
+
+/// The one shard there is.
+const SHARD: usize = 0;
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}~{SHARD}~{}~{}~{:016x}", self.node, self.slot, self.generation, self.secret)
+    }
+}
+
+/// All open streams. Bounded: beyond the bound a stream is refused, never another one ended.
+pub(crate) struct Registry {
+    node: Arc<str>,
+    max: usize,
+    open: Arc<Mutex<Open>>,
+}
+
+#[derive(Default)]
+struct Open {
+    records: Slab<Record>,
+    generation: u64,
+}
+
+struct Record {
+    id: ConnectionId,
+    cut: CancellationToken,
+}
+
+/// A place in the registry, for as long as it is held.
+pub(crate) struct Lease {
+    id: ConnectionId,
+    open: Arc<Mutex<Open>>,
+}
+
+impl Registry {
+    pub(crate) fn new(node: String, max: usize) -> Self {
+        Self { node: node.into(), max, open: Arc::default() }
+    }
+
+    /// A place for a stream on a connection that `cut` would end; `None` if the edge is full.
+    pub(crate) fn enter(&self, cut: CancellationToken) -> Option<Lease> {
+        let mut open = self.open.lock();
+        if open.records.len() >= self.max {
+            return None;
+        }
+        open.generation += 1;
+        let generation = open.generation;
+        let entry = open.records.vacant_entry();
+        let secret = fastrand::u64(..);
+        let id = ConnectionId { node: Arc::clone(&self.node), slot: entry.key(), generation, secret };
+        entry.insert(Record { id: id.clone(), cut });
+        metrics::gauge!("evergate_streams_open").set(open.records.len() as f64);
+        Some(Lease { id, open: Arc::clone(&self.open) })
+    }
+
+    /// Ends the connection that carries this stream, without a word. False if there is none.
+    pub(crate) fn cut(&self, id: &str) -> bool {
+        let slot = id.rsplit('~').nth(2).and_then(|slot| slot.parse::<usize>().ok());
+        let open = self.open.lock();
+        let record =
+            slot.and_then(|slot| open.records.get(slot)).filter(|record| record.id.to_string() == id);
+        if let Some(record) = record {
+            record.cut.cancel();
+        }
+        record.is_some()
+    }
+
+    /// How many streams are open.
+    pub(crate) fn len(&self) -> usize {
+        self.open.lock().records.len()
+    }
+}
+
+impl Lease {
+    pub(crate) fn id(&self) -> &ConnectionId {
+        &self.id
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut open = self.open.lock();
+        open.records.remove(self.id.slot);
+        metrics::gauge!("evergate_streams_open").set(open.records.len() as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_holds_and_a_place_is_given_back() {
+        let registry = Registry::new("n.1".to_owned(), 2);
+        let token = CancellationToken::new;
+        let (a, b) = (registry.enter(token()), registry.enter(token()));
+        assert!(a.is_some() && b.is_some() && registry.enter(token()).is_none());
+        drop(a);
+        assert!(registry.enter(token()).is_some());
+    }
+
+    #[test]
+    fn only_the_whole_name_cuts() {
+        let registry = Registry::new("n".to_owned(), 2);
+        let token = CancellationToken::new();
+        let lease = registry.enter(token.clone()).expect("room");
+        let id = lease.id().to_string();
+        for wrong in ["", "n~0~0~1~0000000000000000", "~~~~", &id[..id.len() - 1], &format!("x{id}")] {
+            assert!(!registry.cut(wrong), "{wrong}");
+        }
+        assert!(!token.is_cancelled());
+        assert!(registry.cut(&id) && token.is_cancelled());
+        drop(lease);
+        assert!(!registry.cut(&id));
+    }
+}

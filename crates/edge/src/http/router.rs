@@ -1,0 +1,152 @@
+//! From a request to its handler.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use evergate_domain::StreamName;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use percent_encoding::percent_decode_str;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::answer::{Answer, empty, full};
+use crate::http::context::Context;
+use crate::http::query::Query;
+use crate::http::stream::{self, StreamRequest};
+use crate::http::{cors, demo, trace};
+use crate::problem::{FieldError, Problem};
+use crate::publish;
+
+/// Answers a request. `cut` ends the connection it came on.
+pub(crate) async fn answer<B>(context: Arc<Context>, request: Request<B>, cut: CancellationToken) -> Answer
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    let (parts, body) = request.into_parts();
+    let trace = trace::of_request(&parts.headers);
+    // Before anything else: a page that may not ask must not cause anything either.
+    let origin = cors::judge(&context.config.cors, &parts.headers, &parts.uri);
+    let answer = if origin == cors::Verdict::Refused {
+        Err(cors::refusal())
+    } else if let Err(problem) = head_fits(&context, &parts) {
+        Err(problem)
+    } else if cors::is_preflight(&parts.method, &parts.headers) {
+        Ok(cors::preflight())
+    } else {
+        route(&context, &parts, body, &trace, cut).await
+    };
+    let mut answer = answer.unwrap_or_else(|problem| {
+        tracing::debug!(status = problem.status().as_u16(), code = problem.code(), "refused");
+        Answer::from(problem)
+    });
+    cors::mark(&mut answer, &origin);
+    trace::tell(answer.headers_mut(), &trace);
+    answer
+}
+
+async fn route<B>(
+    context: &Arc<Context>,
+    parts: &http::request::Parts,
+    body: B,
+    trace: &evergate_domain::TraceParent,
+    cut: CancellationToken,
+) -> Result<Answer, Problem>
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    let path = parts.uri.path();
+    let method = &parts.method;
+    if let Some(answer) = demo::answer(context, method, path) {
+        return answer;
+    }
+    if path == "/v1/route" {
+        return match *method {
+            Method::GET | Method::HEAD => Ok(placement(context)),
+            _ => other_method(method, "GET, HEAD, OPTIONS"),
+        };
+    }
+    let stream = match path {
+        "/v1/events" => None,
+        _ => Some(stream_of(path)?),
+    };
+    match *method {
+        Method::GET | Method::HEAD => {
+            let query = Query::parse(parts.uri.query().unwrap_or_default()).map_err(Problem::bad_request)?;
+            let request = StreamRequest {
+                path_stream: stream.as_deref(),
+                query: &query,
+                headers: &parts.headers,
+                version: parts.version,
+                head_only: *method == Method::HEAD,
+                trace,
+                cut,
+            };
+            stream::open(context, request).await
+        }
+        Method::POST if let Some(stream) = stream => {
+            let name = StreamName::new(&stream)
+                .map_err(|error| Problem::bad_request(vec![FieldError::new("path.stream", error)]))?;
+            publish::publish_http(&context.publisher, &name, parts, body).await.map(full)
+        }
+        _ => other_method(
+            method,
+            if stream.is_some() { "GET, HEAD, POST, OPTIONS" } else { "GET, HEAD, OPTIONS" },
+        ),
+    }
+}
+
+/// The stream in `/v1/streams/{stream}/events`, decoded but not checked.
+fn stream_of(path: &str) -> Result<String, Problem> {
+    let inner = path.strip_prefix("/v1/streams/").and_then(|rest| rest.strip_suffix("/events"));
+    let Some(encoded) = inner.filter(|stream| !stream.contains('/')) else {
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "no-such-path",
+            "There is nothing at this path",
+            "known: /v1/streams/{stream}/events, /v1/events, /v1/route",
+        ));
+    };
+    let decoded = percent_decode_str(encoded).decode_utf8();
+    decoded
+        .map(std::borrow::Cow::into_owned)
+        .map_err(|_| Problem::bad_request(vec![FieldError::new("path.stream", "is not UTF-8")]))
+}
+
+/// `OPTIONS` that is no preflight tells the methods; anything else is refused.
+fn other_method(method: &Method, allow: &'static str) -> Result<Answer, Problem> {
+    if method != Method::OPTIONS {
+        return Err(Problem::method_not_allowed(allow));
+    }
+    let mut answer = empty(StatusCode::NO_CONTENT);
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    Ok(answer)
+}
+
+/// Which region and edge the client belongs to: the ones it reached, as long as there is one node.
+fn placement(context: &Context) -> Answer {
+    let body = serde_json::json!({ "region": context.config.region, "edge": context.config.node });
+    let mut answer = full(Response::new(Full::new(Bytes::from(body.to_string()))));
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// 431 with an explanation. The parser below has a bound of its own, a few times as wide, at which
+/// it answers without one.
+fn head_fits(context: &Context, parts: &http::request::Parts) -> Result<(), Problem> {
+    let line = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let fields: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let max = context.config.connections.head_bytes_max;
+    if line + fields <= max {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "head-too-large",
+        "The request's head is too large",
+        format!("{} bytes, at most {max} are allowed", line + fields),
+    ))
+}

@@ -1,0 +1,232 @@
+//! The answer that does not end: an event stream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use evergate_domain::{RetryRange, TraceParent, sse};
+use evergate_fanout::{End, Next, SubscribeError, SubscribeRequest, Subscriber};
+use futures_util::stream;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use tokio_util::sync::CancellationToken;
+
+use crate::http::answer::{Aborted, Answer, Body, empty, full};
+use crate::http::context::Context;
+use crate::http::query::Query;
+use crate::http::registry::Lease;
+use crate::http::wanted::{self, Wanted};
+use crate::problem::Problem;
+
+/// A request for an event stream.
+pub(crate) struct StreamRequest<'a> {
+    pub(crate) path_stream: Option<&'a str>,
+    pub(crate) query: &'a Query,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) version: Version,
+    pub(crate) head_only: bool,
+    pub(crate) trace: &'a TraceParent,
+    /// Ends the whole connection at once.
+    pub(crate) cut: CancellationToken,
+}
+
+/// Answers with an event stream, or says why not.
+pub(crate) async fn open(context: &Arc<Context>, request: StreamRequest<'_>) -> Result<Answer, Problem> {
+    accepts(request.headers)?;
+    let sse_config = &context.config.sse;
+    let wanted = wanted::read(request.path_stream, request.query, request.headers, sse_config)
+        .map_err(Problem::bad_request)?;
+    if wanted.streams.names().iter().any(|name| !context.config.policies.exists(name)) {
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "no-such-stream",
+            "There is no such stream",
+            "no stream of this name exists here",
+        ));
+    }
+    if request.head_only {
+        return Ok(event_stream(crate::http::answer::no_body(), request.version));
+    }
+    match subscribe(context, &wanted, request.trace, request.cut).await {
+        Ok(body) => Ok(event_stream(body, request.version)),
+        Err(busy) => busy.answer(sse_config.busy_retry, wanted.errors_http, request.version),
+    }
+}
+
+async fn subscribe(
+    context: &Arc<Context>,
+    wanted: &Wanted,
+    trace: &TraceParent,
+    cut: CancellationToken,
+) -> Result<Body, Busy> {
+    if context.is_stopping() {
+        return Err(Busy("shutting down"));
+    }
+    let lease = context.streams.enter(cut).ok_or(Busy("full"))?;
+    let request = SubscribeRequest {
+        streams: wanted.streams.clone(),
+        filters: wanted.filters.clone(),
+        begin: wanted.begin.clone(),
+        framing: wanted.framing,
+        heartbeat: (context.config.sse.heartbeat, wanted.heartbeat),
+    };
+    let (subscriber, opening) = context.hub.subscribe(request).await.map_err(|error| match error {
+        SubscribeError::Log(source) => {
+            tracing::warn!(error = %source, "a subscriber was turned away: the log cannot be read");
+            Busy("the event log cannot be read")
+        }
+        SubscribeError::Held => Busy("the cursor is ahead of this region"),
+        SubscribeError::Stopping => Busy("shutting down"),
+    })?;
+    metrics::counter!("evergate_streams_total", "resume" => opening.kind.as_str()).increment(1);
+    let retry = context.config.sse.retry;
+    let mut first = Vec::with_capacity(256);
+    sse::Open {
+        connection: &lease.id().to_string(),
+        resume: opening.kind,
+        cursor: &opening.cursor,
+        trace_id: &trace.trace_id(),
+        retry_ms: retry.pick_ms(fastrand::u64(..)),
+    }
+    .write_to(&mut first);
+    let live = Live { subscriber, retry, abort: wanted.end_abort, _lease: lease };
+    Ok(live.body(first.into()))
+}
+
+/// An open stream and what it holds.
+struct Live {
+    subscriber: Subscriber,
+    retry: RetryRange,
+    abort: bool,
+    _lease: Lease,
+}
+
+enum State {
+    First(Bytes, Live),
+    Running(Live),
+    Ending { abort: bool },
+}
+
+impl Live {
+    fn body(self, first: Bytes) -> Body {
+        let frames = stream::unfold(State::First(first, self), |state| async move {
+            match state {
+                State::First(first, live) => Some((Ok(Frame::data(first)), State::Running(live))),
+                State::Running(mut live) => match live.subscriber.next().await {
+                    Next::Bytes(bytes) => {
+                        metrics::counter!("evergate_stream_bytes_total").increment(bytes.len() as u64);
+                        Some((Ok(Frame::data(bytes)), State::Running(live)))
+                    }
+                    Next::End(end) => {
+                        Some((Ok(Frame::data(live.farewell(end))), State::Ending { abort: live.abort }))
+                    }
+                },
+                State::Ending { abort: true } => Some((Err(Aborted), State::Ending { abort: false })),
+                State::Ending { abort: false } => None,
+            }
+        });
+        StreamBody::new(frames).boxed_unsync()
+    }
+
+    /// The last frame: why it ends, and when to come back.
+    fn farewell(&self, end: End) -> Bytes {
+        let reason = match end {
+            End::Stopped | End::LogClosed => "shutdown",
+            End::Damaged => "damaged-log",
+        };
+        metrics::counter!("evergate_streams_ended_total", "reason" => reason).increment(1);
+        if end == End::Damaged {
+            tracing::error!(cursor = %self.subscriber.cursor(), "a stream ends: the log is damaged behind its cursor");
+        }
+        let mut frame = Vec::new();
+        sse::Goaway { reason, retry_ms: self.retry.pick_ms(fastrand::u64(..)) }.write_to(&mut frame);
+        frame.into()
+    }
+}
+
+/// A transient refusal, and why.
+struct Busy(&'static str);
+
+impl Busy {
+    /// Any status but 200 kills a browser's `EventSource` for ever, so it gets a very short stream
+    /// instead. Clients that understand statuses ask for them.
+    fn answer(self, retry: RetryRange, errors_http: bool, version: Version) -> Result<Answer, Problem> {
+        metrics::counter!("evergate_busy_total", "reason" => self.0).increment(1);
+        let retry_ms = retry.pick_ms(fastrand::u64(..));
+        if errors_http {
+            let busy = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Try again later", self.0);
+            return Err(busy.retry_after(Duration::from_millis(retry_ms)));
+        }
+        let mut frame = Vec::new();
+        sse::Busy { reason: self.0, retry_ms }.write_to(&mut frame);
+        let (_, body) = full(Response::new(Full::new(frame.into()))).into_parts();
+        Ok(event_stream(body, version))
+    }
+}
+
+/// 406 unless the client takes an event stream. One that does not say takes anything.
+fn accepts(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut ranges =
+        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
+    if ranges.peek().is_none() {
+        return Ok(());
+    }
+    let fits = |range: &str| {
+        let mut parts = range.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let refused = parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
+        !refused && matches!(kind.as_str(), "text/event-stream" | "text/*" | "*/*" | "")
+    };
+    if ranges.flat_map(|value| value.split(',')).any(fits) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::NOT_ACCEPTABLE,
+        "not-acceptable",
+        "Only an event stream can be had here",
+        "the Accept header leaves out text/event-stream",
+    ))
+}
+
+/// The head of every answer that is an event stream, `busy` included.
+fn event_stream(body: Body, version: Version) -> Answer {
+    let mut answer = empty(StatusCode::OK).map(|_| body);
+    let headers = answer.headers_mut();
+    let constant = HeaderValue::from_static;
+    headers.insert(header::CONTENT_TYPE, constant("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, constant("no-cache, no-store, no-transform"));
+    headers.insert("x-accel-buffering", constant("no"));
+    if version <= Version::HTTP_11 {
+        // A client must not put its next request behind a stream that may end at any time.
+        headers.insert(header::CONNECTION, constant("close"));
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accept_is_read_as_browsers_and_tools_send_it() {
+        let accepts = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, HeaderValue::from_static(value));
+            accepts(&headers).is_ok()
+        };
+        for good in [
+            "text/event-stream",
+            "*/*",
+            "text/html, */*;q=0.8",
+            "text/*",
+            "Text/Event-Stream; charset=utf-8",
+            "",
+        ] {
+            assert!(accepts(good), "{good}");
+        }
+        for bad in ["application/json", "text/html", "text/event-stream;q=0"] {
+            assert!(!accepts(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Reading a body that may not be larger than it should be.
+
+use std::fmt::Display;
+use std::pin::pin;
+
+use bytes::Buf as _;
+use http::{HeaderMap, StatusCode, header};
+use http_body::Body;
+use http_body_util::BodyExt as _;
+
+use crate::problem::{FieldError, Problem};
+
+/// Room that is made before the first byte has come, whatever the sender says is coming.
+const FIRST_BYTES_MAX: u64 = 64 * 1024;
+
+/// The whole body. One that says that it is larger than `max` is refused before it is read; one
+/// that turns out to be, with the first byte too many.
+pub(super) async fn read<B>(headers: &HeaderMap, body: B, max: usize) -> Result<Vec<u8>, Problem>
+where
+    B: Body,
+    B::Error: Display,
+{
+    let announced = content_length(headers).max(body.size_hint().lower());
+    if announced > max as u64 {
+        return Err(too_large(max));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(announced.min(FIRST_BYTES_MAX)).unwrap_or(0));
+    let mut body = pin!(body);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            Problem::bad_request(vec![FieldError::new("body", format!("ended early: {error}"))])
+        })?;
+        // Trailers say nothing to us.
+        let Ok(mut data) = frame.into_data() else { continue };
+        if data.remaining() > max - bytes.len() {
+            return Err(too_large(max));
+        }
+        while data.has_remaining() {
+            let chunk = data.chunk();
+            bytes.extend_from_slice(chunk);
+            let read = chunk.len();
+            data.advance(read);
+        }
+    }
+    Ok(bytes)
+}
+
+fn content_length(headers: &HeaderMap) -> u64 {
+    headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
+}
+
+fn too_large(max: usize) -> Problem {
+    let detail = format!("more than {max} bytes, the most that events within the limits can take");
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "too-large",
+        "The request is too large",
+        format!("body: {detail}"),
+    )
+    .with_errors(vec![FieldError::new("body", detail)])
+}

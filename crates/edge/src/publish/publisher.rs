@@ -1,0 +1,218 @@
+//! The one road to the log.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use evergate_domain::{EventDraft, StreamName, StreamPolicies};
+use evergate_eventlog::{AppendError, EventLog, Placed};
+
+use super::{Admitted, PublishError, Submission};
+use crate::config::PublishLimits;
+
+/// Takes submissions, decides whether they may go to the log, and sends them there. Cheap to clone.
+///
+/// Everything that can be refused without the log is refused before anything is sent to it.
+#[derive(Clone)]
+pub(crate) struct Publisher {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    log: Arc<dyn EventLog>,
+    policies: Arc<StreamPolicies>,
+    limits: PublishLimits,
+    /// Whether the last append failed for a reason of the log's own, so that an outage is one line
+    /// in the output and not one for each event.
+    failing: AtomicBool,
+}
+
+/// By which way a submission came: a label of the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Http,
+    Grpc,
+    GrpcStream,
+}
+
+const EVENTS: &str = "evergate_publish_events_total";
+const SECONDS: &str = "evergate_publish_seconds";
+
+impl Publisher {
+    pub(crate) fn new(log: Arc<dyn EventLog>, policies: Arc<StreamPolicies>, limits: PublishLimits) -> Self {
+        metrics::describe_counter!(EVENTS, "Events handed in, by transport and what became of them.");
+        metrics::describe_histogram!(
+            SECONDS,
+            metrics::Unit::Seconds,
+            "From a submission's arrival to its answer."
+        );
+        Self { shared: Arc::new(Shared { log, policies, limits, failing: AtomicBool::new(false) }) }
+    }
+
+    /// The bounds on a submission.
+    pub(crate) fn limits(&self) -> PublishLimits {
+        self.shared.limits
+    }
+
+    /// Admits a submission, or says why not. Limits come first, then whether the stream exists, then
+    /// the level.
+    pub(super) fn admit(&self, submission: Submission) -> Result<Admitted, PublishError> {
+        let (admitted, level) = submission.check(self.shared.limits)?;
+        if !self.shared.policies.exists(&admitted.stream) {
+            return Err(PublishError::UnknownStream);
+        }
+        let offered = self.shared.log.level(&admitted.stream);
+        match level {
+            // More safety than was asked for is no reason to refuse.
+            Some(demanded) if demanded > offered => {
+                Err(PublishError::LevelUnavailable { stream: admitted.stream, demanded, offered })
+            }
+            Some(_) | None => Ok(admitted),
+        }
+    }
+
+    /// Appends admitted events of one stream: all or none.
+    ///
+    /// Not cancel-safe, as the log's append is not: it may take effect although nobody waits for it.
+    pub(super) async fn append(
+        &self,
+        stream: &StreamName,
+        events: Vec<EventDraft>,
+    ) -> Result<Vec<Placed>, PublishError> {
+        let expected = events.len();
+        let result = self.shared.log.append(stream, events).await;
+        self.notice(result.as_ref().err());
+        let placed = result?;
+        assert_eq!(placed.len(), expected, "the log answers for each event");
+        Ok(placed)
+    }
+
+    /// Admits and appends.
+    pub(super) async fn publish(&self, submission: Submission) -> Result<Vec<Placed>, PublishError> {
+        let Admitted { stream, events } = self.admit(submission)?;
+        self.append(&stream, events).await
+    }
+
+    /// Counts a submission that was answered.
+    pub(super) fn count(&self, transport: Transport, arrived: Instant, answer: Result<&[Placed], Refusal>) {
+        let transport = transport.label();
+        let counted = |result: &'static str, events: usize| {
+            if events > 0 {
+                metrics::counter!(EVENTS, "transport" => transport, "result" => result)
+                    .increment(events as u64);
+            }
+        };
+        match answer {
+            Ok(placed) => {
+                let duplicates = placed.iter().filter(|placed| placed.duplicate).count();
+                counted("published", placed.len() - duplicates);
+                counted("duplicate", duplicates);
+            }
+            Err(refusal) => counted(refusal.word, refusal.events.max(1)),
+        }
+        metrics::histogram!(SECONDS, "transport" => transport).record(arrived.elapsed().as_secs_f64());
+    }
+
+    fn notice(&self, error: Option<&AppendError>) {
+        let failing = match error {
+            None | Some(AppendError::SequenceTooOld { .. }) => false,
+            Some(AppendError::Full(_) | AppendError::Unavailable(_)) => true,
+            Some(AppendError::Closed) => return,
+        };
+        // A read first: most appends change nothing, and a write would move the line between cores.
+        if self.shared.failing.load(Ordering::Relaxed) == failing
+            || self.shared.failing.swap(failing, Ordering::Relaxed) == failing
+        {
+            return;
+        }
+        match error {
+            Some(error) if failing => {
+                let cause = std::error::Error::source(error).map(ToString::to_string);
+                tracing::error!(%error, cause, "the log does not take events");
+            }
+            Some(_) | None => tracing::info!("the log takes events again"),
+        }
+    }
+}
+
+/// A refusal, as it is counted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refusal {
+    /// How many events were refused; not known if what arrived could not be read.
+    pub(super) events: usize,
+    pub(super) word: &'static str,
+}
+
+impl Transport {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Grpc => "grpc",
+            Self::GrpcStream => "grpc_stream",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::atomic::AtomicU64;
+
+    use evergate_domain::{Epoch, Offset, Seq};
+    use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::publish::testing::{LIMITS, TestLog};
+
+    /// The counters by name and labels.
+    #[derive(Default)]
+    struct Counters(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
+
+    impl Recorder for Counters {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+            let labels: Vec<_> = key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+            let name = format!("{} {}", key.name(), labels.join(" "));
+            Counter::from_arc(Arc::clone(self.0.lock().entry(name).or_default()))
+        }
+
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::noop()
+        }
+
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    #[test]
+    fn every_event_is_counted_by_what_became_of_it() {
+        let counters = Counters::default();
+        let publisher = TestLog::new().publisher(LIMITS);
+        let offset = Offset::new(Epoch::new(1).expect("fits"), Seq::new(1).expect("fits"));
+        let placed = [true, false, false].map(|duplicate| Placed { offset, duplicate });
+        metrics::with_local_recorder(&counters, || {
+            let now = Instant::now();
+            publisher.count(Transport::Grpc, now, Ok(&placed));
+            publisher.count(Transport::Http, now, Err(Refusal { events: 7, word: "too-large" }));
+            // What could not be read counts as one.
+            publisher.count(Transport::Http, now, Err(Refusal { events: 0, word: "too-large" }));
+        });
+        let counted: Vec<_> = counters
+            .0
+            .lock()
+            .iter()
+            .map(|(name, count)| (name.clone(), count.load(Ordering::SeqCst)))
+            .collect();
+        let expected = [
+            ("evergate_publish_events_total transport=grpc result=duplicate", 1),
+            ("evergate_publish_events_total transport=grpc result=published", 2),
+            ("evergate_publish_events_total transport=http result=too-large", 8),
+        ];
+        assert_eq!(counted, expected.map(|(name, count)| (name.to_owned(), count)));
+    }
+}

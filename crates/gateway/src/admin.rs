@@ -1,0 +1,200 @@
+//! The admin listener: `/livez`, `/readyz` and `/metrics`, for supervisors, not for the public.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::metrics::Metrics;
+use crate::readiness::{Readiness, Stage};
+
+/// What the pages tell.
+#[derive(Debug, Clone)]
+pub(crate) struct About {
+    pub node: String,
+    pub region: String,
+    pub readiness: Readiness,
+    pub metrics: Metrics,
+}
+
+/// A bound listener; it answers as soon as it [`run`](Self::run)s.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    listener: TcpListener,
+    about: About,
+}
+
+impl Admin {
+    pub(crate) async fn bind(address: SocketAddr, about: About) -> io::Result<Self> {
+        Ok(Self { listener: TcpListener::bind(address).await?, about })
+    }
+
+    /// The real address, also where the system chose the port.
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop`, then finishes the requests under way.
+    pub(crate) async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+        axum::serve(self.listener, router(self.about)).with_graceful_shutdown(stop).await
+    }
+}
+
+fn router(about: About) -> Router {
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(about)
+}
+
+/// That this is answered at all is the proof of life.
+async fn livez() -> Response {
+    reply(StatusCode::OK, "application/json", &json!({ "status": "alive" }))
+}
+
+/// Fails only for what is local: a shared dependency that is down must not empty the balancer.
+async fn readyz(State(about): State<About>) -> Response {
+    let stage = about.readiness.stage();
+    let status = match stage {
+        Stage::Ready => StatusCode::OK,
+        Stage::Starting | Stage::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let body = json!({
+        "status": stage.as_str(),
+        "node": about.node,
+        "region": about.region,
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    reply(status, "application/json", &body)
+}
+
+async fn metrics(State(about): State<About>) -> Response {
+    let headers = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (headers, about.metrics.render()).into_response()
+}
+
+async fn not_found(uri: Uri) -> Response {
+    let detail = format!("there is no {}, only /livez, /readyz and /metrics", uri.path());
+    problem(StatusCode::NOT_FOUND, &detail)
+}
+
+async fn method_not_allowed() -> Response {
+    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here");
+    response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET,HEAD"));
+    response
+}
+
+/// A refusal by RFC 9457.
+fn problem(status: StatusCode, detail: &str) -> Response {
+    let title = status.canonical_reason().unwrap_or_default();
+    let body = json!({
+        "type": "about:blank",
+        "title": title,
+        "status": status.as_u16(),
+        "detail": detail,
+    });
+    reply(status, "application/problem+json", &body)
+}
+
+fn reply(status: StatusCode, content_type: &'static str, body: &serde_json::Value) -> Response {
+    let headers = [(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-store")];
+    (status, headers, format!("{body}\n")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::sync::oneshot;
+
+    use metrics_exporter_prometheus::PrometheusRecorder;
+
+    use super::*;
+    use crate::metrics::recorder;
+
+    /// With a collector of its own: the process's can be installed only once.
+    fn about(recorder: &PrometheusRecorder) -> About {
+        About {
+            node: "edge-1".to_owned(),
+            region: "eu".to_owned(),
+            readiness: Readiness::default(),
+            metrics: Metrics::of(recorder),
+        }
+    }
+
+    async fn ask(address: SocketAddr, method: &str, path: &str) -> (String, String) {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), body.to_owned())
+    }
+
+    #[tokio::test]
+    async fn the_pages_tell_the_stage_and_end_when_told() {
+        let about = about(&recorder().unwrap());
+        let readiness = about.readiness.clone();
+        let admin = Admin::bind("127.0.0.1:0".parse().unwrap(), about).await.unwrap();
+        let address = admin.address().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = tokio::spawn(admin.run(async { drop(stopped.await) }));
+
+        for (stage, code, word) in [
+            (Stage::Starting, "503", "starting"),
+            (Stage::Ready, "200", "ready"),
+            (Stage::Stopping, "503", "stopping"),
+        ] {
+            readiness.advance(stage);
+            let (head, body) = ask(address, "GET", "/readyz").await;
+            assert!(head.starts_with(&format!("HTTP/1.1 {code} ")), "{head}");
+            let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(
+                (&body["status"], &body["node"], &body["region"]),
+                (&json!(word), &json!("edge-1"), &json!("eu"))
+            );
+            let (head, _) = ask(address, "GET", "/livez").await;
+            assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        }
+
+        drop(stop);
+        running.await.unwrap().unwrap();
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn metrics_are_text_and_anything_else_a_problem() {
+        let recorder = recorder().unwrap();
+        ::metrics::with_local_recorder(&recorder, || ::metrics::counter!("evergate_test_total").increment(3));
+        let about = about(&recorder);
+        let admin = Admin::bind("127.0.0.1:0".parse().unwrap(), about).await.unwrap();
+        let address = admin.address().unwrap();
+        let running = tokio::spawn(admin.run(std::future::pending()));
+
+        let (head, body) = ask(address, "GET", "/metrics").await;
+        assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+        assert!(body.contains("evergate_test_total 3"), "{body}");
+        for (method, path, status, code) in
+            [("GET", "/nothing", "404 Not Found", 404), ("POST", "/livez", "405 Method Not Allowed", 405)]
+        {
+            let (head, body) = ask(address, method, path).await;
+            assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
+            assert!(head.contains("application/problem+json"), "{head}");
+            let problem: serde_json::Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(problem["status"], json!(code));
+        }
+        running.abort();
+    }
+}

@@ -1,0 +1,42 @@
+//! How many files and sockets the process may have open.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing::{debug, warn};
+
+/// What a process has open beside its event streams: the log, the listeners, publishers, requests
+/// under way.
+const OTHERS: u64 = 512;
+
+/// Raises the soft limit to the hard one, and says so if that is too little for `streams_max`.
+///
+/// The soft limit is low on most systems for the sake of programs that use `select`; this one does
+/// not.
+pub(crate) fn raise(streams_max: usize) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    // `None` is unlimited.
+    let reached = match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => maximum,
+        Err(error) => {
+            debug!(%error, "the limit of open files cannot be raised");
+            current
+        }
+    };
+    let wanted = streams_max as u64 + OTHERS;
+    if let Some(limit) = reached
+        && limit < wanted
+    {
+        warn!(limit, wanted, "fewer files may be open than http.connections_max needs");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_soft_limit_becomes_the_hard_one() {
+        raise(1);
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        assert_eq!(current, maximum);
+    }
+}

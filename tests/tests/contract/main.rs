@@ -1,0 +1,17 @@
+//! What a subscriber is promised, checked byte by byte where bytes are what was promised.
+
+mod admin;
+mod ending;
+mod filters;
+mod frames;
+mod gaps;
+mod headers;
+mod http2;
+mod refusals;
+mod resume;
+mod several;
+
+/// The path of a stream's events.
+fn events_of(stream: &str) -> String {
+    format!("/v1/streams/{stream}/events")
+}
