@@ -22,6 +22,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 pub struct Options {
     log: Log,
     settings: Vec<(String, String)>,
+    /// The text of a configuration file.
+    file: Option<String>,
     launcher: Vec<String>,
 }
 
@@ -73,13 +75,20 @@ impl Options {
     }
 
     fn new(log: Log) -> Self {
-        Self { log, settings: Vec::new(), launcher: Vec::new() }
+        Self { log, settings: Vec::new(), file: None, launcher: Vec::new() }
     }
 
     /// Adds `--set key=value`.
     #[must_use]
     pub fn set(mut self, key: &str, value: &str) -> Self {
         self.settings.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Gives it a configuration file with this text.
+    #[must_use]
+    pub fn configured(mut self, text: &str) -> Self {
+        self.file = Some(text.to_owned());
         self
     }
 
@@ -91,19 +100,36 @@ impl Options {
     }
 }
 
+impl Addresses {
+    /// Ports of the system's choice.
+    fn anywhere() -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { http: address, grpc: address, admin: address }
+    }
+}
+
 impl Evergate {
     /// Starts a process and returns once every listener is bound.
     ///
     /// Call it on the thread of the test: the kernel kills the process when that thread ends.
     pub async fn start(options: Options) -> Self {
-        let home = tempfile::Builder::new()
-            .prefix("evergate-test-")
-            .tempdir()
-            .expect("a temporary folder can be made");
-        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let anywhere = Addresses { http: anywhere, grpc: anywhere, admin: anywhere };
-        let (child, addresses) = launch(&options, home.path(), anywhere, 1).await;
+        let home = new_home();
+        let launched = launch(&options, home.path(), Addresses::anywhere(), 1).await;
+        let (child, addresses) = launched.unwrap_or_else(|why| panic!("{why}"));
         Self { child, addresses, options, home, starts: 1 }
+    }
+
+    /// Starts a process that must refuse to run. Returns what it wrote.
+    pub async fn refusal(options: Options) -> String {
+        let home = new_home();
+        match launch(&options, home.path(), Addresses::anywhere(), 1).await {
+            Err(why) => why,
+            Ok((mut child, _)) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("it runs, with {options:?}");
+            }
+        }
     }
 
     /// The address of SSE and the HTTP API.
@@ -192,7 +218,8 @@ impl Evergate {
         assert!(ended.is_some(), "a restart wants the old process gone");
         self.starts += 1;
         let begun = Instant::now();
-        let (child, addresses) = launch(&self.options, self.home.path(), self.addresses, self.starts).await;
+        let launched = launch(&self.options, self.home.path(), self.addresses, self.starts).await;
+        let (child, addresses) = launched.unwrap_or_else(|why| panic!("{why}"));
         self.child = child;
         self.addresses = addresses;
         begun.elapsed()
@@ -231,7 +258,18 @@ pub fn binary() -> PathBuf {
     beside
 }
 
-async fn launch(options: &Options, home: &Path, at: Addresses, start: u32) -> (Child, Addresses) {
+fn new_home() -> TempDir {
+    let home = tempfile::Builder::new().prefix("evergate-test-").tempdir();
+    home.expect("a temporary folder can be made")
+}
+
+/// Starts a process; an error says how it ended instead, and what it wrote.
+async fn launch(
+    options: &Options,
+    home: &Path,
+    at: Addresses,
+    start: u32,
+) -> Result<(Child, Addresses), String> {
     let ready = home.join("ready.json");
     // A file of an earlier start would tell of listeners that are gone.
     let _ = fs::remove_file(&ready);
@@ -256,6 +294,12 @@ async fn launch(options: &Options, home: &Path, at: Addresses, start: u32) -> (C
     for (flag, value) in flags {
         words.push(flag.into());
         words.push(value);
+    }
+    if let Some(text) = &options.file {
+        let file = home.join("evergate.toml");
+        fs::write(&file, text).expect("the folder is ours");
+        words.push("--config".into());
+        words.push(file.display().to_string());
     }
     for (key, value) in &options.settings {
         words.push("--set".into());
@@ -291,7 +335,7 @@ async fn launch(options: &Options, home: &Path, at: Addresses, start: u32) -> (C
                 || format!("was not ready within {START_MAX:?}"),
                 |status| format!("ended before it was ready ({status}, signal {:?})", status.signal()),
             );
-            panic!("{} {what}; it wrote:\n{}", words.join(" "), output_of(home, start));
+            return Err(format!("{} {what}; it wrote:\n{}", words.join(" "), output_of(home, start)));
         }
         tokio::time::sleep(LOOK_EVERY).await;
     };
@@ -304,7 +348,7 @@ async fn launch(options: &Options, home: &Path, at: Addresses, start: u32) -> (C
             .unwrap_or_else(|| panic!("the ready file tells the {name} address: {text}"))
     };
     let addresses = Addresses { http: address("http"), grpc: address("grpc"), admin: address("admin") };
-    (child, addresses)
+    Ok((child, addresses))
 }
 
 fn own_log(home: &Path) -> PathBuf {

@@ -250,13 +250,8 @@ async fn a_large_log_starts_again_quickly() {
 async fn two_processes_never_share_a_log() {
     let first = Evergate::start(Options::disk()).await;
     let folder = first.log_folder();
-    let second = std::process::Command::new(evergate_tests::process::binary())
-        .args(["dev", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log"])
-        .arg(format!("disk:{}", folder.display()))
-        .env_clear()
-        .output()
-        .expect("the binary runs");
-    assert!(!second.status.success(), "it must refuse");
-    let told = String::from_utf8_lossy(&second.stderr).into_owned();
-    assert!(told.contains(&*folder.to_string_lossy()), "it says which log is in use: {told}");
+    let why = Evergate::refusal(Options::disk_at(&folder)).await;
+    assert!(why.contains(&*folder.to_string_lossy()), "it says which log is in use: {why}");
+    let publisher = Publisher::connect(first.grpc()).await;
+    publisher.publish("s", event("undisturbed")).await;
 }

@@ -243,7 +243,8 @@ mod tests {
     fn twelve_streams_of_one_log_fit_128_bytes() {
         let names: Vec<String> = (0..12).map(|n| format!("stream-{n:02}")).collect();
         let streams = set(&names.iter().map(String::as_str).collect::<Vec<_>>());
-        let cursor = Cursor::new(&streams, (0..12).map(|n| offset(1_790_000_000, 100_000_000 + n)).collect());
+        let cursor =
+            Cursor::new(&streams, (0..12).map(|n| offset(1_790_000_000_000, 100_000_000 + n)).collect());
         assert!(cursor.to_string().len() <= 128, "{} bytes", cursor.to_string().len());
     }
 

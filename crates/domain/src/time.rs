@@ -23,12 +23,6 @@ impl UnixMillis {
         self.0
     }
 
-    /// Whole seconds since the Unix epoch.
-    #[must_use]
-    pub const fn seconds(self) -> u64 {
-        self.0 / 1000
-    }
-
     /// The instant `earlier` milliseconds before, 1970 at the earliest.
     #[must_use]
     pub fn minus_millis(self, earlier: u64) -> Self {

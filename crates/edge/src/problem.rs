@@ -17,8 +17,8 @@ pub(crate) struct Problem {
     detail: String,
     errors: Vec<FieldError>,
     retry_after: Option<Duration>,
-    allow: Option<&'static str>,
-    accept: Option<&'static str>,
+    /// What would be right: the methods for a 405, the media types for a 415.
+    instead: Option<&'static str>,
 }
 
 /// What is wrong with one part of the request.
@@ -83,8 +83,7 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             retry_after: None,
-            allow: None,
-            accept: None,
+            instead: None,
         }
     }
 
@@ -109,21 +108,28 @@ impl Problem {
         self
     }
 
-    /// Names the media types that would be right.
-    pub(crate) fn accept(mut self, types: &'static str) -> Self {
-        self.accept = Some(types);
-        self
-    }
-
     /// 405, naming the methods that are allowed.
     pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
         Self {
-            allow: Some(allow),
+            instead: Some(allow),
             ..Self::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method-not-allowed",
                 "The method is not allowed here",
                 format!("allowed: {allow}"),
+            )
+        }
+    }
+
+    /// 415, naming the media types that are accepted.
+    pub(crate) fn unsupported_media_type(accept: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            instead: Some(accept),
+            ..Self::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-media-type",
+                "The media type of the body is not supported",
+                detail,
             )
         }
     }
@@ -171,11 +177,10 @@ impl Problem {
                 HeaderValue::from(after.as_millis().div_ceil(1000).max(1) as u64),
             );
         }
-        if let Some(allow) = self.allow {
-            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
-        }
-        if let Some(accept) = self.accept {
-            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+        if let Some(instead) = self.instead {
+            let name =
+                if self.status == StatusCode::METHOD_NOT_ALLOWED { header::ALLOW } else { header::ACCEPT };
+            headers.insert(name, HeaderValue::from_static(instead));
         }
         response
     }

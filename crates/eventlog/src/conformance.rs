@@ -299,7 +299,7 @@ pub(crate) async fn a_tail_yields_everything_after_its_start(subject: &dyn Subje
                 }
             }
             TailItem::Lagged => expected = repair(&*log, &name, tail.start(), expected).await,
-            TailItem::Closed => panic!("closed"),
+            other => panic!("{other:?}"),
         }
     }
     writer.await.expect("no panic");
@@ -326,7 +326,12 @@ pub(crate) async fn trimming_by_count_leaves_an_exact_gap(subject: &dyn Subject)
     let log = subject.open(StreamPolicies::open(keep), clock()).await;
     let name = stream("count");
     let last = append_n(&*log, &name, 25).await;
+    let mut tail = log.follow(&name).await.expect("follows");
     log.trim().await.expect("trims");
+    match tail.next().await {
+        TailItem::Trimmed(floor) => assert_eq!(floor.get(), 15),
+        other => panic!("{other:?}"),
+    }
     let status = log.status(&name).await.expect("status");
     assert_eq!((status.floor, status.tail), (at(last, 15), last));
 

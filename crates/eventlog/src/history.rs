@@ -16,15 +16,16 @@ pub struct Epochs(Vec<Epoch>);
 
 impl Epochs {
     /// Adds an epoch to those that were (sorted) and opens it: higher than all of them, and never
-    /// used before by another history either, for which the seconds at opening will do. It is an
-    /// id; nothing compares it with a clock again.
+    /// used before by another history either, for which the milliseconds at opening will do (seconds
+    /// would not: a process is restarted within one). It is an id; nothing compares it with a clock
+    /// again.
     ///
     /// # Panics
     /// If 2^53 epochs were used up.
     #[must_use]
     pub fn open(mut before: Vec<Epoch>, now: UnixMillis) -> Self {
         let least = before.last().map_or(1, |last| last.get() + 1);
-        let number = least.max(now.seconds()).min(NUMBER_MAX.max(least));
+        let number = least.max(now.get()).min(NUMBER_MAX.max(least));
         before.push(Epoch::new(number).expect("a restart a second for 285 million years"));
         Self(before)
     }
@@ -260,9 +261,9 @@ mod tests {
     #[test]
     fn a_new_epoch_is_above_every_earlier_one_whatever_the_clock_says() {
         let opened = Epochs::open(vec![], UnixMillis::new(5_000));
-        assert_eq!(opened.current().get(), 5);
+        assert_eq!(opened.current().get(), 5_000);
         let again = Epochs::open(opened.all().to_vec(), UnixMillis::new(1_000));
-        assert_eq!(again.current().get(), 6);
+        assert_eq!(again.current().get(), 5_001);
         assert_eq!(Epochs::open(vec![], UnixMillis::new(0)).current().get(), 1);
     }
 

@@ -16,6 +16,7 @@ mod history;
 mod producers;
 
 mod clock;
+mod disk;
 mod memory;
 
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod conformance;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use contract::{EventLog, Page, Placed, ReadLimit, StreamStatus};
+pub use disk::{DiskLog, DiskOptions, OpenError};
 pub use error::{AppendError, BackendError, ReadError, Retry};
 pub use head::{HeadChange, Plan, StreamHead};
 pub use history::{Epochs, Lineage, Standing};

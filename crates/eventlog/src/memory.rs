@@ -138,7 +138,9 @@ impl EventLog for MemoryLog {
         let now = self.clock.now();
         let streams: Vec<_> = self.streams.read().iter().map(|(n, s)| (n.clone(), Arc::clone(s))).collect();
         for (name, stream) in streams {
-            stream.lock().trim(self.policies.retention(&name), now);
+            let mut stream = stream.lock();
+            stream.trim(self.policies.retention(&name), now);
+            stream.tail.trimmed(stream.head.floor);
         }
         Ok(())
     }

@@ -102,7 +102,10 @@ impl Window {
 
     /// The runs that are new or longer than in an earlier state of this window: the last ones,
     /// because only the last run ever grows.
-    pub(crate) fn written_since<'a>(&'a self, before: Option<&'a Self>) -> impl Iterator<Item = &'a Run> + 'a {
+    pub(crate) fn written_since<'a>(
+        &'a self,
+        before: Option<&'a Self>,
+    ) -> impl Iterator<Item = &'a Run> + 'a {
         let known = before.and_then(|before| before.0.back());
         let stored = move |run: &Run| known.is_some_and(|known| run.last() <= known.last());
         self.0.iter().rev().take_while(move |run| !stored(run))

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use evergate_domain::{Event, Offset};
+use evergate_domain::{Event, Offset, Seq};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-/// Batches a tail may lie behind before it is told that it lagged. An append never waits for a tail.
-const BATCHES_MAX: usize = 128;
+/// Items a tail may lie behind before it is told that it lagged. An append never waits for a tail.
+const ITEMS_MAX: usize = 128;
 
 /// What a tail yields.
 #[derive(Debug, Clone)]
@@ -14,6 +14,9 @@ pub enum TailItem {
     /// Events as one append committed them. Those at or before the follower's position are to be
     /// passed over.
     Events(Arc<[Arc<Event>]>),
+    /// Retention removed everything up to this sequence. Comes with [`trim`](crate::EventLog::trim),
+    /// so that nobody serves from memory for long what the log has let go; a hint, which may be lost.
+    Trimmed(Seq),
     /// Something was skipped: read on from the log.
     Lagged,
     /// The log was closed.
@@ -24,7 +27,7 @@ pub enum TailItem {
 #[derive(Debug)]
 pub struct Tail {
     start: Offset,
-    batches: broadcast::Receiver<Arc<[Arc<Event>]>>,
+    items: broadcast::Receiver<TailItem>,
 }
 
 impl Tail {
@@ -36,8 +39,8 @@ impl Tail {
 
     /// The next item. Cancel-safe.
     pub async fn next(&mut self) -> TailItem {
-        match self.batches.recv().await {
-            Ok(events) => TailItem::Events(events),
+        match self.items.recv().await {
+            Ok(item) => item,
             Err(RecvError::Lagged(_)) => TailItem::Lagged,
             Err(RecvError::Closed) => TailItem::Closed,
         }
@@ -46,11 +49,11 @@ impl Tail {
 
 /// The log's end, one per stream that is or was followed.
 #[derive(Debug, Clone)]
-pub struct TailSender(broadcast::Sender<Arc<[Arc<Event>]>>);
+pub struct TailSender(broadcast::Sender<TailItem>);
 
 impl Default for TailSender {
     fn default() -> Self {
-        Self(broadcast::Sender::new(BATCHES_MAX))
+        Self(broadcast::Sender::new(ITEMS_MAX))
     }
 }
 
@@ -58,7 +61,7 @@ impl TailSender {
     /// A new follower. The caller makes sure that nothing after `start` was sent before this.
     #[must_use]
     pub fn follow(&self, start: Offset) -> Tail {
-        Tail { start, batches: self.0.subscribe() }
+        Tail { start, items: self.0.subscribe() }
     }
 
     /// Whether anybody follows.
@@ -70,7 +73,14 @@ impl TailSender {
     pub fn send(&self, events: &[Arc<Event>]) {
         if self.is_followed() && !events.is_empty() {
             // The last follower may leave between the two lines, which loses nothing.
-            let _ = self.0.send(events.into());
+            let _ = self.0.send(TailItem::Events(events.into()));
+        }
+    }
+
+    /// Tells every follower that everything up to `floor` is gone. Never waits.
+    pub fn trimmed(&self, floor: Seq) {
+        if self.is_followed() {
+            let _ = self.0.send(TailItem::Trimmed(floor));
         }
     }
 }

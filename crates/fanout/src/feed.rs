@@ -12,6 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::HubConfig;
 use crate::frame::Frame;
+use crate::replay::Replay;
 use crate::ring::Ring;
 
 /// A stream that somebody here follows. Lives as long as its subscribers.
@@ -30,6 +31,7 @@ impl Feed {
     pub(crate) async fn start(
         log: Arc<dyn EventLog>,
         name: StreamName,
+        replay: Arc<Replay>,
         config: &HubConfig,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + 'static), ReadError> {
         let tail = log.follow(&name).await?;
@@ -41,7 +43,8 @@ impl Feed {
             closed: AtomicBool::new(false),
             _stop: stop.clone().drop_guard(),
         });
-        let feeder = Feeder { log, page: config.page, feed: Arc::downgrade(&feed), name: feed.name.clone() };
+        let name = feed.name.clone();
+        let feeder = Feeder { log, page: config.page, feed: Arc::downgrade(&feed), replay, name };
         Ok((feed, async move {
             // Ending in the middle of a repair loses nothing: the ring ends with it.
             let _ = stop.run_until_cancelled(feeder.run(tail)).await;
@@ -87,6 +90,7 @@ struct Feeder {
     log: Arc<dyn EventLog>,
     page: ReadLimit,
     feed: Weak<Feed>,
+    replay: Arc<Replay>,
     name: StreamName,
 }
 
@@ -97,6 +101,11 @@ impl Feeder {
             let Some(feed) = self.feed.upgrade() else { return };
             let whole = match item {
                 TailItem::Events(events) => feed.take(&events),
+                TailItem::Trimmed(floor) => {
+                    feed.ring.write().trim(floor);
+                    self.replay.trim(&self.name, floor);
+                    true
+                }
                 TailItem::Lagged => false,
                 TailItem::Closed => {
                     feed.closed.store(true, Ordering::Release);

@@ -38,7 +38,7 @@ pub struct Hub(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) config: HubConfig,
-    pub(crate) replay: Replay,
+    pub(crate) replay: Arc<Replay>,
     /// Set once: the window over which streams are ended.
     pub(crate) stop: watch::Sender<Option<Duration>>,
     feeds: Mutex<HashMap<StreamName, Arc<tokio::sync::Mutex<Weak<Feed>>>>>,
@@ -50,7 +50,7 @@ impl Hub {
     #[must_use]
     pub fn new(log: Arc<dyn EventLog>, config: HubConfig) -> Self {
         Self(Arc::new(Inner {
-            replay: Replay::new(Arc::clone(&log), config.page, config.replay_bytes),
+            replay: Arc::new(Replay::new(Arc::clone(&log), config.page, config.replay_bytes)),
             log,
             config,
             stop: watch::Sender::new(None),
@@ -168,7 +168,10 @@ impl Inner {
         if let Some(feed) = slot.upgrade().filter(|feed| !feed.is_closed()) {
             return Ok(feed);
         }
-        let (feed, feeder) = Feed::start(Arc::clone(&self.log), name.clone(), &self.config).await?;
+        let (feed, feeder) = {
+            let (log, replay) = (Arc::clone(&self.log), Arc::clone(&self.replay));
+            Feed::start(log, name.clone(), replay, &self.config).await?
+        };
         self.feeders.spawn(feeder);
         *slot = Arc::downgrade(&feed);
         Ok(feed)

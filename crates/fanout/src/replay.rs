@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use evergate_domain::{Gap, Offset, StreamName};
+use evergate_domain::{Gap, Offset, Seq, StreamName};
 use evergate_eventlog::{EventLog, Page, ReadError, ReadLimit};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
@@ -103,6 +103,20 @@ impl Replay {
         }
     }
 
+    /// Lets go of what retention removed: the log will tell the next one who asks.
+    pub(crate) fn trim(&self, stream: &StreamName, floor: Seq) {
+        let mut cache = self.cache.lock();
+        let Cache { slots, filled, bytes } = &mut *cache;
+        filled.retain(|(key, of_key)| {
+            let gone = key.0 == *stream && key.1.seq < floor;
+            if gone {
+                slots.remove(key);
+                *bytes -= of_key;
+            }
+            !gone
+        });
+    }
+
     fn forget(&self, key: &Key, slot: &Slot) {
         let mut cache = self.cache.lock();
         if cache.slots.get(key).is_some_and(|kept| Arc::ptr_eq(kept, slot)) {
@@ -158,6 +172,8 @@ mod tests {
         assert_eq!(cursor.seq.get(), 95);
         let cache = replay.cache.lock().bytes;
         assert!(cache <= 3_000 && cache > 0, "{cache}");
+        replay.trim(&name, Seq::new(90).expect("fits"));
+        assert!(replay.cache.lock().filled.iter().all(|((_, cursor), _)| cursor.seq.get() >= 90));
         log.append(&name, vec![EventDraft::new("more")]).await.expect("appends");
         assert_eq!(replay.after(&name, cursor).await.expect("a run").len(), 1);
     }

@@ -60,7 +60,19 @@ impl Ring {
         self.bytes += frame.event().bytes();
         self.frames.push_back(frame);
         while self.frames.len() > self.events_max || (self.bytes > self.bytes_max && self.frames.len() > 1) {
-            let Some(oldest) = self.frames.pop_front() else { return };
+            self.drop_oldest();
+        }
+    }
+
+    /// Lets go of everything up to `floor`: retention removed it from the log.
+    pub(crate) fn trim(&mut self, floor: Seq) {
+        while self.frames.front().is_some_and(|frame| frame.offset().seq <= floor) {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.frames.pop_front() {
             self.bytes -= oldest.event().bytes();
             self.base = oldest.offset();
         }
@@ -144,6 +156,19 @@ mod tests {
         ring.push(frame("1-6", &"x".repeat(2000)));
         assert_eq!(taken(&ring, 5, 1), [6], "one event always stays");
         assert_eq!(taken(&ring, 4, 1000), [0]);
+    }
+
+    #[test]
+    fn what_retention_removed_is_let_go() {
+        let mut ring = Ring::new(offset("1-0"), 10, 1000);
+        for n in 1..=5 {
+            ring.push(frame(&format!("1-{n}"), "x"));
+        }
+        ring.trim(Seq::new(3).expect("fits"));
+        assert!(!ring.holds(offset("1-2")) && ring.holds(offset("1-3")));
+        assert_eq!(taken(&ring, 3, 1000), [4, 5]);
+        ring.trim(Seq::new(9).expect("fits"));
+        assert_eq!(ring.head(), offset("1-5"));
     }
 
     #[test]

@@ -83,7 +83,15 @@ impl EventLog for Awkward {
         let tail = sender.follow(inner.start());
         let random = self.random.clone();
         self.forwarders.lock().spawn(async move {
-            while let TailItem::Events(events) = inner.next().await {
+            loop {
+                let events = match inner.next().await {
+                    TailItem::Events(events) => events,
+                    TailItem::Trimmed(floor) => {
+                        sender.trimmed(floor);
+                        continue;
+                    }
+                    TailItem::Lagged | TailItem::Closed => return,
+                };
                 let last = events.iter().any(|event| event.data.ends_with("/last"));
                 if last || !random.one_in(8) {
                     sender.send(&events);
@@ -332,6 +340,9 @@ async fn write(log: Arc<Awkward>, stream: StreamName, random: Random) -> Vec<Opt
             })
             .collect();
         log.append(&stream, batch).await.expect("appends");
+        if random.one_in(20) {
+            log.trim().await.expect("trims");
+        }
         let steps = random.below(12);
         for _ in 0..steps {
             tokio::task::yield_now().await;

@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 
 use crate::admin::{About, Admin};
 use crate::cli::Exit;
-use crate::config::{Config, LogChoice};
+use crate::config::{self, Config, LogChoice};
 use crate::metrics::Metrics;
 use crate::open_files;
 use crate::readiness::{Readiness, Stage};
@@ -57,14 +57,17 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<Exit> {
             true
         }
     };
+    // A task of its own, so that a second signal can leave it behind: dropped here, it would wait
+    // for the disk once more.
+    let stopping = tokio::spawn(gateway.stop(config.shutdown));
     tokio::select! {
         biased;
         signal = signals.next() => {
             warn!(signal, "ended at once by a second signal");
             Ok(Exit::Failed)
         }
-        clean = gateway.stop(&config) => {
-            info!(clean, "ended");
+        clean = stopping => {
+            info!(clean = clean.context("the shutdown failed")?, "ended");
             Ok(if failed { Exit::Failed } else { Exit::Ok })
         }
     }
@@ -86,7 +89,7 @@ struct Gateway {
 impl Gateway {
     /// Starts everything. A part that fails takes those before it with it.
     async fn start(config: &Config) -> anyhow::Result<Self> {
-        let metrics = Metrics::start()?;
+        let metrics = Metrics::start(&config.node, &config.region)?;
         let readiness = Readiness::default();
         let about = About {
             node: config.node.clone(),
@@ -138,9 +141,9 @@ impl Gateway {
     }
 
     /// Ends everything, in phases. Tells whether each ended by itself.
-    async fn stop(self, config: &Config) -> bool {
+    async fn stop(self, limits: config::Shutdown) -> bool {
         let Self { readiness, admin, stop_admin, _metrics, log, edge, ready_file, .. } = self;
-        let mut shutdown = Shutdown::begin(config.shutdown.deadline);
+        let mut shutdown = Shutdown::begin(limits.deadline);
         readiness.advance(Stage::Stopping);
         // Whoever waits for the file must not find a process that is leaving.
         drop(ready_file);
@@ -148,7 +151,7 @@ impl Gateway {
 
         shutdown.phase("stop accepting", BRIEF, async { edge.stop_accepting() }, held).await;
         // After the last stream was told to go, clients need a moment to close.
-        let window = config.shutdown.drain;
+        let window = limits.drain;
         shutdown.phase("end streams", window + BRIEF, edge.end_streams(window), held).await;
         shutdown.phase("close the edge", BRIEF, edge.close(), || "tasks of the edge").await;
         let all = shutdown.remaining();
@@ -161,6 +164,10 @@ impl Gateway {
             }
         };
         shutdown.phase("close the admin pages", BRIEF, pages, || "requests under way").await;
+        if !shutdown.is_clean() {
+            // Dropped unclosed, a durable log waits for its disk, and the time for that is over.
+            std::mem::forget(log);
+        }
         shutdown.is_clean()
     }
 }

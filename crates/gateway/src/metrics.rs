@@ -18,12 +18,21 @@ pub(crate) struct Metrics(PrometheusHandle);
 
 impl Metrics {
     /// Installs the collector of this process. Once only.
-    pub(crate) fn start() -> anyhow::Result<Self> {
+    pub(crate) fn start(node: &str, region: &str) -> anyhow::Result<Self> {
         let recorder = recorder()?;
         let metrics = Self::of(&recorder);
         metrics::set_global_recorder(recorder).map_err(|error| anyhow::anyhow!("metrics: {error}"))?;
-        metrics::describe_gauge!("evergate_build_info", "Always 1; its labels say which build runs.");
-        metrics::gauge!("evergate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+        metrics::describe_gauge!(
+            "evergate_build_info",
+            "Always 1; its labels say which build runs, and where."
+        );
+        metrics::gauge!(
+            "evergate_build_info",
+            "version" => env!("CARGO_PKG_VERSION"),
+            "node" => node.to_owned(),
+            "region" => region.to_owned(),
+        )
+        .set(1.0);
         Ok(metrics)
     }
 

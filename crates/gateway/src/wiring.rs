@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use evergate_domain::StreamPolicies;
 use evergate_edge::{ConnectionLimits, EdgeConfig, PublishLimits, SseConfig};
-use evergate_eventlog::{EventLog, MemoryLog, SystemClock};
+use evergate_eventlog::{DiskLog, DiskOptions, EventLog, MemoryLog, SystemClock};
 use evergate_fanout::HubConfig;
 
 use crate::config::{Config, CorsOrigins, LogChoice};
@@ -28,7 +28,13 @@ pub(crate) async fn open_log(
     let clock = Arc::new(SystemClock);
     match &config.log {
         LogChoice::Memory => Ok(Arc::new(MemoryLog::new(policies, clock))),
-        LogChoice::Disk(directory) => todo!(),
+        LogChoice::Disk(directory) => {
+            let options =
+                DiskOptions { reserve_bytes: config.disk_reserve_bytes, ..DiskOptions::new(directory) };
+            // It reads the end of the journal, which may take a moment.
+            let opening = tokio::task::spawn_blocking(move || DiskLog::open(&options, policies, clock));
+            Ok(Arc::new(opening.await??))
+        }
     }
 }
 

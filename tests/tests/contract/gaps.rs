@@ -1,5 +1,7 @@
 //! The loss contract: whoever misses something is told exactly what.
 
+use std::time::{Duration, Instant};
+
 use evergate_tests::http1::Request;
 use evergate_tests::offset::{Offset, offset};
 use evergate_tests::process::{Evergate, Options};
@@ -108,26 +110,41 @@ async fn a_gap_is_told_to_a_filter_that_matches_nothing_in_it() {
     }
 }
 
-#[tokio::test]
-async fn age_takes_events_away_and_that_is_told_too() {
-    let server = Evergate::start(Options::memory().set("retention.age", "1s")).await;
-    let publisher = Publisher::connect(server.grpc()).await;
-    let offsets = publisher.publish_all("s", ["1", "2", "3"]).await;
-    // Every try is a question to the server; it says when the events are gone.
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+/// Asks again and again until the stream says that what came after `cursor` is gone. Between two
+/// tries `meanwhile` happens.
+async fn aged(server: &Evergate, cursor: Offset, within: Duration, meanwhile: impl AsyncFn()) {
+    let deadline = Instant::now() + within;
     loop {
-        let mut stream = Subscription::resume(server.http(), &events_of("s"), &offsets[0].to_string()).await;
+        let mut stream = Subscription::resume(server.http(), &events_of("s"), &cursor.to_string()).await;
         if stream.opened().await.resume == "gap" {
             let told = stream.control("evergate.gap").await.json();
             assert_eq!(told["reason"], "trimmed");
-            assert_eq!(at(&told, "first_missing"), offsets[1]);
-            let kept = at(&told, "resumed_at");
-            assert_eq!(told["lost"], kept.seq - offsets[1].seq);
-            break;
+            assert_eq!(at(&told, "first_missing"), cursor.plus(1));
+            assert_eq!(told["lost"], at(&told, "resumed_at").seq - cursor.seq - 1);
+            return;
         }
-        assert!(tokio::time::Instant::now() < deadline, "events outlive their age by a minute");
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        assert!(Instant::now() < deadline, "events outlive their age of a second by {within:?}");
+        meanwhile().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+#[tokio::test]
+async fn age_takes_events_away_when_others_come() {
+    let server = Evergate::start(Options::memory().set("retention.age", "1s")).await;
+    let publisher = Publisher::connect(server.grpc()).await;
+    let offsets = publisher.publish_all("s", ["1", "2", "3"]).await;
+    let publish = async || drop(publisher.publish("s", event("more")).await);
+    aged(&server, offsets[0], Duration::from_secs(15), publish).await;
+}
+
+#[tokio::test]
+async fn age_takes_events_away_from_idle_streams_too() {
+    let server = Evergate::start(Options::memory().set("retention.age", "1s")).await;
+    let publisher = Publisher::connect(server.grpc()).await;
+    let offsets = publisher.publish_all("s", ["1", "2", "3"]).await;
+    // Idle streams are looked at every 30 s.
+    aged(&server, offsets[0], Duration::from_secs(60), async || {}).await;
 }
 
 #[tokio::test]

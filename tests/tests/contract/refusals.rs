@@ -76,7 +76,9 @@ async fn a_client_that_never_finishes_its_head_is_cut_off() {
 
 #[tokio::test]
 async fn a_stream_may_have_to_exist_already() {
-    let server = Evergate::start(Options::memory().set("streams.create", "false")).await;
+    let options = Options::memory().set("streams.create", "false").configured("[streams.known]\n");
+    let server = Evergate::start(options).await;
     call(server.http(), Request::get(&events_of("s"))).await.problem(404);
     call(server.http(), Request::post(&events_of("s"), "text/plain", "x")).await.problem(404);
+    Subscription::open(server.http(), &events_of("known")).await.opened().await;
 }

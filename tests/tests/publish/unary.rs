@@ -2,7 +2,7 @@
 
 use evergate_tests::offset::offset;
 use evergate_tests::process::{Evergate, Options};
-use evergate_tests::publisher::{Level, PublishRequest, Publisher, assert_blames, event, produced};
+use evergate_tests::publisher::{Event, Level, PublishRequest, Publisher, assert_blames, event, produced};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -52,25 +52,40 @@ async fn a_retry_after_a_restart_finds_it_too() {
 async fn a_sequence_too_old_to_be_judged_is_refused() {
     let server = Evergate::start(Options::memory()).await;
     let publisher = Publisher::connect(server.grpc()).await;
+    let oldest = publisher.publish("s", produced("p", 1, "oldest")).await;
+    publisher.publish("s", produced("q", 1, "in between")).await;
     let mut offsets = Vec::new();
-    for part in [1..=1000u64, 1001..=2000] {
+    for part in [2..=1001u64, 1002..=2000] {
         let events = part.map(|seq| produced("p", seq, seq.to_string())).collect();
         offsets.extend(publisher.try_batch("s", events).await.expect("taken"));
     }
-    // The last 1,024 are remembered: 977 to 2000.
+    // The last 1,024 at least are remembered: 977 to 2000.
     for seq in [977, 1500, 2000] {
         let answer = publisher.try_publish("s", produced("p", seq, "again")).await.expect("taken");
         assert!(answer.duplicate, "{seq}");
-        assert_eq!(answer.offset, offsets[usize::try_from(seq).expect("small") - 1].offset);
+        assert_eq!(answer.offset, offsets[usize::try_from(seq).expect("small") - 2].offset);
     }
-    for seq in [1, 900] {
-        let status = publisher.try_publish("s", produced("p", seq, "again")).await.expect_err("too old");
-        assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
-        let details = status.get_error_details();
-        let failure = details.precondition_failure().expect("the details say what failed");
-        assert!(!failure.violations.is_empty(), "{status:?}");
-    }
-    assert_eq!(stored(&server, 2000).await.len(), 2000);
+    refused_as_too_old(&publisher, produced("p", 1, "oldest")).await;
+    assert_eq!(stored(&server, 2001).await[0], (oldest, "oldest".to_owned()));
+}
+
+#[tokio::test]
+async fn a_sequence_may_leave_holes_but_not_fill_them_later() {
+    let server = Evergate::start(Options::memory()).await;
+    let publisher = Publisher::connect(server.grpc()).await;
+    publisher.publish("s", produced("p", 10, "ten")).await;
+    publisher.publish("s", produced("p", 20, "twenty")).await;
+    refused_as_too_old(&publisher, produced("p", 15, "fifteen")).await;
+    publisher.publish("s", produced("p", 21, "twenty-one")).await;
+    assert_eq!(stored(&server, 3).await.len(), 3);
+}
+
+async fn refused_as_too_old(publisher: &Publisher, event: Event) {
+    let status = publisher.try_publish("s", event).await.expect_err("too old");
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+    let details = status.get_error_details();
+    let failure = details.precondition_failure().expect("the details say what failed");
+    assert!(!failure.violations.is_empty(), "{status:?}");
 }
 
 #[tokio::test]
@@ -118,10 +133,12 @@ async fn the_default_payload_limit_is_256_kib() {
 
 #[tokio::test]
 async fn a_stream_may_have_to_exist_already() {
-    let server = Evergate::start(Options::memory().set("streams.create", "false")).await;
+    let options = Options::memory().set("streams.create", "false").configured("[streams.known]\n");
+    let server = Evergate::start(options).await;
     let publisher = Publisher::connect(server.grpc()).await;
     let status = publisher.try_publish("s", event("x")).await.expect_err("no such stream");
     assert_eq!(status.code(), Code::NotFound, "{status:?}");
+    publisher.publish("known", event("x")).await;
 }
 
 #[tokio::test]

@@ -122,7 +122,11 @@ impl Live {
                         Some((Ok(Frame::data(live.farewell(end))), State::Ending { abort: live.abort }))
                     }
                 },
-                State::Ending { abort: true } => Some((Err(Aborted), State::Ending { abort: false })),
+                State::Ending { abort: true } => {
+                    // An error discards what is not written yet. Being pending once writes it.
+                    tokio::task::yield_now().await;
+                    Some((Err(Aborted), State::Ending { abort: false }))
+                }
                 State::Ending { abort: false } => None,
             }
         });

@@ -56,7 +56,7 @@ impl TestLog {
         Publisher::new(Arc::clone(self) as Arc<dyn EventLog>, Arc::new(open()), limits)
     }
 
-    /// The next append that is not failing already fails so, without effect.
+    /// The next append that begins and is not failing already fails so, without effect.
     pub(super) fn fail_next(&self, error: AppendError) {
         self.failures.lock().push_back(error);
     }
@@ -133,10 +133,10 @@ impl EventLog for TestLog {
             state.peak = state.peak.max(state.under_way.len());
         });
         let _under_way = UnderWay { state: &self.state, stream };
+        let failure = self.failures.lock().pop_front();
         if self.held.load(Ordering::SeqCst) {
             self.gate.acquire().await.expect("never closed").forget();
         }
-        let failure = self.failures.lock().pop_front();
         match failure {
             Some(error) => Err(error),
             None => self.memory.append(stream, batch).await,

@@ -147,8 +147,8 @@ mod tests {
         for from in 0..20 {
             for to in from..40 {
                 for first in 0..45 {
-                    let found =
-                        first_that(seq(from), seq(to), |s| Ok::<_, ()>(s.get() >= first)).expect("never fails");
+                    let found = first_that(seq(from), seq(to), |s| Ok::<_, ()>(s.get() >= first))
+                        .expect("never fails");
                     assert_eq!(found.get(), first.clamp(from, to), "{first} in {from}..{to}");
                 }
             }

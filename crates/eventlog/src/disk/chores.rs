@@ -110,7 +110,7 @@ pub(super) struct Housekeeper {
 
 impl Housekeeper {
     /// Starts both threads. Whoever has the handles ends them by [`Chores::stop`] and waits.
-    pub(super) fn start(self) -> std::io::Result<Vec<JoinHandle<()>>> {
+    pub(super) fn start(self, threads: &mut Vec<JoinHandle<()>>) -> std::io::Result<()> {
         let keeper = Arc::new(self);
         let start = |name: &str, work: fn(&Self)| {
             let keeper = Arc::clone(&keeper);
@@ -120,7 +120,9 @@ impl Housekeeper {
             })
         };
         keeper.measure();
-        Ok(vec![start("log-flush", Self::flush_all)?, start("log-merge", Self::merge_all)?])
+        threads.push(start("log-flush", Self::flush_all)?);
+        threads.push(start("log-merge", Self::merge_all)?);
+        Ok(())
     }
 
     fn flush_all(&self) {
@@ -219,7 +221,9 @@ impl Housekeeper {
     fn has_room(&self, bytes: u64) -> Result<(), String> {
         match (self.free_bytes)(&self.dir) {
             Ok(free) if free >= bytes => Ok(()),
-            Ok(free) => Err(format!("{bytes} bytes are needed and {free} are free in {}", self.dir.display())),
+            Ok(free) => {
+                Err(format!("{bytes} bytes are needed and {free} are free in {}", self.dir.display()))
+            }
             Err(error) => Err(error.to_string()),
         }
     }

@@ -131,7 +131,10 @@ mod tests {
         let payload = frame.payload().split_off(super::super::journal::FRAME_HEADER_BYTES);
         let read: Vec<_> = changes_of(&payload).map(|change| change.expect("written above")).collect();
         assert_eq!(read, group.changes().collect::<Vec<_>>());
-        assert!(matches!(read[..], [Change::PutEvent(..), Change::PutState([8], [2]), Change::RemoveState([9])]));
+        assert!(matches!(
+            read[..],
+            [Change::PutEvent(..), Change::PutState([8], [2]), Change::RemoveState([9])]
+        ));
     }
 
     #[test]

@@ -212,7 +212,13 @@ impl WorkingStream {
     }
 
     /// The rows that say where the stream will stand.
-    pub(super) fn store(&self, name: &StreamName, epoch: Epoch, next_id: &mut Option<StreamId>, group: &mut Group) {
+    pub(super) fn store(
+        &self,
+        name: &StreamName,
+        epoch: Epoch,
+        next_id: &mut Option<StreamId>,
+        group: &mut Group,
+    ) {
         if !self.stored {
             group.put(rows::name_key(name), rows::id_value(self.id));
             let after = StreamId::new(self.id.get().saturating_add(1));

@@ -16,9 +16,11 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub(super) use frame::{Frame, HEADER_BYTES as FRAME_HEADER_BYTES};
+pub(super) use frame::Frame;
+#[cfg(test)]
+pub(super) use frame::HEADER_BYTES as FRAME_HEADER_BYTES;
 pub(super) use media::{CreateMedia, Media, files as file_media};
-pub(super) use replay::{Damage, Replayed, replay};
+pub(super) use replay::{Damage, replay};
 
 const FILE_MAGIC: [u8; 8] = *b"EVGJRNL1";
 const FILE_HEADER_BYTES: usize = 16;

@@ -153,7 +153,8 @@ mod tests {
     fn a_later_format_is_refused() {
         let dir = tempfile::tempdir().expect("a directory");
         drop(Layout::open(dir.path()).expect("made"));
-        std::fs::write(dir.path().join(FORMAT_FILE), format!("{FORMAT_TITLE}{}\n", FORMAT + 1)).expect("written");
+        std::fs::write(dir.path().join(FORMAT_FILE), format!("{FORMAT_TITLE}{}\n", FORMAT + 1))
+            .expect("written");
         match Layout::open(dir.path()) {
             Err(OpenError::Newer { found, known, .. }) => assert_eq!((found, known), (FORMAT + 1, FORMAT)),
             other => panic!("taken: {other:?}"),

@@ -111,10 +111,6 @@ pub(super) fn head_key(id: StreamId) -> Vec<u8> {
     [HEADS, &id.0.to_be_bytes()].concat()
 }
 
-pub(super) fn head_id(key: &[u8]) -> Option<StreamId> {
-    id_of(key.strip_prefix(HEADS)?)
-}
-
 pub(super) fn ends_prefix(id: StreamId) -> Vec<u8> {
     [&[4], &id.0.to_be_bytes()[..]].concat()
 }
@@ -197,7 +193,6 @@ mod tests {
                 oldest_time: UnixMillis::new(time / 2),
             };
             prop_assert_eq!(Head::decode(&head.encode()), Some(head));
-            prop_assert_eq!(head_id(&head_key(id)), Some(id));
             prop_assert_eq!(epoch_of(&epoch_key(offset.epoch)), Some(offset.epoch));
             prop_assert_eq!(end_of(&end_key(id, offset.epoch), &end_value(offset.seq)), Some(offset));
             prop_assert_eq!(event_of(&event_key(id, offset.seq)), Some((id, offset.seq)));
@@ -208,7 +203,7 @@ mod tests {
 
         #[test]
         fn hostile_rows_never_panic(key in prop::collection::vec(any::<u8>(), 0..30), value in prop::collection::vec(any::<u8>(), 0..30)) {
-            let _ = (Head::decode(&value), epoch_of(&key), head_id(&key), end_of(&key, &value));
+            let _ = (Head::decode(&value), epoch_of(&key), end_of(&key, &value));
             let _ = (run_of(&key, &value), event_of(&key), id_of(&value));
         }
     }

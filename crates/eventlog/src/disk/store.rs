@@ -7,7 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::chores::{Chores, Housekeeper};
@@ -74,11 +74,30 @@ impl Default for System {
     }
 }
 
+/// A storage that was opened; nothing of it runs yet.
+pub(super) struct Opened {
+    pub(super) store: Store,
+    pub(super) committer: Committer,
+    pub(super) housekeeper: Housekeeper,
+}
+
+/// Ends the housekeeping. Keeps nothing of the storage alive.
+#[derive(Clone)]
+pub(super) struct Stopper {
+    chores: Arc<Chores>,
+    merges: Arc<AtomicBool>,
+}
+
+impl Stopper {
+    /// Tells the threads to end; whoever has their handles waits.
+    pub(super) fn stop(&self) {
+        self.merges.store(true, Ordering::Relaxed);
+        self.chores.stop();
+    }
+}
+
 /// Opens the storage and repairs the end of its journal.
-pub(super) fn open(
-    options: &DiskOptions,
-    system: System,
-) -> Result<(Store, Committer, Vec<JoinHandle<()>>), OpenError> {
+pub(super) fn open(options: &DiskOptions, system: System) -> Result<Opened, OpenError> {
     let dir = &options.dir;
     let io = |source| OpenError::Io { dir: dir.clone(), source };
     let damaged = |what: String| OpenError::Damaged { dir: dir.clone(), what };
@@ -102,7 +121,7 @@ pub(super) fn open(
     }
 
     let chores = Arc::new(Chores::default());
-    let keeper = Housekeeper {
+    let housekeeper = Housekeeper {
         chores: Arc::clone(&chores),
         tables: Arc::clone(&tables),
         dir: dir.clone(),
@@ -110,7 +129,6 @@ pub(super) fn open(
         journal_bytes: options.journal_bytes,
         free_bytes: Arc::clone(&system.free_bytes),
     };
-    let threads = keeper.start().map_err(io)?;
     let committer = Committer {
         tables: Arc::clone(&tables),
         chores: Arc::clone(&chores),
@@ -125,14 +143,12 @@ pub(super) fn open(
         broken: None,
         layout: Arc::clone(&layout),
     };
-    Ok((Store { tables, chores, _layout: layout }, committer, threads))
+    Ok(Opened { store: Store { tables, chores, _layout: layout }, committer, housekeeper })
 }
 
 impl Store {
-    /// Ends the threads that [`open`] started; whoever has their handles waits.
-    pub(super) fn stop(&self) {
-        self.tables.stop();
-        self.chores.stop();
+    pub(super) fn stopper(&self) -> Stopper {
+        Stopper { chores: Arc::clone(&self.chores), merges: self.tables.stop_merges() }
     }
 }
 

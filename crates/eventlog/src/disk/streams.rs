@@ -35,16 +35,8 @@ pub(super) struct Durable {
     lineage: Lineage,
     floor: Seq,
     bytes: u64,
-    tail: Option<TailSender>,
-}
-
-/// What a read needs to know of its stream, at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Extent {
-    /// None if the stream holds nothing and never did.
-    pub(super) id: Option<StreamId>,
-    pub(super) floor: Seq,
-    pub(super) tail: Seq,
+    /// None while nobody follows.
+    followers: Option<TailSender>,
 }
 
 impl Default for Streams {
@@ -74,6 +66,16 @@ impl Streams {
         // A stream that is not read yet will be read with this group in it.
         if let Some(durable) = &mut *stream.0.lock() {
             durable.publish(at, events);
+        }
+    }
+
+    /// Tells everybody who follows a stream what is gone of it.
+    pub(super) fn tell_floors(&self) {
+        let streams: Vec<_> = self.known.read().streams.values().cloned().collect();
+        for stream in streams {
+            if let Some(Durable { followers: Some(followers), floor, .. }) = &*stream.0.lock() {
+                followers.trimmed(*floor);
+            }
         }
     }
 
@@ -108,20 +110,21 @@ impl Stream {
 
     fn is_followed(&self) -> bool {
         let state = self.0.lock();
-        state.as_ref().and_then(|durable| durable.tail.as_ref()).is_some_and(TailSender::is_followed)
+        state.as_ref().and_then(|durable| durable.followers.as_ref()).is_some_and(TailSender::is_followed)
     }
 }
 
 impl Durable {
     fn read(tables: &Tables, name: &StreamName) -> Result<Self, BackendError> {
-        let nothing = Self { id: None, lineage: Lineage::default(), floor: Seq::ZERO, bytes: 0, tail: None };
+        let nothing =
+            Self { id: None, lineage: Lineage::default(), floor: Seq::ZERO, bytes: 0, followers: None };
         let Some((id, head)) = tables.head(name)? else { return Ok(nothing) };
         Ok(Self {
             id: Some(id),
             lineage: tables.lineage(id, &head)?,
             floor: head.floor,
             bytes: head.bytes_in - head.bytes_gone,
-            tail: None,
+            followers: None,
         })
     }
 
@@ -134,11 +137,9 @@ impl Durable {
         }
         self.floor = self.floor.max(at.floor);
         self.bytes = at.bytes;
-        if self.tail.as_ref().is_some_and(|tail| !tail.is_followed()) {
-            self.tail = None;
-        }
-        if let Some(tail) = &self.tail {
-            tail.send(events);
+        match &self.followers {
+            Some(followers) if followers.is_followed() => followers.send(events),
+            Some(_) | None => self.followers = None,
         }
     }
 
@@ -146,8 +147,21 @@ impl Durable {
         self.lineage.judge(cursor, self.floor, epochs)
     }
 
-    pub(super) fn extent(&self) -> Extent {
-        Extent { id: self.id, floor: self.floor, tail: self.lineage.tail_seq() }
+    /// None if the stream holds nothing and never did.
+    pub(super) fn id(&self) -> Option<StreamId> {
+        self.id
+    }
+
+    pub(super) fn floor(&self) -> Seq {
+        self.floor
+    }
+
+    pub(super) fn tail(&self) -> Seq {
+        self.lineage.tail_seq()
+    }
+
+    pub(super) fn lineage(&self) -> &Lineage {
+        &self.lineage
     }
 
     pub(super) fn cursor_at(&self, seq: Seq, current: Epoch) -> Offset {
@@ -155,13 +169,13 @@ impl Durable {
     }
 
     pub(super) fn follow(&mut self, current: Epoch) -> Tail {
-        let start = self.cursor_at(self.lineage.tail_seq(), current);
-        self.tail.get_or_insert_default().follow(start)
+        let start = self.cursor_at(self.tail(), current);
+        self.followers.get_or_insert_default().follow(start)
     }
 
     pub(super) fn status(&self, current: Epoch) -> StreamStatus {
         StreamStatus {
-            tail: self.cursor_at(self.lineage.tail_seq(), current),
+            tail: self.cursor_at(self.tail(), current),
             floor: self.cursor_at(self.floor, current),
             bytes: self.bytes,
         }

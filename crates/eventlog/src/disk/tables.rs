@@ -19,9 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use evergate_domain::Seq;
 use lsm_tree::compaction::{CompactionFilter, Factory, ItemAccessor, Leveled, Verdict, filter::Context};
 use lsm_tree::config::{BlockSizePolicy, FilterPolicy, FilterPolicyEntry};
-use lsm_tree::{
-    AbstractTree as _, AnyTree, Cache, Config, DescriptorTable, Error, Guard as _, SeqNo, Slice,
-};
+use lsm_tree::{AbstractTree as _, AnyTree, Cache, Config, DescriptorTable, Error, Guard as _, SeqNo, Slice};
 
 use super::group::{Change, Group, changes_of};
 use super::rows::{Head, StreamId, event_key, event_of, head_key};
@@ -37,7 +35,6 @@ const FILES_OPEN: usize = 256;
 pub(super) struct Tables {
     state: AnyTree,
     events: AnyTree,
-    /// Ends a merge that is under way.
     stop: Arc<AtomicBool>,
 }
 
@@ -71,8 +68,14 @@ impl Tables {
 
     /// Takes a group. From now on it is read.
     pub(super) fn apply(&self, number: u64, group: &Group) {
+        let (st, ev) = (self.state.active_memtable(), self.events.active_memtable());
         for change in group.changes() {
-            self.change(number, &change);
+            use lsm_tree::{InternalValue as V, ValueType as T};
+            match change {
+                Change::PutState(key, value) => st.insert(V::from_components(key, value, number, T::Value)),
+                Change::RemoveState(key) => st.insert(V::new_tombstone(key, number)),
+                Change::PutEvent(key, value) => ev.insert(V::from_components(key, value, number, T::Value)),
+            };
         }
     }
 
@@ -107,7 +110,10 @@ impl Tables {
     }
 
     /// All state rows whose key begins so, in order.
-    pub(super) fn state_rows(&self, prefix: &[u8]) -> impl Iterator<Item = Result<(Slice, Slice), Error>> {
+    pub(super) fn state_rows(
+        &self,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = Result<(Slice, Slice), Error>> + use<> {
         self.state.prefix(prefix, NEWEST, None).map(|row| row.into_inner())
     }
 
@@ -121,7 +127,7 @@ impl Tables {
         stream: StreamId,
         first: Seq,
         last: Seq,
-    ) -> impl Iterator<Item = Result<(Seq, Slice), Error>> {
+    ) -> impl Iterator<Item = Result<(Seq, Slice), Error>> + use<> {
         let range = event_key(stream, first)..=event_key(stream, last);
         self.events.range(range, NEWEST, None).map(|row| {
             let (key, value) = row.into_inner()?;
@@ -178,9 +184,9 @@ impl Tables {
         self.state.disk_space() + self.events.disk_space()
     }
 
-    /// Makes a merge that is under way, and every later one, fail soon.
-    pub(super) fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
+    /// Once this is set, a merge that is under way fails soon, and every later one.
+    pub(super) fn stop_merges(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
     }
 }
 

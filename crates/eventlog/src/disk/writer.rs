@@ -41,6 +41,8 @@ pub(super) enum Request {
     },
     /// Apply the retention of these streams.
     Trim { streams: Vec<StreamName>, answer: oneshot::Sender<Result<(), ReadError>> },
+    /// Take nothing in any more, and end when all that is in the queue is done.
+    Close,
 }
 
 /// The state of the thread.
@@ -107,6 +109,9 @@ impl Writer {
                     events += batch.len();
                     bytes += of_batch;
                 }
+                if matches!(request, Request::Close) {
+                    queue.close();
+                }
                 self.judge(request, &mut pending);
                 let more = events < GROUP_EVENTS_MAX && bytes < GROUP_BYTES_MAX;
                 next = if more { queue.try_recv().ok() } else { None };
@@ -127,6 +132,7 @@ impl Writer {
                 let result = streams.iter().try_for_each(|name| self.trim(name, now, pending));
                 pending.answers.push(Answer::Trim { answer, result });
             }
+            Request::Close => {}
         }
     }
 

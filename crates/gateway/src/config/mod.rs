@@ -32,7 +32,7 @@ pub(crate) use environment::CONFIG_VARIABLE;
 pub(crate) use file::FileSource;
 pub(crate) use flags::FlagSource;
 pub(crate) use mistake::Mistakes;
-pub(crate) use proven::{Config, Defaults, LogFormat, LogOutput, Sources};
+pub(crate) use proven::{Config, Defaults, LogFormat, LogOutput, Shutdown, Sources};
 pub(crate) use reference::reference;
 pub(crate) use registry::{SETTINGS, Setting};
 pub(crate) use value::{CorsOrigins, LogChoice};

@@ -114,9 +114,9 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "node",
         Kind::Name,
         "local",
-        "The name of this process in connection ids, logs and metrics.",
+        "The name of this process.",
         Choice(
-            "Two processes with one name cannot be told apart in logs and metrics; give each its own.",
+            "It stands in connection ids, in the log output, at `/readyz` and in the metric `evergate_build_info`; two processes of one name cannot be told apart there.",
         ),
     )
     .flag("node"),
@@ -125,7 +125,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         Kind::Name,
         "local",
         "The region this process stands in.",
-        Choice("It is shown in logs and metrics, so that figures can be compared between regions."),
+        Choice("It stands beside the node's name in the log output, at `/readyz` and in the metric `evergate_build_info`, so that figures can be compared between regions."),
     )
     .flag("region"),
     setting(

@@ -88,7 +88,8 @@ fn sentence(code: Code, message: &str) -> String {
         | Code::Internal
         | Code::DataLoss => "the call failed",
     };
-    format!("{what}: {message}")
+    // Servers have words of their own for the plain cases, often the same.
+    if message == what { message.to_owned() } else { format!("{what}: {message}") }
 }
 
 /// Whether a call that ended so may go well later. All our events carry a producer sequence, so
@@ -141,6 +142,12 @@ mod tests {
         let details = ErrorDetails::with_bad_request_violation("event.key", "key is empty");
         let status = Status::with_error_details(Code::InvalidArgument, "event.key: key is empty", details);
         assert_eq!(Refusal::of_call(&status).sentence, "the event is not valid: event.key: key is empty");
+    }
+
+    #[test]
+    fn nothing_is_said_twice() {
+        let status = Status::not_found("there is no such stream");
+        assert_eq!(Refusal::of_call(&status).sentence, "there is no such stream");
     }
 
     #[test]

@@ -116,7 +116,8 @@ where
                     end = Some(Err(PublishError::stopping().into_status(Naming::Event)));
                 }
                 Some((receipt, answers)) = appends.next(), if !appends.is_empty() => {
-                    end = end.or(self.settle(receipt, answers));
+                    let overrun = self.settle(receipt, answers);
+                    end = end.or(overrun);
                 }
                 item = self.next(), if room => end = self.take(item),
             }
@@ -150,7 +151,7 @@ where
             Some(Ok(read)) => read,
         };
         let tag = Tag { place, correlation: request.correlation, arrived: Instant::now() };
-        let submission = wire::single(request.stream, request.event, request.level, self.trace.as_ref());
+        let submission = wire::single(&request.stream, request.event, request.level, self.trace.as_ref());
         match self.publisher.admit(submission) {
             Ok(Admitted { stream, mut events }) => {
                 let event = events.pop().expect("the one that was submitted");

@@ -53,7 +53,7 @@ impl publisher_server::Publisher for Service {
     ) -> Result<Response<proto::PublishResponse>, Status> {
         let trace = trace(request.metadata());
         let proto::PublishRequest { stream, event, level } = request.into_inner();
-        let submission = wire::single(stream, event, level, trace.as_ref());
+        let submission = wire::single(&stream, event, level, trace.as_ref());
         let placed = self.publish_all(submission, Naming::Event).await?;
         let placed = placed.first().copied().expect("one event, one answer");
         Ok(Response::new(wire::published(placed)))
@@ -65,7 +65,7 @@ impl publisher_server::Publisher for Service {
     ) -> Result<Response<proto::PublishBatchResponse>, Status> {
         let trace = trace(request.metadata());
         let proto::PublishBatchRequest { stream, events, level } = request.into_inner();
-        let submission = wire::batch(stream, events, level, trace.as_ref());
+        let submission = wire::batch(&stream, events, level, trace.as_ref());
         let placed = self.publish_all(submission, Naming::Events).await?;
         let results = placed.into_iter().map(wire::published).collect();
         Ok(Response::new(proto::PublishBatchResponse { results }))

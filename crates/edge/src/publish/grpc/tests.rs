@@ -163,8 +163,13 @@ async fn the_trace_of_the_call_is_for_events_that_have_none() {
     ]));
     request.metadata_mut().insert("traceparent", TRACE.parse().unwrap());
     soon(client.publish_batch(request)).await.unwrap();
-    let traces: Vec<_> =
-        bench.log.events("quote").await.iter().map(|event| event.trace.as_ref().unwrap().to_string()).collect();
+    let traces: Vec<_> = bench
+        .log
+        .events("quote")
+        .await
+        .iter()
+        .map(|event| event.trace.as_ref().unwrap().to_string())
+        .collect();
     assert_eq!(traces, [TRACE, &own, TRACE]);
 }
 
@@ -185,8 +190,13 @@ async fn a_refusal_names_every_fault() {
     let status = soon(client.publish(bad)).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
     let details = status.get_error_details();
-    let fields: Vec<_> =
-        details.bad_request().unwrap().field_violations.iter().map(|violation| violation.field.as_str()).collect();
+    let fields: Vec<_> = details
+        .bad_request()
+        .unwrap()
+        .field_violations
+        .iter()
+        .map(|violation| violation.field.as_str())
+        .collect();
     assert_eq!(
         fields,
         [
@@ -213,7 +223,8 @@ async fn a_batch_is_stored_whole_or_not_at_all() {
     let bench = Bench::new().await;
     let mut client = bench.client().await;
     let taken = soon(client.publish_batch(many(vec![produced(4), produced(5)]))).await.unwrap().into_inner();
-    let offsets: Vec<_> = bench.log.events("quote").await.iter().map(|event| event.offset.to_string()).collect();
+    let offsets: Vec<_> =
+        bench.log.events("quote").await.iter().map(|event| event.offset.to_string()).collect();
     assert_eq!(taken.results.iter().map(|result| result.offset.clone()).collect::<Vec<_>>(), offsets);
 
     let malformed = many(vec![event("a"), proto::Event { key: "*".to_owned(), ..event("b") }]);
@@ -230,7 +241,10 @@ async fn a_batch_is_stored_whole_or_not_at_all() {
     assert_eq!(none.code(), Code::InvalidArgument);
     let many_events = many((0..=LIMITS.batch_events_max).map(|_| event("")).collect());
     let status = soon(client.publish_batch(many_events)).await.unwrap_err();
-    assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "events: 11 events, at most 10 are allowed"));
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::InvalidArgument, "events: 11 events, at most 10 are allowed")
+    );
     assert_eq!(bench.log.data("quote").await, ["4", "5"]);
 }
 
@@ -239,7 +253,8 @@ async fn a_refusal_of_a_thousand_events_still_fits_into_header_fields() {
     let limits = PublishLimits { batch_events_max: 1000, batch_bytes_max: 1 << 20, ..LIMITS };
     let bench = Bench::with(limits, Duration::from_secs(60)).await;
     let mut client = bench.client().await;
-    let bad = proto::Event { r#type: format!("evergate.{}", "x".repeat(119)), key: "k*".to_owned(), ..produced(0) };
+    let bad =
+        proto::Event { r#type: format!("evergate.{}", "x".repeat(119)), key: "k*".to_owned(), ..produced(0) };
     let status = soon(client.publish_batch(many(vec![bad; 1000]))).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
     assert_eq!(status.get_error_details().bad_request().unwrap().field_violations.len(), 16);
@@ -279,7 +294,10 @@ async fn what_the_log_says_has_its_code_and_says_whether_to_retry() {
     assert_eq!(status.code(), Code::FailedPrecondition);
     let details = status.get_error_details();
     let violation = &details.precondition_failure().unwrap().violations[0];
-    assert_eq!((violation.r#type.as_str(), violation.subject.as_str()), ("LEVEL_UNAVAILABLE", "streams/quote"));
+    assert_eq!(
+        (violation.r#type.as_str(), violation.subject.as_str()),
+        ("LEVEL_UNAVAILABLE", "streams/quote")
+    );
     assert!(details.retry_info().is_none());
     let modest = proto::PublishRequest { level: proto::Level::Home.into(), ..one(event("a")) };
     soon(client.publish(modest)).await.unwrap();
@@ -382,20 +400,9 @@ async fn what_gathers_behind_an_append_goes_together_and_a_refused_event_refuses
     );
     assert_eq!(bench.log.data("quote").await, ["5", "first", "x", "6", "7"]);
     let batches: Vec<_> = bench.log.seen().batches;
-    let quote: Vec<_> = batches.iter().filter(|(name, _)| name.as_str() == "quote").map(|(_, data)| data.join(" ")).collect();
-    assert_eq!(
-        quote,
-        [
-            "5",
-            "first",
-            "x 6 2 3 7 5",
-            "x 6",
-            "2",
-            "3 7 5",
-            "3",
-            "7 5"
-        ]
-    );
+    let quote: Vec<_> =
+        batches.iter().filter(|(name, _)| name.as_str() == "quote").map(|(_, data)| data.join(" ")).collect();
+    assert_eq!(quote, ["5", "first", "x 6 2 3 7 5", "x 6", "2", "3 7 5", "3", "7 5"]);
 }
 
 #[tokio::test]
@@ -459,7 +466,12 @@ async fn no_more_than_a_window_is_under_way() {
 }
 
 /// Requests without end, and how many of them were taken.
-fn endless(data: &str) -> (impl Stream<Item = Result<proto::PublishStreamRequest, Status>> + Unpin + Send + 'static, Arc<AtomicUsize>) {
+fn endless(
+    data: &str,
+) -> (
+    impl Stream<Item = Result<proto::PublishStreamRequest, Status>> + Unpin + Send + 'static,
+    Arc<AtomicUsize>,
+) {
     let taken = Arc::new(AtomicUsize::new(0));
     let event = event(data);
     let requests = stream::iter(0..).map({
@@ -627,10 +639,10 @@ async fn reflection_lists_the_services_in_both_of_its_versions() {
     let bench = Bench::new().await;
     macro_rules! services {
         ($version:ident) => {{
+            use tonic_reflection::pb::$version::ServerReflectionRequest;
             use tonic_reflection::pb::$version::server_reflection_client::ServerReflectionClient;
             use tonic_reflection::pb::$version::server_reflection_request::MessageRequest;
             use tonic_reflection::pb::$version::server_reflection_response::MessageResponse;
-            use tonic_reflection::pb::$version::ServerReflectionRequest;
             let request = ServerReflectionRequest {
                 host: String::new(),
                 message_request: Some(MessageRequest::ListServices(String::new())),

@@ -8,7 +8,7 @@ use crate::publish::{Faults, Part, RawEvent, RawProducer, Submission};
 
 /// A message with one event. `trace` is the call's, for an event that has none.
 pub(super) fn single(
-    stream: String,
+    stream: &str,
     event: Option<proto::Event>,
     level: i32,
     trace: Option<&TraceParent>,
@@ -23,7 +23,7 @@ pub(super) fn single(
 
 /// A message with several events.
 pub(super) fn batch(
-    stream: String,
+    stream: &str,
     events: Vec<proto::Event>,
     level: i32,
     trace: Option<&TraceParent>,
@@ -40,7 +40,7 @@ pub(super) fn batch(
         }
     };
     Submission {
-        stream: StreamName::new(&stream),
+        stream: StreamName::new(stream),
         events: events.into_iter().map(|event| raw(event, trace)).collect(),
         level,
         faults,

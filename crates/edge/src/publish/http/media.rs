@@ -1,6 +1,6 @@
 //! Which kind of body a request says it has.
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, header};
 
 use crate::config::PublishLimits;
 use crate::problem::Problem;
@@ -74,13 +74,7 @@ impl Media {
 }
 
 fn unsupported(detail: &str) -> Problem {
-    Problem::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "unsupported-media-type",
-        "The media type of the body is not supported",
-        detail,
-    )
-    .accept(ACCEPTED)
+    Problem::unsupported_media_type(ACCEPTED, detail)
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -27,7 +27,8 @@ fn parts(content_type: &str, headers: Headers<'_>) -> Parts {
         request = request.header(field::CONTENT_TYPE, content_type);
     }
     for (name, value) in headers {
-        request = request.header(name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(value).unwrap());
+        request =
+            request.header(name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(value).unwrap());
     }
     request.body(()).unwrap().into_parts().0
 }
@@ -54,7 +55,11 @@ impl Seen {
 async fn see(result: Result<Response<Full<Bytes>>, Problem>) -> Seen {
     let (parts, body) = result.unwrap_or_else(Problem::into_response).into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    Seen { status: parts.status.as_u16(), headers: parts.headers, body: serde_json::from_slice(&body).unwrap() }
+    Seen {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        body: serde_json::from_slice(&body).unwrap(),
+    }
 }
 
 /// A log and a publisher onto it.
@@ -83,7 +88,8 @@ impl Bench {
 #[tokio::test]
 async fn a_json_object_becomes_an_event() {
     let bench = Bench::new();
-    let body = r#"{"data":"a\nb","type":"trade","key":"päckchen","producer":{"id":"p:1","seq":7},"level":"home"}"#;
+    let body =
+        r#"{"data":"a\nb","type":"trade","key":"päckchen","producer":{"id":"p:1","seq":7},"level":"home"}"#;
     let first = bench.post("application/json; charset=utf-8", &[], body).await;
     assert_eq!(first.status, 200);
     assert_eq!(first.headers[field::CONTENT_TYPE], "application/json");
@@ -123,9 +129,8 @@ async fn data_is_a_string_as_it_is_or_compact_text() {
 #[tokio::test]
 async fn members_that_may_be_left_out_may_be_null() {
     let bench = Bench::new();
-    let seen = bench
-        .post(JSON, &[], r#"{"data":"a","type":null,"key":null,"producer":null,"level":null}"#)
-        .await;
+    let seen =
+        bench.post(JSON, &[], r#"{"data":"a","type":null,"key":null,"producer":null,"level":null}"#).await;
     assert_eq!(seen.status, 200, "{}", seen.body);
     let event = &bench.log.events("quote").await[0];
     assert_eq!((&event.kind, &event.key, &event.producer), (&None, &None, &None));
@@ -199,7 +204,9 @@ async fn lines_are_one_batch() {
     assert_eq!(seen.body, Value::from(expected));
     assert_eq!(bench.log.seen().batches.len(), 1);
 
-    let again = bench.post(LINES, &[], "{\"data\":\"two\",\"producer\":{\"id\":\"p\",\"seq\":1}}\n{\"data\":4}\n").await;
+    let again = bench
+        .post(LINES, &[], "{\"data\":\"two\",\"producer\":{\"id\":\"p\",\"seq\":1}}\n{\"data\":4}\n")
+        .await;
     assert_eq!(again.body[0], json!({ "offset": events[1].offset.to_string(), "duplicate": true }));
     assert_eq!(again.body[1]["duplicate"], false);
 }
@@ -368,9 +375,10 @@ async fn a_body_is_read_only_as_far_as_it_may_go() {
     let seen = see(publish(&bench.publisher, &stream, &parts(TEXT, &[]), endless).await).await;
     assert_eq!((seen.status, read.load(Ordering::SeqCst)), (413, 11));
 
-    let untouched = StreamBody::new(stream::poll_fn(|_| -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        panic!("was read")
-    }));
+    let untouched =
+        StreamBody::new(stream::poll_fn(|_| -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            panic!("was read")
+        }));
     let announced = parts(TEXT, &[("content-length", b"1001")]);
     assert_eq!(see(publish(&bench.publisher, &stream, &announced, untouched).await).await.status, 413);
 }
@@ -396,7 +404,9 @@ async fn a_level_may_be_demanded_up_to_what_the_log_gives() {
     let member = bench.post(JSON, &[], r#"{"data":0,"level":"REPLICATED"}"#).await;
     assert_eq!((member.status, member.faults()), (409, vec![("level", None)]));
     // One append has one level, so the strictest demand counts.
-    let line = bench.post(LINES, &[], "{\"data\":0,\"level\":\"REPLICATED\"}\n{\"data\":0,\"level\":\"HOME\"}").await;
+    let line = bench
+        .post(LINES, &[], "{\"data\":0,\"level\":\"REPLICATED\"}\n{\"data\":0,\"level\":\"HOME\"}")
+        .await;
     assert_eq!(line.status, 409);
     assert_eq!(bench.data().await.len(), 1);
 }

@@ -1,5 +1,6 @@
 //! What a crash, a bad disk and a careless hand leave behind, and what becomes of it.
 
+use super::replay::Replayed;
 use super::*;
 
 struct Fixture {
