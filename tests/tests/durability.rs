@@ -16,7 +16,7 @@ use evergate_tests::publisher::{
 };
 use evergate_tests::subscription::{Next, Subscription};
 
-const ROUNDS: usize = 24;
+const ROUNDS: usize = 60;
 const STREAMS: [&str; 3] = ["alpha", "beta", "gamma"];
 const PUBLISHERS: usize = 3;
 const SUBSCRIBERS_PER_STREAM: usize = 2;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use evergate_eventlog::EventLog;
 use evergate_fanout::Hub;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -43,8 +43,8 @@ pub struct Edge {
 impl Edge {
     /// Binds the edge's addresses.
     pub async fn bind(config: EdgeConfig, log: Arc<dyn EventLog>) -> Result<Self, BindError> {
-        let http = listen("HTTP", config.http).await?;
-        let grpc = listen("gRPC", config.grpc).await?;
+        let http = listen("HTTP", config.http)?;
+        let grpc = listen("gRPC", config.grpc)?;
         Ok(Self { config, log, http, grpc })
     }
 
@@ -70,14 +70,21 @@ impl Edge {
         let server = Arc::new(Server::new());
         let stop_grpc = CancellationToken::new();
         let stop_trim = CancellationToken::new();
+        let ended = CancellationToken::new();
 
         let http = tokio::spawn({
             let (server, context, listener) = (Arc::clone(&server), Arc::clone(&context), self.http);
-            async move { server.run(listener, context).await }
+            let ended = ended.clone().drop_guard();
+            async move {
+                let _ended = ended;
+                server.run(listener, context).await;
+            }
         });
         let grpc = tokio::spawn({
             let (listener, stop) = (self.grpc, stop_grpc.clone());
+            let ended = ended.clone().drop_guard();
             async move {
+                let _ended = ended;
                 if let Err(error) = publish::serve_grpc(listener, publisher, stop.cancelled_owned()).await {
                     tracing::error!(%error, "the gRPC server failed");
                 }
@@ -85,16 +92,28 @@ impl Edge {
         });
         let trim = tokio::spawn({
             let (log, stop) = (self.log, stop_trim.clone());
+            let ended = ended.clone().drop_guard();
             async move {
+                let _ended = ended;
                 let _: Option<()> = stop.run_until_cancelled(trim(log)).await;
             }
         });
-        RunningEdge { context, hub, server, stop_grpc, stop_trim, tasks: [http, grpc, trim] }
+        RunningEdge { context, hub, server, stop_grpc, stop_trim, ended, tasks: [http, grpc, trim] }
     }
 }
 
-async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| BindError { what, address, source })
+/// Connections that may wait to be accepted. The system has a bound of its own (`somaxconn`); the
+/// usual 1,024 makes a storm of reconnects lose SYNs, each of which costs its client a second.
+const BACKLOG: u32 = 65_535;
+
+fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
+    let bound = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bound().map_err(|source| BindError { what, address, source })
 }
 
 async fn trim(log: Arc<dyn EventLog>) {
@@ -116,10 +135,18 @@ pub struct RunningEdge {
     server: Arc<Server>,
     stop_grpc: CancellationToken,
     stop_trim: CancellationToken,
+    /// Set as soon as one of the tasks has ended, in whatever way.
+    ended: CancellationToken,
     tasks: [JoinHandle<()>; 3],
 }
 
 impl RunningEdge {
+    /// Waits until a part of the edge has ended, which before [`stop_accepting`](Self::stop_accepting)
+    /// means that it failed. Cancel-safe.
+    pub async fn failed(&self) {
+        self.ended.cancelled().await;
+    }
+
     /// Takes no more connections, streams or publishes by gRPC; what is under way goes on.
     pub fn stop_accepting(&self) {
         self.context.stop();

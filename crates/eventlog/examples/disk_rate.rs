@@ -4,8 +4,9 @@
 //! cargo run --release -p evergate-eventlog --example disk_rate -- \
 //!     dir=/var/tmp/log seconds=10 appenders=8 batch=64 streams=1 bytes=200
 //! ```
-//! `events=N` appends so many instead of for a time; `keep=N` sets retention by count. A directory
-//! that holds a log already is added to, so its start can be timed. Prints one line per figure.
+//! `events=N` appends so many instead of for a time; `rate=N` appends so many a second and not as
+//! many as can be; `keep=N` sets retention by count. A directory that holds a log already is added
+//! to, so its start can be timed. Prints one line per figure.
 
 #![expect(clippy::print_stdout, reason = "a measuring tool speaks to a terminal")]
 
@@ -54,14 +55,17 @@ async fn measure(arguments: &Arguments, meter: &Meter) -> Result<(), Failure> {
     println!("open            {:?}", begun.elapsed());
 
     if events > 0 {
+        let (appenders, batch) = (arguments.number("appenders", 8)?, arguments.number("batch", 64)?);
+        let rate = arguments.number("rate", u64::MAX)?;
         let load = Load {
-            batch: arguments.number("batch", 64)?,
+            batch,
+            pause: Duration::from_secs_f64(batch as f64 * appenders as f64 / rate as f64),
             bytes: usize::try_from(arguments.number("bytes", 200)?)?,
             streams,
             end: Instant::now() + Duration::from_secs(seconds),
             left: AtomicU64::new(events),
         };
-        load.run(&log, arguments.number("appenders", 8)?).await?;
+        load.run(&log, appenders).await?;
         meter.print();
     }
     println!("disk            {} bytes", meter.gauge("evergate_log_disk_bytes"));
@@ -83,6 +87,8 @@ async fn measure(arguments: &Arguments, meter: &Meter) -> Result<(), Failure> {
 
 struct Load {
     batch: u64,
+    /// Between the beginnings of two batches of one appender.
+    pause: Duration,
     bytes: usize,
     streams: u64,
     end: Instant,
@@ -115,6 +121,7 @@ impl Load {
         let id = ProducerId::new(&format!("rate-{appender}-{}", run.as_millis())).map_err(other)?;
         let mut data = "x".repeat(self.bytes);
         let (mut appended, mut latencies, mut stream) = (0, vec![], appender);
+        let mut due = tokio::time::Instant::now();
         while Instant::now() < self.end {
             let took = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
                 (left > 0).then(|| left.saturating_sub(self.batch))
@@ -122,7 +129,10 @@ impl Load {
             let Ok(left) = took else { break };
             let batch: Vec<_> = (0..self.batch.min(left))
                 .map(|n| {
-                    data.replace_range(..16.min(self.bytes), &format!("{:016x}", appended + n)[16 - 16.min(self.bytes)..]);
+                    data.replace_range(
+                        ..16.min(self.bytes),
+                        &format!("{:016x}", appended + n)[16 - 16.min(self.bytes)..],
+                    );
                     let seq = Seq::new(appended + n + 1).unwrap_or(Seq::ZERO);
                     let producer = Some(ProducerSeq { id: id.clone(), seq });
                     EventDraft { producer, ..EventDraft::new(data.as_str()) }
@@ -130,6 +140,8 @@ impl Load {
                 .collect();
             let name = StreamName::new(&format!("stream-{}", stream % self.streams)).map_err(other)?;
             stream += 1;
+            due += self.pause;
+            tokio::time::sleep_until(due).await;
             let (count, begun) = (batch.len() as u64, Instant::now());
             log.append(&name, batch).await.map_err(other)?;
             latencies.push(begun.elapsed().as_secs_f64());

@@ -133,10 +133,13 @@ impl Gateway {
 
     /// Why a part ended that should not have. Waits for as long as all is well.
     async fn failed(&mut self) -> String {
-        match (&mut self.admin).await {
-            Ok(Ok(())) => "the admin pages ended".to_owned(),
-            Ok(Err(error)) => format!("the admin pages failed: {error}"),
-            Err(error) => format!("the admin pages failed: {error}"),
+        tokio::select! {
+            () = self.edge.failed() => "a part of the edge failed".to_owned(),
+            ended = &mut self.admin => match ended {
+                Ok(Ok(())) => "the admin pages ended".to_owned(),
+                Ok(Err(error)) => format!("the admin pages failed: {error}"),
+                Err(error) => format!("the admin pages failed: {error}"),
+            },
         }
     }
 

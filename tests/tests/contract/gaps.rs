@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use crate::events_of;
 
+/// Streams are looked at every 30 s, busy or idle.
+const AGED_MAX: Duration = Duration::from_secs(60);
+
 fn at(told: &Value, member: &str) -> Offset {
     offset(told[member].as_str().unwrap_or_else(|| panic!("{member}: {told}")))
 }
@@ -134,8 +137,10 @@ async fn age_takes_events_away_when_others_come() {
     let server = Evergate::start(Options::memory().set("retention.age", "1s")).await;
     let publisher = Publisher::connect(server.grpc()).await;
     let offsets = publisher.publish_all("s", ["1", "2", "3"]).await;
-    let publish = async || drop(publisher.publish("s", event("more")).await);
-    aged(&server, offsets[0], Duration::from_secs(15), publish).await;
+    let publish = async || {
+        publisher.publish("s", event("more")).await;
+    };
+    aged(&server, offsets[0], AGED_MAX, publish).await;
 }
 
 #[tokio::test]
@@ -143,8 +148,7 @@ async fn age_takes_events_away_from_idle_streams_too() {
     let server = Evergate::start(Options::memory().set("retention.age", "1s")).await;
     let publisher = Publisher::connect(server.grpc()).await;
     let offsets = publisher.publish_all("s", ["1", "2", "3"]).await;
-    // Idle streams are looked at every 30 s.
-    aged(&server, offsets[0], Duration::from_secs(60), async || {}).await;
+    aged(&server, offsets[0], AGED_MAX, async || {}).await;
 }
 
 #[tokio::test]

@@ -80,6 +80,7 @@ async fn serve_http1(stream: TcpStream, context: &Arc<Context>, ends: &Ends, cut
         .max_buf_size(limits.head_bytes_max * PARSER_SLACK)
         .serve_connection(TokioIo::new(stream), service);
     let mut first_head = pin!(sleep(limits.head_timeout));
+    let mut waiting = true;
     let mut draining = false;
     loop {
         tokio::select! {
@@ -92,7 +93,12 @@ async fn serve_http1(stream: TcpStream, context: &Arc<Context>, ends: &Ends, cut
                 draining = true;
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
             }
-            () = &mut first_head, if !asked.load(Ordering::Relaxed) => return,
+            () = &mut first_head, if waiting => {
+                waiting = false;
+                if !asked.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
             result = poll_fn(|cx| connection.poll_without_shutdown(cx)) => {
                 match result {
                     Ok(()) => linger(connection.into_parts().io.into_inner()).await,

@@ -14,7 +14,7 @@ use std::time::Duration;
 use evergate_domain::Seq;
 use parking_lot::{Condvar, Mutex};
 
-use super::journal;
+use super::journal::{self, CreateMedia, Journal};
 use super::rows::StreamId;
 use super::space::FreeBytes;
 use super::tables::{FILE_BYTES, Tables};
@@ -27,7 +27,7 @@ const REST: Duration = Duration::from_secs(1);
 /// they overlap in the next.
 const MERGE_BYTES: u64 = 12 * FILE_BYTES;
 /// Dead bytes in the tables that are worth rewriting all of them, if they are as many as the live.
-const DEAD_BYTES: u64 = 256 << 20;
+const DEAD_BYTES: u64 = 8 * FILE_BYTES;
 
 /// What is to be done. Shared by those who ask and those who do.
 #[derive(Default)]
@@ -43,6 +43,9 @@ struct Todo {
     sealed_file: u64,
     /// Why the last attempt to write them out failed.
     flush_error: Option<String>,
+    /// The journal file that will be needed next, and that file once it is begun.
+    next_file: Option<u64>,
+    begun: Option<Journal>,
     merge: bool,
     rewrite: bool,
     drop_files: HashMap<StreamId, Seq>,
@@ -68,6 +71,19 @@ impl Chores {
             todo.sealed += 1;
             todo.sealed_file = journal_file;
         });
+    }
+
+    /// Asks for a journal file to be begun, so that nobody has to wait for it when it is needed.
+    pub(super) fn begin_file(&self, number: u64) {
+        self.tell(|todo| todo.next_file = Some(number));
+    }
+
+    /// The journal file, if it was begun.
+    pub(super) fn take_file(&self, number: u64) -> Option<Journal> {
+        let mut todo = self.todo.lock();
+        // Whoever takes it begins it himself otherwise; two must not.
+        todo.next_file = None;
+        todo.begun.take().filter(|journal| journal.number() == number)
     }
 
     /// The stream's floor has risen by so much that whole files may be done with.
@@ -105,6 +121,7 @@ pub(super) struct Housekeeper {
     pub(super) dir: PathBuf,
     pub(super) journal: PathBuf,
     pub(super) journal_bytes: u64,
+    pub(super) media: CreateMedia,
     pub(super) free_bytes: FreeBytes,
 }
 
@@ -128,6 +145,11 @@ impl Housekeeper {
     fn flush_all(&self) {
         let mut todo = self.chores.todo.lock();
         while !todo.stop {
+            if let Some(number) = todo.next_file.take() {
+                // Under the lock: it takes some milliseconds, and who needs the file meanwhile
+                // would wait for the device as long. If it fails, who needs it will find out why.
+                todo.begun = Journal::create(&self.journal, number, self.journal_bytes, &self.media).ok();
+            }
             if todo.sealed == 0 {
                 self.chores.changed.wait(&mut todo);
                 continue;

@@ -13,10 +13,14 @@ use crate::{AppendError, BackendError, HeadChange, Plan, StreamHead};
 
 /// Streams whose heads are kept in memory, and producers of all of them together. Beyond either,
 /// the half that was used least lately goes; a head is read again when it is needed again.
-const STREAMS_MAX: usize = 16_384;
+const STREAMS_MAX: usize = if cfg!(test) { 4 } else { 16_384 };
 const PRODUCERS_MAX: usize = 1 << 18;
 /// Uses between two looks at how many producers there are.
 const SHRINK_EVERY: u64 = 1024;
+
+/// A stream may be larger by one part in so many than its retention wants, until it is trimmed
+/// explicitly.
+const SLACK: u64 = 128;
 
 /// The heads the writer works on.
 #[derive(Default)]
@@ -179,6 +183,25 @@ impl WorkingStream {
         });
     }
 
+    /// What an append does for its own stream: keeps it to its count and bytes, age being a matter
+    /// of time. To raise the floor, an old event has to be read; so a large stream is let grow a
+    /// little first, and not every append does that.
+    pub(super) fn trim_after_append(
+        &mut self,
+        tables: &Tables,
+        retention: Retention,
+        now: UnixMillis,
+    ) -> Result<(), EventFault> {
+        let retention = Retention { age: None, ..retention };
+        let loose = |max: u64| max.saturating_add(max / SLACK);
+        let loose =
+            Retention { events: retention.events.map(loose), bytes: retention.bytes.map(loose), age: None };
+        if !self.keeps_to(&self.bounds(loose, now)) {
+            self.trim(tables, retention, now)?;
+        }
+        Ok(())
+    }
+
     /// Raises the floor to what the stream's retention wants. Answers whether it did.
     pub(super) fn trim(
         &mut self,
@@ -186,13 +209,12 @@ impl WorkingStream {
         retention: Retention,
         now: UnixMillis,
     ) -> Result<bool, EventFault> {
-        let tail = self.head.lineage.tail_seq();
-        let bounds = Bounds::new(retention, now, tail, self.bytes_in);
-        if bounds.keep(self.head.floor, tail, self.bytes_gone, self.oldest_time) {
+        let bounds = self.bounds(retention, now);
+        if self.keeps_to(&bounds) {
             return Ok(false);
         }
         let first = self.head.floor.max(bounds.floor).plus(1);
-        let end = tail.plus(1);
+        let end = self.head.lineage.tail_seq().plus(1);
         let kept = first_that(first, end, |seq| self.place(tables, seq).map(|place| bounds.allow(place)))?;
         let place = match kept {
             kept if kept == end => Place { time: self.head.last_time, before: self.bytes_in },
@@ -203,6 +225,14 @@ impl WorkingStream {
         self.bytes_gone = place.before;
         self.oldest_time = place.time;
         Ok(true)
+    }
+
+    fn bounds(&self, retention: Retention, now: UnixMillis) -> Bounds {
+        Bounds::new(retention, now, self.head.lineage.tail_seq(), self.bytes_in)
+    }
+
+    fn keeps_to(&self, bounds: &Bounds) -> bool {
+        bounds.keep(self.head.floor, self.head.lineage.tail_seq(), self.bytes_gone, self.oldest_time)
     }
 
     fn place(&self, tables: &Tables, seq: Seq) -> Result<Place, EventFault> {

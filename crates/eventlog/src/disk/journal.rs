@@ -2,7 +2,7 @@
 //!
 //! Numbered files, each a short header and then frames, one per group commit. A frame is written
 //! and synced before the next one is begun, so whatever a crash leaves behind, only the last frame
-//! of the last file can be incomplete, and that one was never acknowledged. Everything else that
+//! of all can be incomplete, and that one was never acknowledged. Everything else that
 //! does not read back is damage, and is told as such instead of being cut off in silence: the
 //! frames count the groups without holes.
 //!
@@ -68,6 +68,10 @@ impl Journal {
 
     pub(super) fn number(&self) -> u64 {
         self.number
+    }
+
+    pub(super) fn capacity(&self) -> u64 {
+        self.capacity
     }
 
     /// Whether a frame of this length still fits.

@@ -127,6 +127,7 @@ pub(super) fn open(options: &DiskOptions, system: System) -> Result<Opened, Open
         dir: dir.clone(),
         journal: layout.journal(),
         journal_bytes: options.journal_bytes,
+        media: Arc::clone(&system.media),
         free_bytes: Arc::clone(&system.free_bytes),
     };
     let committer = Committer {
@@ -205,14 +206,21 @@ impl Committer {
     /// Seals what is in memory and begins the next journal file.
     fn next_file(&mut self, capacity: u64) -> Result<&mut Journal, CommitError> {
         self.chores.wait_for_flush().map_err(CommitError::Full)?;
-        let dir = self.layout.journal();
-        let journal = Journal::create(&dir, self.last_file + 1, capacity, &self.media).map_err(refused)?;
+        let number = self.last_file + 1;
+        let begun = self.chores.take_file(number).filter(|journal| journal.capacity() >= capacity);
+        let journal = match begun {
+            Some(journal) => journal,
+            None => {
+                Journal::create(&self.layout.journal(), number, capacity, &self.media).map_err(refused)?
+            }
+        };
         if self.journal.is_some() || self.seal_soon {
             self.tables.seal();
             self.chores.sealed(self.last_file);
             self.seal_soon = false;
         }
-        self.last_file = journal.number();
+        self.last_file = number;
+        self.chores.begin_file(number + 1);
         Ok(self.journal.insert(journal))
     }
 }

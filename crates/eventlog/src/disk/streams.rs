@@ -12,7 +12,7 @@ use super::tables::Tables;
 use crate::{BackendError, Epochs, Lineage, Standing, StreamStatus, Tail, TailSender};
 
 /// Streams that may be in memory before those that nobody follows are let go.
-const STREAMS_MAX: usize = 16_384;
+const STREAMS_MAX: usize = if cfg!(test) { 4 } else { 16_384 };
 
 /// The streams somebody asked for lately.
 pub(super) struct Streams {

@@ -19,7 +19,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use evergate_domain::Seq;
 use lsm_tree::compaction::{CompactionFilter, Factory, ItemAccessor, Leveled, Verdict, filter::Context};
 use lsm_tree::config::{BlockSizePolicy, FilterPolicy, FilterPolicyEntry};
-use lsm_tree::{AbstractTree as _, AnyTree, Cache, Config, DescriptorTable, Error, Guard as _, SeqNo, Slice};
+use lsm_tree::{
+    AbstractTree as _, AnyTree, Cache, Config, DescriptorTable, Error, Guard as _, InternalValue, Memtable,
+    SeqNo, Slice, ValueType,
+};
+use parking_lot::Mutex;
 
 use super::group::{Change, Group, changes_of};
 use super::rows::{Head, StreamId, event_key, event_of, head_key};
@@ -27,7 +31,7 @@ use super::rows::{Head, StreamId, event_key, event_of, head_key};
 /// Reads want the newest state, and nothing older is kept for anybody.
 const NEWEST: SeqNo = SeqNo::MAX;
 /// The size of a table file. A whole file below a stream's floor is deleted without being read.
-pub(super) const FILE_BYTES: u64 = 32 << 20;
+pub(super) const FILE_BYTES: u64 = if cfg!(test) { 64 << 10 } else { 32 << 20 };
 /// Table files that are kept open.
 const FILES_OPEN: usize = 256;
 
@@ -35,7 +39,30 @@ const FILES_OPEN: usize = 256;
 pub(super) struct Tables {
     state: AnyTree,
     events: AnyTree,
+    /// The parts in memory that take what comes next. Held here, because asking the trees for them
+    /// waits while a tree syncs its list of files, and appends must not.
+    active: Mutex<Active>,
     stop: Arc<AtomicBool>,
+}
+
+struct Active {
+    state: Arc<Memtable>,
+    events: Arc<Memtable>,
+}
+
+impl Active {
+    fn of(state: &AnyTree, events: &AnyTree) -> Self {
+        Self { state: state.active_memtable(), events: events.active_memtable() }
+    }
+
+    fn change(&self, number: u64, change: &Change<'_>) {
+        let value = |key, value| InternalValue::from_components(key, value, number, ValueType::Value);
+        match *change {
+            Change::PutState(key, row) => self.state.insert(value(key, row)),
+            Change::RemoveState(key) => self.state.insert(InternalValue::new_tombstone(key, number)),
+            Change::PutEvent(key, row) => self.events.insert(value(key, row)),
+        };
+    }
 }
 
 impl Tables {
@@ -56,7 +83,8 @@ impl Tables {
             .data_block_size_policy(BlockSizePolicy::all(8 << 10))
             .with_compaction_filter_factory(Some(Arc::new(below_floor)))
             .open()?;
-        Ok(Self { state, events, stop })
+        let active = Mutex::new(Active::of(&state, &events));
+        Ok(Self { state, events, active, stop })
     }
 
     /// The last group whose changes are all durable here.
@@ -68,15 +96,8 @@ impl Tables {
 
     /// Takes a group. From now on it is read.
     pub(super) fn apply(&self, number: u64, group: &Group) {
-        let (st, ev) = (self.state.active_memtable(), self.events.active_memtable());
-        for change in group.changes() {
-            use lsm_tree::{InternalValue as V, ValueType as T};
-            match change {
-                Change::PutState(key, value) => st.insert(V::from_components(key, value, number, T::Value)),
-                Change::RemoveState(key) => st.insert(V::new_tombstone(key, number)),
-                Change::PutEvent(key, value) => ev.insert(V::from_components(key, value, number, T::Value)),
-            };
-        }
+        let active = self.active.lock();
+        group.changes().for_each(|change| active.change(number, &change));
     }
 
     /// Takes a group that the journal had, as far as the tables do not hold it yet. False if it
@@ -84,6 +105,7 @@ impl Tables {
     pub(super) fn replay(&self, number: u64, payload: &[u8]) -> bool {
         let state = self.last_group() < number;
         let events = self.events.get_highest_persisted_seqno().is_none_or(|last| last < number);
+        let active = self.active.lock();
         changes_of(payload).all(|change| {
             let Some(change) = change else { return false };
             let wanted = match change {
@@ -91,18 +113,10 @@ impl Tables {
                 Change::PutState(..) | Change::RemoveState(..) => state,
             };
             if wanted {
-                self.change(number, &change);
+                active.change(number, &change);
             }
             true
         })
-    }
-
-    fn change(&self, number: u64, change: &Change<'_>) {
-        match *change {
-            Change::PutState(key, value) => self.state.insert(key, value, number),
-            Change::RemoveState(key) => self.state.remove(key, number),
-            Change::PutEvent(key, value) => self.events.insert(key, value, number),
-        };
     }
 
     pub(super) fn state(&self, key: &[u8]) -> Result<Option<Slice>, Error> {
@@ -138,8 +152,10 @@ impl Tables {
 
     /// Seals what is in memory; what comes next goes into a new part.
     pub(super) fn seal(&self) {
+        let mut active = self.active.lock();
         self.state.rotate_memtable();
         self.events.rotate_memtable();
+        *active = Active::of(&self.state, &self.events);
     }
 
     /// Writes out all that is sealed. Durable when it returns.

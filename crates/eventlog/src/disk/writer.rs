@@ -152,7 +152,8 @@ impl Writer {
         pending.room.get_or_insert_with(|| committer.check_room()).clone().map_err(AppendError::Full)?;
         stream.commit(&plan, &mut pending.rows);
         pending.changed.entry(name.clone()).or_default().extend(plan.events);
-        if let Err(fault) = stream.trim(&self.tables, self.policies.retention(name), now) {
+        let retention = self.policies.retention(name);
+        if let Err(fault) = stream.trim_after_append(&self.tables, retention, now) {
             complain(name, stream, fault);
         }
         Ok(plan.answer)

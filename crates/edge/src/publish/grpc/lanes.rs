@@ -359,6 +359,21 @@ mod tests {
     }
 
     #[test]
+    fn a_producer_goes_on_from_the_first_of_all_that_failed() {
+        let mut lanes = Lanes::new(LIMITS);
+        for (tag, seq) in [(1, 5), (2, 4)] {
+            lanes.accept(tag, stream("quote"), produced(seq));
+            let batch = lanes.next_batch().expect("not above what failed");
+            settle(&mut lanes, batch, &Err(unavailable()));
+        }
+        lanes.accept(3, stream("quote"), produced(5));
+        assert!(lanes.next_batch().is_none(), "4 has failed too");
+        lanes.accept(4, stream("quote"), produced(4));
+        lanes.accept(5, stream("quote"), produced(5));
+        assert_eq!(data(&lanes.next_batch().expect("4 and 5")), ["4", "5"]);
+    }
+
+    #[test]
     fn a_lasting_refusal_holds_nobody_back() {
         let mut lanes = Lanes::new(LIMITS);
         lanes.accept(1, stream("quote"), produced(5));

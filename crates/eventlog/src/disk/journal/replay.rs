@@ -17,7 +17,7 @@ pub(in crate::disk) struct Replayed {
     pub(in crate::disk) files: usize,
     /// Bytes of all frames.
     pub(in crate::disk) bytes: u64,
-    /// Bytes of a last frame that a crash left incomplete, and that were cut off.
+    /// Bytes of a frame that a crash left incomplete.
     pub(in crate::disk) torn_bytes: u64,
 }
 
@@ -49,50 +49,55 @@ pub(in crate::disk) fn replay(
     };
     // The group of the frame before, once there is one.
     let mut before = None;
-    for (at, (number, path)) in files.iter().enumerate() {
+    // The file with the last frame so far, and those after it, with where their frames end.
+    let mut ends = vec![];
+    for (number, path) in &files {
         let bytes = std::fs::read(path)?;
-        let last = at + 1 == files.len();
         let damaged = |what: String| Damage::Damaged(format!("{}: {what}", path.display()));
-        if !bytes.starts_with(&file_header(*number)) {
-            // A crash while the file was begun, before anything was written to it.
-            if last && frame::find_after(&bytes, before.unwrap_or(tabled)).is_none() {
-                std::fs::remove_file(path)?;
-                continue;
-            }
-            return Err(damaged("the header is damaged".into()));
-        }
-        let mut position = FILE_HEADER_BYTES;
-        while let Some(frame) = frame::first(&bytes[position..]) {
-            let fits = match before {
-                Some(before) => frame.group == before + 1,
-                None => frame.group <= tabled + 1,
-            };
-            if !fits {
-                let expected = before.unwrap_or(tabled) + 1;
-                return Err(damaged(format!("group {} where {expected} should be", frame.group)));
-            }
-            if !apply(frame.group, frame.payload) {
-                return Err(damaged(format!("group {} is not understood", frame.group)));
-            }
-            before = Some(frame.group);
-            replayed.last_group = replayed.last_group.max(frame.group);
-            replayed.bytes += frame.length() as u64;
-            position += frame.length();
-        }
-        // What was reserved and never written is zeros; frames never end in so many.
+        // What was reserved and never written is zeros; no frame ends in so many.
         let written = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |end| end + 1);
-        let rest = &bytes[position.min(written)..written];
+        let mut position = 0;
+        if bytes.starts_with(&file_header(*number)) {
+            position = FILE_HEADER_BYTES;
+            while let Some(frame) = frame::first(&bytes[position..]) {
+                let fits = match before {
+                    Some(before) => frame.group == before + 1,
+                    None => frame.group <= tabled + 1,
+                };
+                if !fits {
+                    let expected = before.unwrap_or(tabled) + 1;
+                    return Err(damaged(format!("group {} where {expected} should be", frame.group)));
+                }
+                if !apply(frame.group, frame.payload) {
+                    return Err(damaged(format!("group {} is not understood", frame.group)));
+                }
+                ends.clear();
+                before = Some(frame.group);
+                replayed.last_group = replayed.last_group.max(frame.group);
+                replayed.bytes += frame.length() as u64;
+                position += frame.length();
+            }
+        }
+        let rest = bytes.get(position..written).unwrap_or_default();
         if let Some(later) = frame::find_after(rest, before.unwrap_or(tabled)) {
             let lost = format!("damaged at byte {position}, but group {} stands after it", later.group);
             return Err(damaged(lost));
         }
-        if last {
-            replayed.torn_bytes = rest.len() as u64;
-            // Gives back the room that was reserved, too.
-            let file = File::options().write(true).open(path)?;
-            file.set_len(position as u64)?;
-            file.sync_all()?;
-        }
+        replayed.torn_bytes += rest.len() as u64;
+        ends.push((path, position));
+    }
+    for (path, end) in ends {
+        repair(path, end)?;
     }
     Ok(replayed)
+}
+
+/// Makes the last frame the end of its file. Gives back the room that was reserved, too.
+fn repair(path: &Path, end: usize) -> io::Result<()> {
+    if end <= FILE_HEADER_BYTES {
+        return std::fs::remove_file(path);
+    }
+    let file = File::options().write(true).open(path)?;
+    file.set_len(end as u64)?;
+    file.sync_all()
 }
