@@ -128,13 +128,21 @@ impl Subscription {
         &self.raw
     }
 
+    /// The end of what has come, for messages.
+    fn so_far(&self) -> String {
+        const SHOWN: usize = 2_000;
+        let from = self.raw.len().saturating_sub(SHOWN);
+        let before = if from > 0 { format!("({from} bytes) … ") } else { String::new() };
+        before + &String::from_utf8_lossy(&self.raw[from..])
+    }
+
     /// What comes next; `None` if nothing does within `within`.
     pub async fn next_within(&mut self, within: Duration) -> Option<Next> {
         loop {
             match self.parser.item() {
                 Ok(Some(item)) => return Some(Next::Item(item)),
                 Ok(None) => {}
-                Err(wrong) => panic!("{wrong}\nthe stream so far: {:?}", String::from_utf8_lossy(&self.raw)),
+                Err(wrong) => panic!("{wrong}\nthe stream so far: {:?}", self.so_far()),
             }
             if let Some(end) = self.end {
                 return Some(Next::End(end));
@@ -165,9 +173,7 @@ impl Subscription {
     /// What comes next.
     pub async fn next(&mut self) -> Next {
         let next = self.next_within(PATIENCE).await;
-        next.unwrap_or_else(|| {
-            panic!("nothing came; the stream so far: {:?}", String::from_utf8_lossy(&self.raw))
-        })
+        next.unwrap_or_else(|| panic!("nothing came; the stream so far: {:?}", self.so_far()))
     }
 
     /// The next frame. Comments are passed over.
@@ -177,7 +183,7 @@ impl Subscription {
                 Next::Item(Item::Frame(frame)) => return frame,
                 Next::Item(Item::Comment(_)) => {}
                 Next::End(end) => {
-                    panic!("the stream ended ({end:?}); so far: {:?}", String::from_utf8_lossy(&self.raw))
+                    panic!("the stream ended ({end:?}); so far: {:?}", self.so_far())
                 }
             }
         }

@@ -101,7 +101,7 @@ impl Load {
         let mut tasks = tokio::task::JoinSet::new();
         for appender in 0..appenders {
             let (log, load) = (Arc::clone(log), Arc::clone(&load));
-            tasks.spawn(async move { load.append(&*log, appender).await });
+            tasks.spawn(async move { load.append(&log, appender).await });
         }
         let (mut appended, mut latencies) = (0, vec![]);
         while let Some(done) = tasks.join_next().await {

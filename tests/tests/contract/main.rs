@@ -7,6 +7,7 @@ mod frames;
 mod gaps;
 mod headers;
 mod http2;
+mod lifetimes;
 mod refusals;
 mod resume;
 mod several;

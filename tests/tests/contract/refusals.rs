@@ -2,7 +2,7 @@
 
 use evergate_tests::PATIENCE;
 use evergate_tests::event_source::EventSource;
-use evergate_tests::http1::{Connection, Request, call};
+use evergate_tests::http1::{Request, call};
 use evergate_tests::process::{Evergate, Options};
 use evergate_tests::subscription::{End, Subscription};
 
@@ -62,16 +62,6 @@ async fn whoever_has_a_place_keeps_it_and_a_free_one_is_given_away() {
         assert_eq!(first.event.as_deref(), Some("evergate.busy"));
         assert!(tokio::time::Instant::now() < deadline, "a place was never freed");
     }
-}
-
-#[tokio::test]
-async fn a_client_that_never_finishes_its_head_is_cut_off() {
-    let server = Evergate::start(Options::memory().set("http.head_timeout", "200ms")).await;
-    let mut slow = Connection::open(server.http()).await;
-    slow.send_bytes(b"GET /v1/route HTTP/1.1\r\nHost: x\r\nX-Slow: ").await;
-    slow.closed().await;
-    let told = String::from_utf8_lossy(&slow.take_unread()).into_owned();
-    assert!(told.is_empty() || told.starts_with("HTTP/1.1 408 "), "{told:?}");
 }
 
 #[tokio::test]

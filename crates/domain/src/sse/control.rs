@@ -43,12 +43,15 @@ impl Open<'_> {
 pub struct Busy<'a> {
     /// Why, in a word or a few.
     pub reason: &'a str,
+    /// The position the client asked for. Read to the letter, the standard makes a client forget its
+    /// last id with the first event of a new connection that has none.
+    pub cursor: Option<&'a str>,
     /// When to come back, in milliseconds.
     pub retry_ms: u64,
 }
 
 impl Busy<'_> {
-    /// Writes `retry:`, then `evergate.busy` without an id: the client keeps its own.
+    /// Writes `retry:`, then `evergate.busy` with the client's own position, if it has one.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         retry_hint(out, self.retry_ms);
         control(
@@ -56,7 +59,10 @@ impl Busy<'_> {
             "evergate.busy",
             &serde_json::json!({ "reason": self.reason, "retry_ms": self.retry_ms }),
         );
-        out.push(b'\n');
+        match self.cursor {
+            Some(cursor) => id(out, |out| out.extend_from_slice(cursor.as_bytes())),
+            None => out.push(b'\n'),
+        }
     }
 }
 
@@ -160,12 +166,11 @@ mod tests {
     }
 
     #[test]
-    fn busy_and_goaway_leave_the_clients_id_alone() {
-        let busy = Busy { reason: "full", retry_ms: 2000 };
-        assert_eq!(
-            text(|out| busy.write_to(out)),
-            "retry: 2000\nevent: evergate.busy\ndata: {\"reason\":\"full\",\"retry_ms\":2000}\n\n"
-        );
+    fn busy_and_goaway_leave_the_client_where_it_is() {
+        let busy = |cursor| text(|out| Busy { reason: "full", cursor, retry_ms: 2000 }.write_to(out));
+        let frame = "retry: 2000\nevent: evergate.busy\ndata: {\"reason\":\"full\",\"retry_ms\":2000}\n";
+        assert_eq!(busy(None), format!("{frame}\n"));
+        assert_eq!(busy(Some("1-2")), format!("{frame}id: 1-2\n\n"));
         let goaway = Goaway { reason: "shutdown", retry_ms: 2000 };
         assert!(!text(|out| goaway.write_to(out)).contains("id:"));
     }

@@ -26,6 +26,10 @@ use crate::http::router;
 /// phones out of tunnels.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Bytes that may wait unsent in the kernel, per connection. Without a bound it takes 4 MB for every
+/// client that stalls, before we even notice that it does.
+const UNSENT_MAX: u32 = 16 << 10;
+
 /// How long a closed connection is read on for the peer's own end.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -199,6 +203,7 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
         .with_interval(Duration::from_secs(10))
         .with_retries(3);
     socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_notsent_lowat(UNSENT_MAX)?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 

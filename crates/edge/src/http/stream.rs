@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use evergate_domain::{RetryRange, TraceParent, sse};
-use evergate_fanout::{End, Next, SubscribeError, SubscribeRequest, Subscriber};
+use evergate_fanout::{Begin, End, Next, SubscribeError, SubscribeRequest, Subscriber};
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use http_body::Frame;
@@ -50,7 +50,7 @@ pub(crate) async fn open(context: &Arc<Context>, request: StreamRequest<'_>) -> 
     }
     match subscribe(context, &wanted, request.trace, request.cut).await {
         Ok(body) => Ok(event_stream(body, request.version)),
-        Err(busy) => busy.answer(sse_config.busy_retry, wanted.errors_http, request.version),
+        Err(busy) => busy.answer(&wanted, sse_config.busy_retry, request.version),
     }
 }
 
@@ -155,15 +155,19 @@ struct Busy(&'static str);
 impl Busy {
     /// Any status but 200 kills a browser's `EventSource` for ever, so it gets a very short stream
     /// instead. Clients that understand statuses ask for them.
-    fn answer(self, retry: RetryRange, errors_http: bool, version: Version) -> Result<Answer, Problem> {
+    fn answer(self, wanted: &Wanted, retry: RetryRange, version: Version) -> Result<Answer, Problem> {
         metrics::counter!("evergate_busy_total", "reason" => self.0).increment(1);
         let retry_ms = retry.pick_ms(fastrand::u64(..));
-        if errors_http {
+        if wanted.errors_http {
             let busy = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Try again later", self.0);
             return Err(busy.retry_after(Duration::from_millis(retry_ms)));
         }
+        let cursor = match &wanted.begin {
+            Begin::Resume(cursor) => Some(cursor.to_string()),
+            Begin::Start(_) => None,
+        };
         let mut frame = Vec::new();
-        sse::Busy { reason: self.0, retry_ms }.write_to(&mut frame);
+        sse::Busy { reason: self.0, cursor: cursor.as_deref(), retry_ms }.write_to(&mut frame);
         let (_, body) = full(Response::new(Full::new(frame.into()))).into_parts();
         Ok(event_stream(body, version))
     }

@@ -226,10 +226,11 @@ impl Committer {
 }
 
 fn refused(error: io::Error) -> CommitError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            CommitError::Full(error.to_string())
-        }
-        _ => CommitError::Refused(BackendError::new(error)),
+    const FULL: [io::ErrorKind; 3] =
+        [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge];
+    if FULL.contains(&error.kind()) {
+        CommitError::Full(error.to_string())
+    } else {
+        CommitError::Refused(BackendError::new(error))
     }
 }

@@ -128,7 +128,7 @@ impl Tables {
         &self,
         prefix: &[u8],
     ) -> impl Iterator<Item = Result<(Slice, Slice), Error>> + use<> {
-        self.state.prefix(prefix, NEWEST, None).map(|row| row.into_inner())
+        self.state.prefix(prefix, NEWEST, None).map(lsm_tree::Guard::into_inner)
     }
 
     pub(super) fn event(&self, stream: StreamId, seq: Seq) -> Result<Option<Slice>, Error> {

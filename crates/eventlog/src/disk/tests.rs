@@ -1,12 +1,15 @@
 //! The contract, and what only a log on disk can go through.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test expects one answer and shows any other")]
+
 use std::path::Path;
 use std::sync::Mutex as StdMutex;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use evergate_domain::{Event, ProducerId, ProducerSeq, Retention, Seq, UnixMillis};
 
-use super::journal::{Media, file_media};
+use super::journal::{CreateMedia, Media, file_media};
 use super::*;
 use crate::conformance::{self, Subject};
 use crate::{ManualClock, TailItem};
@@ -240,20 +243,17 @@ async fn no_room_to_write_memory_out_refuses_appends_until_there_is() {
     assert_eq!(data(&log, &name).await.len() as u64, acknowledged + 1);
 }
 
-/// A device on which syncing can be made to fail.
-struct Unreliable(Box<dyn Media>, Arc<AtomicBool>);
+/// A device that does something else before it syncs.
+struct Device<F>(Box<dyn Media>, F);
 
-impl Media for Unreliable {
+impl<F: Fn() -> std::io::Result<()> + Send> Media for Device<F> {
     fn write_at(&mut self, at: u64, bytes: &[u8]) -> std::io::Result<()> {
         self.0.write_at(at, bytes)
     }
 
     fn sync(&mut self) -> std::io::Result<()> {
-        if self.1.load(Ordering::SeqCst) {
-            Err(std::io::Error::other("the device is gone"))
-        } else {
-            self.0.sync()
-        }
+        (self.1)()?;
+        self.0.sync()
     }
 
     fn cut(&mut self, at: u64) -> std::io::Result<()> {
@@ -261,19 +261,63 @@ impl Media for Unreliable {
     }
 }
 
+fn before_sync(before: impl Fn() -> std::io::Result<()> + Clone + Send + Sync + 'static) -> System {
+    let media: CreateMedia =
+        Arc::new(move |path, bytes| Ok(Box::new(Device(file_media()(path, bytes)?, before.clone()))));
+    System { media, ..System::default() }
+}
+
+#[tokio::test]
+#[expect(clippy::await_holding_lock, reason = "what the lock holds up is a thread of the log")]
+async fn nothing_is_shown_or_acknowledged_before_it_is_synced() {
+    let disk = Disk::new();
+    // Whoever holds the gate holds up the device; the count is of those it holds up.
+    let gate = Arc::new(StdMutex::new(()));
+    let held_up = Arc::new(AtomicU32::new(0));
+    let system = {
+        let (gate, held_up) = (Arc::clone(&gate), Arc::clone(&held_up));
+        before_sync(move || {
+            held_up.fetch_add(1, Ordering::SeqCst);
+            drop(gate.lock().expect("sound"));
+            Ok(())
+        })
+    };
+    let log = Arc::new(disk.try_start(system, Retention::FOREVER).expect("opens"));
+    let name = stream("s");
+    log.append(&name, vec![produced(1)]).await.expect("appends");
+    let mut tail = log.follow(&name).await.expect("follows");
+
+    let before = held_up.load(Ordering::SeqCst);
+    let held = gate.lock().expect("sound");
+    let append = tokio::spawn({
+        let (log, name) = (Arc::clone(&log), name.clone());
+        async move { log.append(&name, vec![produced(2)]).await }
+    });
+    eventually("the sync", || held_up.load(Ordering::SeqCst) > before).await;
+    // It is written, and the device has not said that it has it.
+    assert!(!append.is_finished());
+    assert_eq!(data(&log, &name).await, ["event number 1"]);
+    assert_eq!(log.status(&name).await.expect("status").tail, tail.start());
+    tokio::select! {
+        biased;
+        item = tail.next() => panic!("shown: {item:?}"),
+        () = std::future::ready(()) => {}
+    }
+    drop(held);
+    append.await.expect("no panic").expect("appends");
+    assert_eq!(data(&log, &name).await.len(), 2);
+    assert!(matches!(tail.next().await, TailItem::Events(_)));
+}
+
 #[tokio::test]
 async fn after_a_failed_sync_the_log_is_read_only_until_it_is_opened_anew() {
     let disk = Disk::new();
     let failing = Arc::new(AtomicBool::new(false));
-    let system = System {
-        media: {
-            let failing = Arc::clone(&failing);
-            Arc::new(move |path, bytes| {
-                Ok(Box::new(Unreliable(file_media()(path, bytes)?, Arc::clone(&failing))))
-            })
-        },
-        ..System::default()
-    };
+    let fail = Arc::clone(&failing);
+    let system = before_sync(move || match fail.load(Ordering::SeqCst) {
+        true => Err(std::io::Error::other("the device is gone")),
+        false => Ok(()),
+    });
     let log = disk.try_start(system, Retention::FOREVER).expect("opens");
     let name = stream("s");
     log.append(&name, vec![produced(1)]).await.expect("appends");
@@ -367,12 +411,12 @@ async fn damage_in_the_journal_is_told_and_not_cut_off() {
 #[tokio::test]
 async fn what_is_below_the_floor_leaves_the_disk() {
     for streams in [1, 20] {
-        let disk = Disk { journal_bytes: 64 << 10, ..Disk::new() };
+        let disk = Disk { journal_bytes: 256 << 10, ..Disk::new() };
         let keep = Retention { events: Some(20), ..Retention::FOREVER };
         let log = disk.try_start(System::default(), keep).expect("opens");
         let payload = "x".repeat(1000);
-        for n in 0..4_000 {
-            let batch = vec![EventDraft::new(payload.as_str())];
+        for n in 0..100 {
+            let batch = vec![EventDraft::new(payload.as_str()); 40];
             log.append(&stream(&format!("s{}", n % streams)), batch).await.expect("appends");
         }
         // 4 MB came in. What stays: 20 events a stream, and less than the dead bytes that are worth
