@@ -26,11 +26,12 @@ const GRACE: Duration = Duration::from_secs(5);
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a call, and a connection, may have sent that was not read yet. The connection's is several
-/// times the call's, so that a `PublishStream` which waits for the log does not hold up the other
-/// calls of its connection.
-const CALL_WINDOW_BYTES: u32 = 512 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// What a call, and a connection, may have sent that was not read yet. The connection's is many
+/// times the call's, for two reasons: a `PublishStream` which waits for the log must not hold up the
+/// other calls of its connection; and h2 ends a connection that has half its window waiting in small
+/// frames, which is just what a publisher looks like that is held back.
+const CALL_WINDOW_BYTES: u32 = 128 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 
 /// Calls that one connection may have open.
 const CALLS_MAX: u32 = 256;

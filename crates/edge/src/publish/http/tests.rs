@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ::http::{HeaderName, Request};
 use evergate_domain::{EventType, Key, StreamPolicies};
 use evergate_eventlog::{AppendError, BackendError};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use serde_json::{Value, json};
@@ -368,11 +368,12 @@ async fn a_body_is_read_only_as_far_as_it_may_go() {
     let stream = StreamName::new("quote").unwrap();
     let read = Arc::new(AtomicUsize::new(0));
     let frames = Arc::clone(&read);
-    let endless = StreamBody::new(stream::repeat_with(move || {
+    let long = stream::repeat_with(move || {
         frames.fetch_add(1, Ordering::SeqCst);
         Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[b'x'; 100])))
-    }));
-    let seen = see(publish(&bench.publisher, &stream, &parts(TEXT, &[]), endless).await).await;
+    });
+    let long = StreamBody::new(long.take(1000));
+    let seen = see(publish(&bench.publisher, &stream, &parts(TEXT, &[]), long).await).await;
     assert_eq!((seen.status, read.load(Ordering::SeqCst)), (413, 11));
 
     let untouched =
