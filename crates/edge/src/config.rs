@@ -30,6 +30,8 @@ pub struct EdgeConfig {
     pub cors: CorsOrigins,
     /// The fan-out below.
     pub hub: HubConfig,
+    /// Tasks that share the connections among them; one per core.
+    pub shards: usize,
     /// The demo page and what it needs, for development only.
     pub demo: bool,
 }

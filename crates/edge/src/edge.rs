@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evergate_eventlog::EventLog;
-use evergate_fanout::Hub;
+use evergate_fanout::{Engine, Hub};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -66,7 +66,8 @@ impl Edge {
         let hub = Hub::new(Arc::clone(&self.log), self.config.hub);
         let policies = Arc::clone(&self.config.policies);
         let publisher = Publisher::new(Arc::clone(&self.log), policies, self.config.publish);
-        let context = Context::new(self.config, hub.clone(), publisher.clone());
+        let engine = Engine::start(&hub, self.config.shards);
+        let context = Context::new(self.config, hub.clone(), engine, publisher.clone());
         let server = Arc::new(Server::new());
         let stop_grpc = CancellationToken::new();
         let stop_trim = CancellationToken::new();
@@ -160,6 +161,7 @@ impl RunningEdge {
         self.hub.stop(window);
         self.server.ends.drain.cancel();
         self.server.closed().await;
+        self.context.engine.emptied().await;
     }
 
     /// Ends everything that is left, at once, and waits for it. The log is its owner's to close.
@@ -167,6 +169,7 @@ impl RunningEdge {
         self.stop_accepting();
         self.server.ends.kill.cancel();
         self.hub.stop(Duration::ZERO);
+        self.context.engine.kill();
         self.stop_trim.cancel();
         for task in self.tasks {
             if let Err(error) = task.await {
@@ -174,6 +177,7 @@ impl RunningEdge {
             }
         }
         self.server.closed().await;
+        self.context.engine.emptied().await;
         self.hub.stopped().await;
     }
 
@@ -186,6 +190,6 @@ impl RunningEdge {
     /// How many HTTP connections are open.
     #[must_use]
     pub fn open_connections(&self) -> usize {
-        self.server.open()
+        self.server.open() + self.context.engine.parked()
     }
 }

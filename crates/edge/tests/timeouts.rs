@@ -42,6 +42,7 @@ async fn edge() -> (RunningEdge, SocketAddr) {
         sse: SseConfig { heartbeat: HEAD / 2, retry, busy_retry: retry, streams_max: 16, keys_max: 64 },
         cors: CorsOrigins::None,
         hub: HubConfig::default(),
+        shards: 2,
         demo: false,
     };
     let log = Arc::new(MemoryLog::new(policies, Arc::new(SystemClock)));

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::HubConfig;
+use crate::engine::Listener;
 use crate::frame::Frame;
 use crate::replay::Replay;
 use crate::ring::Ring;
@@ -20,6 +21,7 @@ pub(crate) struct Feed {
     name: StreamName,
     ring: RwLock<Ring>,
     bell: watch::Sender<()>,
+    listeners: RwLock<Vec<Arc<Listener>>>,
     closed: AtomicBool,
     /// Ends the task that feeds the ring, when the last subscriber lets go.
     _stop: DropGuard,
@@ -40,6 +42,7 @@ impl Feed {
             ring: RwLock::new(Ring::new(tail.start(), config.ring_events, config.ring_bytes)),
             name,
             bell: watch::Sender::new(()),
+            listeners: RwLock::default(),
             closed: AtomicBool::new(false),
             _stop: stop.clone().drop_guard(),
         });
@@ -62,6 +65,23 @@ impl Feed {
     /// Rings whenever the ring changed or the log closed.
     pub(crate) fn bell(&self) -> watch::Receiver<()> {
         self.bell.subscribe()
+    }
+
+    /// Has a shard told whenever the ring changed or the log closed.
+    pub(crate) fn listen(&self, listener: Arc<Listener>) {
+        self.listeners.write().push(listener);
+    }
+
+    /// No longer tells this listener.
+    pub(crate) fn unlisten(&self, listener: &Arc<Listener>) {
+        self.listeners.write().retain(|other| !Arc::ptr_eq(other, listener));
+    }
+
+    fn ring_bells(&self) {
+        self.bell.send_replace(());
+        for listener in self.listeners.read().iter() {
+            listener.mark();
+        }
     }
 
     /// Whether the log was closed, so that nothing will come any more.
@@ -109,11 +129,11 @@ impl Feeder {
                 TailItem::Lagged => false,
                 TailItem::Closed => {
                     feed.closed.store(true, Ordering::Release);
-                    feed.bell.send_replace(());
+                    feed.ring_bells();
                     return;
                 }
             };
-            feed.bell.send_replace(());
+            feed.ring_bells();
             drop(feed);
             if !whole {
                 metrics::counter!("evergate_tail_repairs_total").increment(1);
@@ -135,7 +155,7 @@ impl Feeder {
                 Ok(Page::Events { events, at_end }) => {
                     let whole = feed.take(&events);
                     debug_assert!(whole, "a page has no holes");
-                    feed.bell.send_replace(());
+                    feed.ring_bells();
                     if at_end {
                         return;
                     }
@@ -143,7 +163,7 @@ impl Feeder {
                 Ok(Page::Gap(gap)) => {
                     tracing::warn!(stream = %self.name, ?gap, "the live end lost its place and begins anew");
                     feed.ring.write().reset(gap.cursor);
-                    feed.bell.send_replace(());
+                    feed.ring_bells();
                 }
                 Ok(Page::Hold { .. }) => pause().await,
                 Err(ReadError::Closed) => return,

@@ -127,6 +127,10 @@ impl Hub {
         Ok(kind)
     }
 
+    pub(crate) fn inner(&self) -> Arc<Inner> {
+        Arc::clone(&self.0)
+    }
+
     /// Takes no more subscribers and ends those there are, each at a random moment of the window.
     pub fn stop(&self, window: Duration) {
         self.0.stop.send_if_modified(|stop| {

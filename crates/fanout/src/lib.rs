@@ -21,10 +21,13 @@ mod ring;
 
 mod session;
 
+mod engine;
+
 mod hub;
 mod subscriber;
 
 pub use config::HubConfig;
+pub use engine::{Engine, Farewell, Guard, Handover};
 pub use frame::Framing;
 pub use hub::{Hub, SubscribeError};
 pub use session::Session;

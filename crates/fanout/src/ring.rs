@@ -86,15 +86,18 @@ impl Ring {
         self.generation += 1;
     }
 
+    /// The full offset of a sequence that the ring still knows.
+    pub(crate) fn offset_at(&self, seq: Seq) -> Option<Offset> {
+        if seq == self.base.seq {
+            return Some(self.base);
+        }
+        let index = self.index_after(seq.before())?;
+        self.frames.get(index).map(|frame| frame.offset())
+    }
+
     /// Whether the cursor is exactly a position of this ring, and so of the stream's history.
     pub(crate) fn holds(&self, cursor: Offset) -> bool {
-        if cursor == self.base {
-            return true;
-        }
-        let before = cursor.seq.before();
-        self.index_after(before)
-            .and_then(|index| self.frames.get(index))
-            .is_some_and(|f| f.offset() == cursor)
+        self.offset_at(cursor.seq) == Some(cursor)
     }
 
     /// The frames after a sequence that is known to be on the stream's history, up to `bytes_max`

@@ -53,6 +53,23 @@ impl Session {
         &self.cursor
     }
 
+    pub(crate) fn filter(&self, stream: usize) -> &KeyFilter {
+        &self.filters[stream]
+    }
+
+    pub(crate) fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// Events passed over since the client was last sent an id.
+    pub(crate) fn unseen(&self) -> u32 {
+        self.unseen
+    }
+
+    pub(crate) fn set_unseen(&mut self, unseen: u32) {
+        self.unseen = unseen;
+    }
+
     pub(crate) fn offset(&self, stream: usize) -> Offset {
         self.cursor.offsets()[stream]
     }

@@ -115,9 +115,28 @@ pub struct Subscriber {
     turn: usize,
     stop: watch::Receiver<Option<Duration>>,
     stop_at: Option<Instant>,
-    heartbeat: Duration,
-    heartbeat_kind: HeartbeatKind,
+    /// Whether the log could not be read at the last step.
+    failing: bool,
+    heartbeat: (Duration, HeartbeatKind),
     beat_at: Instant,
+}
+
+/// What subscribers in a shard may have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Profile {
+    /// The one stream.
+    pub(crate) streams: StreamSet,
+    pub(crate) filter: KeyFilter,
+    pub(crate) framing: Framing,
+    pub(crate) heartbeat: (Duration, HeartbeatKind),
+}
+
+/// A subscriber of one stream, reduced to what it takes to go on.
+pub(crate) struct Parked {
+    pub(crate) feed: Arc<Feed>,
+    pub(crate) profile: Profile,
+    pub(crate) cursor: Offset,
+    pub(crate) unseen: u32,
 }
 
 /// What a look at one stream found.
@@ -139,7 +158,7 @@ impl Subscriber {
         session: Session,
         follows: Vec<Follow>,
         stop: watch::Receiver<Option<Duration>>,
-        (heartbeat, heartbeat_kind): (Duration, HeartbeatKind),
+        heartbeat: (Duration, HeartbeatKind),
     ) -> Self {
         Self {
             hub,
@@ -148,9 +167,9 @@ impl Subscriber {
             turn: 0,
             stop,
             stop_at: None,
+            failing: false,
             heartbeat,
-            heartbeat_kind,
-            beat_at: Instant::now() + heartbeat,
+            beat_at: Instant::now() + heartbeat.0,
         }
     }
 
@@ -162,32 +181,73 @@ impl Subscriber {
 
     /// Waits for what comes next. Not cancel-safe: a dropped call may take frames along.
     pub async fn next(&mut self) -> Next {
-        let mut out = Output::default();
         loop {
-            if let Some(window) = *self.stop.borrow_and_update()
-                && self.stop_at.is_none()
-            {
-                self.stop_at = Some(Instant::now() + window.mul_f64(fastrand::f64()));
+            match self.step().await {
+                Some(next) => return next,
+                None => self.wait().await,
             }
-            if self.stop_at.is_some_and(|at| at <= Instant::now()) {
-                return Next::End(End::Stopped);
-            }
-            let failing = match self.collect(&mut out).await {
-                Ok(failing) => failing,
-                Err(end) => return Next::End(end),
-            };
-            if out.is_empty() && self.beat_at <= Instant::now() {
-                self.session.beat(self.heartbeat_kind == HeartbeatKind::Event, &mut out);
-            }
-            if !out.is_empty() {
-                self.beat_at = Instant::now() + self.heartbeat;
-                return Next::Bytes(out.take());
-            }
-            if self.follows.iter().any(|follow| follow.feed.is_closed()) {
-                return Next::End(End::LogClosed);
-            }
-            self.wait(failing).await;
         }
+    }
+
+    /// What is there now; `None` if there is nothing to do but [`wait`](Self::wait). May read from
+    /// the log. Not cancel-safe: a dropped call may take frames along.
+    pub(crate) async fn step(&mut self) -> Option<Next> {
+        if let Some(window) = *self.stop.borrow_and_update()
+            && self.stop_at.is_none()
+        {
+            self.stop_at = Some(Instant::now() + window.mul_f64(fastrand::f64()));
+        }
+        if self.stop_at.is_some_and(|at| at <= Instant::now()) {
+            return Some(Next::End(End::Stopped));
+        }
+        let mut out = Output::default();
+        self.failing = match self.collect(&mut out).await {
+            Ok(failing) => failing,
+            Err(end) => return Some(Next::End(end)),
+        };
+        if out.is_empty() && self.beat_at <= Instant::now() {
+            self.session.beat(self.heartbeat.1 == HeartbeatKind::Event, &mut out);
+        }
+        if !out.is_empty() {
+            self.beat_at = Instant::now() + self.heartbeat.0;
+            return Some(Next::Bytes(out.take()));
+        }
+        let closed = self.follows.iter().any(|follow| follow.feed.is_closed());
+        closed.then_some(Next::End(End::LogClosed))
+    }
+
+    /// What a shard needs to go on from here, if the ring has all that this subscriber is owed.
+    pub(crate) fn parked(&self) -> Option<Parked> {
+        let [follow] = &self.follows[..] else { return None };
+        let cursor = self.session.offset(0);
+        let at_ring = {
+            let ring = follow.feed.ring().read();
+            follow.judged == Some(ring.generation()) && ring.offset_at(cursor.seq).is_some()
+        };
+        // One that is about to end stays with its task.
+        let settled = at_ring && follow.first.is_none() && !self.failing && self.stop_at.is_none();
+        settled.then(|| Parked {
+            feed: Arc::clone(&follow.feed),
+            profile: Profile {
+                streams: self.session.streams().clone(),
+                filter: self.session.filter(0).clone(),
+                framing: self.session.framing(),
+                heartbeat: self.heartbeat,
+            },
+            cursor,
+            unseen: self.session.unseen(),
+        })
+    }
+
+    /// The subscriber that a shard gives back.
+    pub(crate) fn unparked(hub: &Arc<Inner>, parked: Parked) -> Self {
+        let Parked { feed, profile, cursor, unseen } = parked;
+        let cursor = Cursor::new(&profile.streams, vec![cursor]);
+        let mut session =
+            Session::new(profile.streams, vec![profile.filter], profile.framing, cursor, hub.config.scan_max);
+        session.set_unseen(unseen);
+        let (hub, stop) = (Arc::clone(hub), hub.stop.subscribe());
+        Self::new(hub, session, vec![Follow::new(feed)], stop, profile.heartbeat)
     }
 
     /// Takes a turn of each stream until a piece is full or nothing is there. True if the log
@@ -261,12 +321,12 @@ impl Subscriber {
     }
 
     /// Waits for a bell, the next heartbeat or the end. Cancel-safe.
-    async fn wait(&mut self, failing: bool) {
+    pub(crate) async fn wait(&mut self) {
         let mut until = self.beat_at;
         if let Some(stop_at) = self.stop_at {
             until = until.min(stop_at);
         }
-        if failing {
+        if self.failing {
             until = until.min(Instant::now() + FAILING_PAUSE);
         }
         let stopping = self.stop_at.is_some();

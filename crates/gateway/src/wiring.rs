@@ -76,6 +76,7 @@ pub(crate) fn dev_edge(config: &Config, policies: Arc<StreamPolicies>) -> EdgeCo
             replay_bytes: config.fanout.replay_cache_bytes.get() as u64,
             ..HubConfig::default()
         },
+        shards: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         demo: true,
     }
 }

@@ -6,8 +6,12 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
+use evergate_domain::Cursor;
+use evergate_fanout::{End, Farewell, Guard, Handover as Handed};
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -15,12 +19,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::http::carrier::{Carrier, Handover, Watched};
 use crate::http::context::Context;
 use crate::http::router;
+use crate::http::stream::{Keep, Live};
 
 /// How long unacknowledged bytes may stay so before the peer counts as gone. Shorter would throw
 /// phones out of tunnels.
@@ -49,7 +56,7 @@ pub(crate) struct Ends {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(stream: TcpStream, context: Arc<Context>, ends: Ends) {
+pub(crate) async fn serve(stream: TcpStream, context: Arc<Context>, ends: Ends, place: OwnedSemaphorePermit) {
     if let Err(error) = set_options(&stream) {
         tracing::debug!(%error, "a connection was gone before it was served");
         return;
@@ -60,7 +67,7 @@ pub(crate) async fn serve(stream: TcpStream, context: Arc<Context>, ends: Ends) 
         match timeout(head, speaks_http2(&stream)).await {
             Err(_) | Ok(Err(_)) => {}
             Ok(Ok(true)) => serve_http2(stream, &context, &ends, &cut).await,
-            Ok(Ok(false)) => serve_http1(stream, &context, &ends, &cut).await,
+            Ok(Ok(false)) => serve_http1(stream, &context, &ends, &cut, place).await,
         }
     };
     tokio::select! {
@@ -70,23 +77,37 @@ pub(crate) async fn serve(stream: TcpStream, context: Arc<Context>, ends: Ends) 
     }
 }
 
-async fn serve_http1(stream: TcpStream, context: &Arc<Context>, ends: &Ends, cut: &CancellationToken) {
+async fn serve_http1(
+    stream: TcpStream,
+    context: &Arc<Context>,
+    ends: &Ends,
+    cut: &CancellationToken,
+    place: OwnedSemaphorePermit,
+) {
     let limits = context.config.connections;
     let asked = AtomicBool::new(false);
+    let handover = Arc::<Handover>::default();
     let service = service_fn(|request| {
         asked.store(true, Ordering::Relaxed);
-        let answer = router::answer(Arc::clone(context), request, cut.clone());
+        let carrier = Carrier { cut: cut.clone(), handover: Some(Arc::clone(&handover)) };
+        let answer = router::answer(Arc::clone(context), request, carrier);
         Box::pin(async move { Ok::<_, Infallible>(answer.await) })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle_timeout)
         .max_buf_size(limits.head_bytes_max * PARSER_SLACK)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(Watched::new(stream, Arc::clone(&handover)), service);
     let mut first_head = pin!(sleep(limits.head_timeout));
     let mut waiting = true;
     let mut draining = false;
     loop {
+        let mut step = poll_fn(|cx| match connection.poll_without_shutdown(cx) {
+            Poll::Ready(result) => Poll::Ready(Step::Over(result)),
+            Poll::Pending => {
+                handover.take().map_or(Poll::Pending, |stream| Poll::Ready(Step::Streams(stream)))
+            }
+        });
         tokio::select! {
             biased;
             () = cut.cancelled() => {
@@ -103,10 +124,16 @@ async fn serve_http1(stream: TcpStream, context: &Arc<Context>, ends: &Ends, cut
                     return;
                 }
             }
-            result = poll_fn(|cx| connection.poll_without_shutdown(cx)) => {
-                match result {
-                    Ok(()) => linger(connection.into_parts().io.into_inner()).await,
-                    Err(error) => tracing::debug!(%error, "a connection ended early"),
+            step = &mut step => {
+                match step {
+                    Step::Over(Ok(())) => linger(connection.into_parts().io.into_inner()).await,
+                    Step::Over(Err(error)) => tracing::debug!(%error, "a connection ended early"),
+                    Step::Streams((first, Live { subscriber, keep })) => {
+                        // What came behind the request is dropped: the answer to it would never come.
+                        let socket = connection.into_parts().io.into_inner();
+                        let guard = Box::new(Placed { keep, _place: place });
+                        context.engine.serve(Handed { socket, first, subscriber, guard }).await;
+                    }
                 }
                 return;
             }
@@ -114,9 +141,34 @@ async fn serve_http1(stream: TcpStream, context: &Arc<Context>, ends: &Ends, cut
     }
 }
 
+/// What became of a connection.
+#[expect(clippy::large_enum_variant, reason = "made once in a connection's life and taken apart at once")]
+enum Step {
+    Over(hyper::Result<()>),
+    /// It carries an event stream from here on.
+    Streams((Bytes, Live)),
+}
+
+/// A stream's keep, with the connection's place among all connections.
+struct Placed {
+    keep: Keep,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Guard for Placed {
+    fn farewell(&self, end: End, cursor: &Cursor) -> Farewell {
+        self.keep.farewell(end, cursor)
+    }
+
+    fn cut(&self) -> &CancellationToken {
+        self.keep.cut()
+    }
+}
+
 async fn serve_http2(stream: TcpStream, context: &Arc<Context>, ends: &Ends, cut: &CancellationToken) {
     let service = service_fn(|request| {
-        let answer = router::answer(Arc::clone(context), request, cut.clone());
+        let carrier = Carrier { cut: cut.clone(), handover: None };
+        let answer = router::answer(Arc::clone(context), request, carrier);
         async move { Ok::<_, Infallible>(answer.await) }
     });
     // The streams of a connection are tasks of their own; they end with it.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use evergate_fanout::Hub;
+use evergate_fanout::{Engine, Hub};
 
 use crate::config::EdgeConfig;
 use crate::http::registry::Registry;
@@ -13,15 +13,16 @@ use crate::publish::Publisher;
 pub(crate) struct Context {
     pub(crate) config: EdgeConfig,
     pub(crate) hub: Hub,
+    pub(crate) engine: Engine,
     pub(crate) publisher: Publisher,
     pub(crate) streams: Registry,
     stopping: AtomicBool,
 }
 
 impl Context {
-    pub(crate) fn new(config: EdgeConfig, hub: Hub, publisher: Publisher) -> Arc<Self> {
+    pub(crate) fn new(config: EdgeConfig, hub: Hub, engine: Engine, publisher: Publisher) -> Arc<Self> {
         let streams = Registry::new(config.node.clone(), config.connections.streams_max);
-        Arc::new(Self { config, hub, publisher, streams, stopping: AtomicBool::new(false) })
+        Arc::new(Self { config, hub, engine, publisher, streams, stopping: AtomicBool::new(false) })
     }
 
     /// New streams are refused from now on, so that their clients go elsewhere.

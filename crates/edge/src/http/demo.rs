@@ -1,5 +1,7 @@
 //! The demo page and the one call it needs: for development, off otherwise.
 
+use std::time::Duration;
+
 use http::{Method, StatusCode};
 
 use crate::http::answer::{Answer, content, empty};
@@ -7,12 +9,16 @@ use crate::http::context::Context;
 use crate::problem::Problem;
 
 /// Answers what belongs to the demo; `None` if the path does not.
-pub(crate) fn answer(context: &Context, method: &Method, path: &str) -> Option<Result<Answer, Problem>> {
+pub(crate) async fn answer(
+    context: &Context,
+    method: &Method,
+    path: &str,
+) -> Option<Result<Answer, Problem>> {
     if !context.config.demo {
         return None;
     }
     if let Some(connection) = path.strip_prefix("/dev/cut/") {
-        return Some(cut(context, method, connection));
+        return Some(cut(context, method, connection).await);
     }
     let (kind, bytes): (_, &[u8]) = match path {
         "/" => ("text/html; charset=utf-8", include_bytes!("../../assets/demo/index.html")),
@@ -27,12 +33,20 @@ pub(crate) fn answer(context: &Context, method: &Method, path: &str) -> Option<R
 }
 
 /// Resets the TCP connection that carries a stream, as a broken network would.
-fn cut(context: &Context, method: &Method, connection: &str) -> Result<Answer, Problem> {
+async fn cut(context: &Context, method: &Method, connection: &str) -> Result<Answer, Problem> {
     if method != Method::POST {
         return Err(Problem::method_not_allowed("POST"));
     }
     let connection = percent_encoding::percent_decode_str(connection).decode_utf8_lossy();
     if context.streams.cut(&connection) {
+        context.engine.look_for_cuts();
+        // Whoever is answered may rely on it.
+        let gone = async {
+            while context.streams.contains(&connection) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), gone).await;
         return Ok(empty(StatusCode::NO_CONTENT));
     }
     Err(Problem::new(

@@ -1,7 +1,8 @@
 //! HTTP: from an accepted socket to an event stream.
 //!
 //! In reading order: [`server`] accepts, [`connection`] speaks the protocol, [`router`] finds the
-//! handler, [`wanted`] reads what a subscriber asks for, [`stream`] answers with an event stream.
+//! handler, [`wanted`] reads what a subscriber asks for, [`stream`] answers with an event stream. Over
+//! HTTP/1.1 the socket is then taken back from the parser ([`carrier`]) and given to the engine.
 
 pub(crate) mod server;
 
@@ -13,6 +14,7 @@ mod answer;
 mod cors;
 mod trace;
 
+mod carrier;
 mod demo;
 mod query;
 mod registry;

@@ -73,14 +73,18 @@ impl Registry {
 
     /// Ends the connection that carries this stream, without a word. False if there is none.
     pub(crate) fn cut(&self, id: &str) -> bool {
-        let slot = id.rsplit('~').nth(2).and_then(|slot| slot.parse::<usize>().ok());
+        self.find(id, |record| record.cut.cancel()).is_some()
+    }
+
+    /// Whether there is such a stream.
+    pub(crate) fn contains(&self, id: &str) -> bool {
+        self.find(id, |_| ()).is_some()
+    }
+
+    fn find<T>(&self, id: &str, then: impl FnOnce(&Record) -> T) -> Option<T> {
+        let slot = id.rsplit('~').nth(2)?.parse::<usize>().ok()?;
         let open = self.open.lock();
-        let record =
-            slot.and_then(|slot| open.records.get(slot)).filter(|record| record.id.to_string() == id);
-        if let Some(record) = record {
-            record.cut.cancel();
-        }
-        record.is_some()
+        open.records.get(slot).filter(|record| record.id.to_string() == id).map(then)
     }
 
     /// How many streams are open.

@@ -7,9 +7,9 @@ use evergate_domain::StreamName;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use percent_encoding::percent_decode_str;
-use tokio_util::sync::CancellationToken;
 
 use crate::http::answer::{Answer, empty, full};
+use crate::http::carrier::Carrier;
 use crate::http::context::Context;
 use crate::http::query::Query;
 use crate::http::stream::{self, StreamRequest};
@@ -17,8 +17,8 @@ use crate::http::{cors, demo, trace};
 use crate::problem::{FieldError, Problem};
 use crate::publish;
 
-/// Answers a request. `cut` ends the connection it came on.
-pub(crate) async fn answer<B>(context: Arc<Context>, request: Request<B>, cut: CancellationToken) -> Answer
+/// Answers a request.
+pub(crate) async fn answer<B>(context: Arc<Context>, request: Request<B>, carrier: Carrier) -> Answer
 where
     B: http_body::Body<Data = Bytes> + Send + Unpin,
     B::Error: std::error::Error + Send + Sync + 'static,
@@ -34,7 +34,7 @@ where
     } else if cors::is_preflight(&parts.method, &parts.headers) {
         Ok(cors::preflight())
     } else {
-        route(&context, &parts, body, &trace, cut).await
+        route(&context, &parts, body, &trace, carrier).await
     };
     let mut answer = answer.unwrap_or_else(|problem| {
         tracing::debug!(status = problem.status().as_u16(), code = problem.code(), "refused");
@@ -50,7 +50,7 @@ async fn route<B>(
     parts: &http::request::Parts,
     body: B,
     trace: &evergate_domain::TraceParent,
-    cut: CancellationToken,
+    carrier: Carrier,
 ) -> Result<Answer, Problem>
 where
     B: http_body::Body<Data = Bytes> + Send + Unpin,
@@ -58,7 +58,7 @@ where
 {
     let path = parts.uri.path();
     let method = &parts.method;
-    if let Some(answer) = demo::answer(context, method, path) {
+    if let Some(answer) = demo::answer(context, method, path).await {
         return answer;
     }
     if path == "/v1/route" {
@@ -81,7 +81,7 @@ where
                 version: parts.version,
                 head_only: *method == Method::HEAD,
                 trace,
-                cut,
+                carrier,
             };
             stream::open(context, request).await
         }

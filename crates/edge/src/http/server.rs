@@ -44,8 +44,7 @@ impl Server {
                     Ok((stream, _)) => {
                         let (context, ends) = (Arc::clone(&context), self.ends.clone());
                         self.connections.spawn(async move {
-                            connection::serve(stream, context, ends).await;
-                            drop(place);
+                            connection::serve(stream, context, ends, place).await;
                         });
                         metrics::counter!("evergate_connections_total").increment(1);
                     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use evergate_domain::{RetryRange, TraceParent, sse};
-use evergate_fanout::{Begin, End, Next, SubscribeError, SubscribeRequest, Subscriber};
+use evergate_domain::{Cursor, RetryRange, TraceParent, sse};
+use evergate_fanout::{Begin, End, Farewell, Guard, Next, SubscribeError, SubscribeRequest, Subscriber};
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use http_body::Frame;
@@ -13,6 +13,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use tokio_util::sync::CancellationToken;
 
 use crate::http::answer::{Aborted, Answer, Body, empty, full};
+use crate::http::carrier::Carrier;
 use crate::http::context::Context;
 use crate::http::query::Query;
 use crate::http::registry::Lease;
@@ -27,8 +28,7 @@ pub(crate) struct StreamRequest<'a> {
     pub(crate) version: Version,
     pub(crate) head_only: bool,
     pub(crate) trace: &'a TraceParent,
-    /// Ends the whole connection at once.
-    pub(crate) cut: CancellationToken,
+    pub(crate) carrier: Carrier,
 }
 
 /// Answers with an event stream, or says why not.
@@ -48,7 +48,7 @@ pub(crate) async fn open(context: &Arc<Context>, request: StreamRequest<'_>) -> 
     if request.head_only {
         return Ok(event_stream(crate::http::answer::no_body(), request.version));
     }
-    match subscribe(context, &wanted, request.trace, request.cut).await {
+    match subscribe(context, &wanted, request.trace, request.carrier, request.version).await {
         Ok(body) => Ok(event_stream(body, request.version)),
         Err(busy) => busy.answer(&wanted, sse_config.busy_retry, request.version),
     }
@@ -58,12 +58,13 @@ async fn subscribe(
     context: &Arc<Context>,
     wanted: &Wanted,
     trace: &TraceParent,
-    cut: CancellationToken,
+    carrier: Carrier,
+    version: Version,
 ) -> Result<Body, Busy> {
     if context.is_stopping() {
         return Err(Busy("shutting down"));
     }
-    let lease = context.streams.enter(cut).ok_or(Busy("full"))?;
+    let lease = context.streams.enter(carrier.cut.clone()).ok_or(Busy("full"))?;
     let request = SubscribeRequest {
         streams: wanted.streams.clone(),
         filters: wanted.filters.clone(),
@@ -90,15 +91,26 @@ async fn subscribe(
         retry_ms: retry.pick_ms(fastrand::u64(..)),
     }
     .write_to(&mut first);
-    let live = Live { subscriber, retry, abort: wanted.end_abort, _lease: lease };
-    Ok(live.body(first.into()))
+    let keep = Keep { retry, abort: wanted.end_abort, cut: carrier.cut, _lease: lease };
+    let live = Live { subscriber, keep };
+    // Chunked framing is the engine's only one; HTTP/1.0 ends a body by closing.
+    Ok(match carrier.handover {
+        Some(handover) if version == Version::HTTP_11 => handover.leave(first.into(), live).boxed_unsync(),
+        Some(_) | None => live.body(first.into()),
+    })
 }
 
-/// An open stream and what it holds.
-struct Live {
-    subscriber: Subscriber,
+/// An open stream.
+pub(crate) struct Live {
+    pub(crate) subscriber: Subscriber,
+    pub(crate) keep: Keep,
+}
+
+/// What an open stream holds, and how it ends.
+pub(crate) struct Keep {
     retry: RetryRange,
     abort: bool,
+    cut: CancellationToken,
     _lease: Lease,
 }
 
@@ -109,17 +121,16 @@ enum State {
 }
 
 impl Live {
+    /// The stream as a body, where no socket can be taken: HTTP/2 and HTTP/1.0.
     fn body(self, first: Bytes) -> Body {
         let frames = stream::unfold(State::First(first, self), |state| async move {
             match state {
                 State::First(first, live) => Some((Ok(Frame::data(first)), State::Running(live))),
                 State::Running(mut live) => match live.subscriber.next().await {
-                    Next::Bytes(bytes) => {
-                        metrics::counter!("evergate_stream_bytes_total").increment(bytes.len() as u64);
-                        Some((Ok(Frame::data(bytes)), State::Running(live)))
-                    }
+                    Next::Bytes(bytes) => Some((Ok(Frame::data(bytes)), State::Running(live))),
                     Next::End(end) => {
-                        Some((Ok(Frame::data(live.farewell(end))), State::Ending { abort: live.abort }))
+                        let Farewell { bytes, abort } = live.keep.farewell(end, live.subscriber.cursor());
+                        Some((Ok(Frame::data(bytes)), State::Ending { abort }))
                     }
                 },
                 State::Ending { abort: true } => {
@@ -132,20 +143,26 @@ impl Live {
         });
         StreamBody::new(frames).boxed_unsync()
     }
+}
 
+impl Guard for Keep {
     /// The last frame: why it ends, and when to come back.
-    fn farewell(&self, end: End) -> Bytes {
+    fn farewell(&self, end: End, cursor: &Cursor) -> Farewell {
         let reason = match end {
             End::Stopped | End::LogClosed => "shutdown",
             End::Damaged => "damaged-log",
         };
         metrics::counter!("evergate_streams_ended_total", "reason" => reason).increment(1);
         if end == End::Damaged {
-            tracing::error!(cursor = %self.subscriber.cursor(), "a stream ends: the log is damaged behind its cursor");
+            tracing::error!(%cursor, "a stream ends: the log is damaged behind its cursor");
         }
         let mut frame = Vec::new();
         sse::Goaway { reason, retry_ms: self.retry.pick_ms(fastrand::u64(..)) }.write_to(&mut frame);
-        frame.into()
+        Farewell { bytes: frame.into(), abort: self.abort }
+    }
+
+    fn cut(&self) -> &CancellationToken {
+        &self.cut
     }
 }
 

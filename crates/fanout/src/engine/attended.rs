@@ -1,0 +1,132 @@
+//! A connection with a task of its own: while it replays, and for all its life if it follows several
+//! streams.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::engine::chunk;
+use crate::engine::handle::{Arrival, Engine, Farewell, Guard, Handover};
+use crate::subscriber::{End, Next, Subscriber};
+
+/// Bytes a client may still send after its request, which are read and dropped.
+const SURPLUS_MAX: usize = 4 << 10;
+
+/// How long a stream that ended is read on for the client's own end.
+const LINGER: Duration = Duration::from_secs(1);
+
+pub(super) struct Attended {
+    engine: Engine,
+    socket: TcpStream,
+    first: Bytes,
+    subscriber: Subscriber,
+    guard: Box<dyn Guard>,
+    surplus: usize,
+}
+
+/// Why a connection needs no more attention.
+enum Done {
+    /// It is caught up, and a shard can take it.
+    CaughtUp,
+    /// Our side ends it.
+    Ends(End),
+}
+
+impl Attended {
+    pub(super) fn new(engine: Engine, handover: Handover) -> Self {
+        let Handover { socket, first, subscriber, guard } = handover;
+        Self { engine, socket, first, subscriber, guard, surplus: 0 }
+    }
+
+    pub(super) async fn run(self) {
+        let kill = self.engine.0.kill.clone();
+        // A client that leaves is no news.
+        let _: Option<io::Result<()>> = kill.run_until_cancelled_owned(self.serve()).await;
+    }
+
+    async fn serve(mut self) -> io::Result<()> {
+        let first = chunk::of(&std::mem::take(&mut self.first));
+        self.write(&first).await?;
+        loop {
+            match self.attend().await? {
+                Done::Ends(end) => {
+                    let farewell = self.guard.farewell(end, self.subscriber.cursor());
+                    return say_farewell(self.socket, farewell).await;
+                }
+                Done::CaughtUp => match self.park().await? {
+                    None => return Ok(()),
+                    Some(refused) => self = refused,
+                },
+            }
+        }
+    }
+
+    async fn attend(&mut self) -> io::Result<Done> {
+        loop {
+            match self.subscriber.step().await {
+                Some(Next::Bytes(bytes)) => self.write(&chunk::of(&bytes)).await?,
+                Some(Next::End(end)) => return Ok(Done::Ends(end)),
+                None if self.subscriber.parked().is_some() => return Ok(Done::CaughtUp),
+                None => {
+                    let mut surplus = [0; 512];
+                    tokio::select! {
+                        biased;
+                        () = self.guard.cut().cancelled() => {}
+                        () = self.subscriber.wait() => {}
+                        read = self.socket.read(&mut surplus) => self.took(read?)?,
+                    }
+                }
+            }
+            if self.guard.cut().is_cancelled() {
+                self.socket.set_zero_linger()?;
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.socket.write_all(bytes).await
+    }
+
+    fn took(&mut self, bytes: usize) -> io::Result<()> {
+        self.surplus += bytes;
+        if bytes == 0 || self.surplus > SURPLUS_MAX {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
+    }
+
+    /// Into a shard. Comes back only if no shard takes it.
+    async fn park(self) -> io::Result<Option<Self>> {
+        let parked = self.subscriber.parked().expect("asked just now");
+        let arrival = Arrival { socket: self.socket.into_std()?, parked, guard: self.guard };
+        let Err(refused) = self.engine.park(arrival).await else { return Ok(None) };
+        Ok(Some(Self {
+            socket: TcpStream::from_std(refused.socket)?,
+            subscriber: self.subscriber,
+            guard: refused.guard,
+            engine: self.engine,
+            first: Bytes::new(),
+            surplus: self.surplus,
+        }))
+    }
+}
+
+/// Ends a stream so that the client surely gets the last bytes: ours, our end, then its end.
+pub(super) async fn say_farewell(mut socket: TcpStream, farewell: Farewell) -> io::Result<()> {
+    let last = async {
+        socket.write_all(&chunk::of(&farewell.bytes)).await?;
+        if !farewell.abort {
+            socket.write_all(chunk::LAST).await?;
+        }
+        socket.shutdown().await?;
+        let mut rest = [0; 512];
+        while socket.read(&mut rest).await? > 0 {}
+        Ok(())
+    };
+    timeout(LINGER, last).await.unwrap_or(Ok(()))
+}

@@ -1,0 +1,149 @@
+//! The engine from outside.
+
+use std::net::TcpStream as StdStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use evergate_domain::Cursor;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::engine::attended::Attended;
+use crate::engine::inbox::Inbox;
+use crate::engine::shard::Shard;
+use crate::hub::{Hub, Inner};
+use crate::subscriber::{End, Parked, Subscriber};
+
+/// Connections on their way into a shard. When it is full, whoever brings one waits.
+const ARRIVALS_MAX: usize = 1024;
+
+/// What is held for a connection as long as it lasts, and what its owner has to say at its end.
+pub trait Guard: Send + 'static {
+    /// The last words.
+    fn farewell(&self, end: End, cursor: &Cursor) -> Farewell;
+
+    /// Cancelled when the connection is to be reset at once; [`Engine::look_for_cuts`] says that one
+    /// was.
+    fn cut(&self) -> &CancellationToken;
+}
+
+/// How a stream ends from this side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Farewell {
+    /// Frames to send before the end.
+    pub bytes: Bytes,
+    /// Whether the last chunk is left out, for clients that take a clean end as final.
+    pub abort: bool,
+}
+
+/// A connection whose answer's head was written, HTTP/1.1 and chunked, and whose body is the
+/// engine's from here on.
+pub struct Handover {
+    /// The socket.
+    pub socket: TcpStream,
+    /// The first frames.
+    pub first: Bytes,
+    /// Where it stands.
+    pub subscriber: Subscriber,
+    /// What it holds.
+    pub guard: Box<dyn Guard>,
+}
+
+/// A parked connection on its way into a shard.
+pub(super) struct Arrival {
+    pub(super) socket: StdStream,
+    pub(super) parked: Parked,
+    pub(super) guard: Box<dyn Guard>,
+}
+
+/// All connections that were handed over. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine(pub(super) Arc<Shared>);
+
+pub(super) struct Shared {
+    pub(super) hub: Arc<Inner>,
+    shards: Vec<Door>,
+    /// Attended connections and the shards themselves.
+    pub(super) tasks: TaskTracker,
+    pub(super) kill: CancellationToken,
+}
+
+/// The way into one shard.
+struct Door {
+    arrivals: mpsc::Sender<Arrival>,
+    inbox: Arc<Inbox>,
+    load: Arc<AtomicUsize>,
+}
+
+impl Engine {
+    /// An engine with this many shards, at least one. Must be called within a runtime.
+    #[must_use]
+    pub fn start(hub: &Hub, shards: usize) -> Self {
+        let tasks = TaskTracker::new();
+        let kill = CancellationToken::new();
+        let mut doors = Vec::new();
+        let mut rooms = Vec::new();
+        for _ in 0..shards.max(1) {
+            let (sender, receiver) = mpsc::channel(ARRIVALS_MAX);
+            let (inbox, load) = (Arc::<Inbox>::default(), Arc::<AtomicUsize>::default());
+            doors.push(Door { arrivals: sender, inbox: Arc::clone(&inbox), load: Arc::clone(&load) });
+            rooms.push((receiver, inbox, load));
+        }
+        let hub = hub.inner();
+        let engine = Self(Arc::new(Shared { hub, shards: doors, tasks, kill }));
+        for (receiver, inbox, load) in rooms {
+            let shard = Shard::new(engine.clone(), receiver, inbox, load);
+            match shard {
+                Ok(shard) => drop(engine.0.tasks.spawn(shard.run())),
+                Err(error) => {
+                    tracing::error!(%error, "a shard could not be made; its connections stay attended");
+                }
+            }
+        }
+        engine
+    }
+
+    /// Serves a connection to its end or until it is parked. The caller's task does the work.
+    pub async fn serve(&self, handover: Handover) {
+        Attended::new(self.clone(), handover).run().await;
+    }
+
+    /// Puts a connection into the shard with the fewest. Gives it back if no shard takes it.
+    pub(super) async fn park(&self, arrival: Arrival) -> Result<(), Arrival> {
+        let door = self.0.shards.iter().min_by_key(|door| door.load.load(Ordering::Relaxed));
+        let door = door.expect("at least one shard");
+        door.load.fetch_add(1, Ordering::Relaxed);
+        door.arrivals.send(arrival).await.map_err(|refused| {
+            door.load.fetch_sub(1, Ordering::Relaxed);
+            refused.0
+        })
+    }
+
+    /// Has every shard look for connections that are to be reset.
+    pub fn look_for_cuts(&self) {
+        for door in &self.0.shards {
+            door.inbox.ask_for_cuts();
+        }
+    }
+
+    /// How many connections are parked.
+    #[must_use]
+    pub fn parked(&self) -> usize {
+        self.0.shards.iter().map(|door| door.load.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Waits until every connection has ended; the hub must have been stopped before. Cancel-safe.
+    pub async fn emptied(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    /// Lets go of every connection at once.
+    pub fn kill(&self) {
+        self.0.kill.cancel();
+        self.look_for_cuts();
+    }
+}

@@ -1,0 +1,134 @@
+//! One stream in one shard: who follows it here, and the runs they share.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use evergate_domain::{Offset, sse};
+
+use crate::engine::chunk::Chunk;
+use crate::engine::inbox::Listener;
+use crate::feed::Feed;
+use crate::ring::{Ring, Taken};
+use crate::subscriber::Profile;
+
+/// Bytes of one run: about 64 small events, which cost one send like a single one.
+const RUN_BYTES: usize = 16 << 10;
+
+/// A stream, its followers in this shard, and what they have in common.
+pub(super) struct Lane {
+    pub(super) feed: Arc<Feed>,
+    pub(super) listener: Arc<Listener>,
+    /// Slots of the connections, in no order.
+    pub(super) followers: Vec<usize>,
+    profiles: Vec<(Profile, usize)>,
+}
+
+/// What everybody with the same cursor and profile is sent next. Made once, sent many times.
+#[derive(Debug, Clone)]
+pub(super) struct Run {
+    from: Offset,
+    profile: usize,
+    /// One chunk; empty if nothing of it was wanted.
+    pub(super) bytes: Bytes,
+    /// The cursor after it.
+    pub(super) to: Offset,
+    /// Events passed over since the last one that was wanted; with an empty run, all of them.
+    pub(super) passed: u32,
+}
+
+/// What a look at the ring found for a cursor.
+pub(super) enum Look<'a> {
+    Run(&'a Run),
+    AtHead,
+    /// The ring no longer reaches back to it.
+    Behind,
+}
+
+/// The runs of one sweep. Followers are mostly at the same place, so there are few.
+#[derive(Default)]
+pub(super) struct Runs(Vec<Run>);
+
+impl Lane {
+    pub(super) fn new(feed: Arc<Feed>, listener: Arc<Listener>) -> Self {
+        feed.listen(Arc::clone(&listener));
+        Self { feed, listener, followers: Vec::new(), profiles: Vec::new() }
+    }
+
+    /// The number of a profile in this lane, shared with those who have the same.
+    pub(super) fn enter(&mut self, profile: Profile) -> usize {
+        if let Some(at) = self.profiles.iter().position(|(known, users)| *users > 0 && *known == profile) {
+            self.profiles[at].1 += 1;
+            return at;
+        }
+        let free = self.profiles.iter().position(|(_, users)| *users == 0);
+        match free {
+            Some(at) => {
+                self.profiles[at] = (profile, 1);
+                at
+            }
+            None => {
+                self.profiles.push((profile, 1));
+                self.profiles.len() - 1
+            }
+        }
+    }
+
+    pub(super) fn leave(&mut self, profile: usize) {
+        self.profiles[profile].1 -= 1;
+    }
+
+    pub(super) fn profile(&self, number: usize) -> &Profile {
+        &self.profiles[number].0
+    }
+
+    /// What comes next for this cursor and profile.
+    pub(super) fn look<'a>(&self, runs: &'a mut Runs, from: Offset, profile: usize) -> Look<'a> {
+        if let Some(at) = runs.0.iter().position(|run| run.from == from && run.profile == profile) {
+            return Look::Run(&runs.0[at]);
+        }
+        let taken = {
+            let ring = self.feed.ring().read();
+            if ring_knows(&ring, from) { ring.after(from.seq, RUN_BYTES) } else { Taken::Behind }
+        };
+        let frames = match taken {
+            Taken::Frames(frames) => frames,
+            Taken::AtHead => return Look::AtHead,
+            Taken::Behind => return Look::Behind,
+        };
+        let wanted = self.profile(profile);
+        let name = &wanted.streams.names()[0];
+        let mut chunk = Chunk::new(frames.iter().map(|frame| frame.event().data.len() + 64).sum());
+        let (mut to, mut passed) = (from, 0);
+        for frame in &frames {
+            to = frame.offset();
+            if wanted.filter.matches(frame.event().key.as_ref()) {
+                chunk.put(frame.encoded(name, wanted.framing).whole());
+                passed = 0;
+            } else {
+                passed += 1;
+            }
+        }
+        runs.0.push(Run { from, profile, bytes: chunk.finish(), to, passed });
+        Look::Run(&runs.0[runs.0.len() - 1])
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.feed.unlisten(&self.listener);
+    }
+}
+
+/// Whether the ring still knows this very position. A ring that was cut off and begun anew does
+/// not, and then the log must judge.
+fn ring_knows(ring: &Ring, cursor: Offset) -> bool {
+    // An empty stream's cursor may be spelled with any epoch before its first event.
+    ring.offset_at(cursor.seq).is_some_and(|known| known == cursor || cursor.seq.get() == 0)
+}
+
+/// The position as a frame of its own, for a client whose copy of it lies behind.
+pub(super) fn position(chunk: &mut Chunk, cursor: Offset) {
+    let mut frame = Vec::new();
+    sse::cursor(&mut frame, &cursor.to_string());
+    chunk.put(&frame);
+}

@@ -1,0 +1,20 @@
+//! The engine: sockets written directly, many of them by one task.
+//!
+//! ```text
+//!   handed over ─▶ Attended ── caught up ──▶ Parked in a shard
+//!                  (a task)  ◀── fell behind ──  (a record)
+//! ```
+//! A connection is *attended* by a task of its own while it replays from the log, and *parked* while
+//! the ring has all it needs: then it is a record of a hundred bytes, and one sweep of its shard
+//! writes to it and to all its neighbours. Sweeps clock themselves: what arrives during one rides on
+//! the next, so bursts get cheaper and single events are not delayed.
+
+mod attended;
+mod chunk;
+mod handle;
+mod inbox;
+mod lane;
+mod shard;
+
+pub use handle::{Engine, Farewell, Guard, Handover};
+pub(crate) use inbox::Listener;
