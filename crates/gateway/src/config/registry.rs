@@ -326,12 +326,12 @@ pub(crate) static SETTINGS: &[Setting] = &[
     ),
     setting(
         "publish.stream_window",
-        count(1, 65_536),
+        count(1, 1_024),
         "1024",
         "How many events of one `PublishStream` call may await their acknowledgement.",
         Bounds {
             small: "a single publisher is limited to this many events a round trip",
-            large: "a single publisher can make the process hold this many events",
+            large: "a single publisher can make the process hold this many events; the bound is what the log remembers of a producer, so that everything unanswered can be repeated",
         },
     ),
     setting(

@@ -315,7 +315,7 @@ fn wrong_types_are_told_by_what_was_expected_and_found() {
             "evergate.toml:9:10: streams.create: expected true or false, found text",
             r#"evergate.toml:11:14: fanout.ring_bytes: expected a number of bytes or a size in quotes, such as "256KiB", found true or false"#,
             "evergate.toml:12:1: log_output.format: expected text in quotes, found a table",
-            "evergate.toml:14:17: publish.stream_window: -1 is out of range: 1 to 65536",
+            "evergate.toml:14:17: publish.stream_window: -1 is out of range: 1 to 1024",
             "evergate.toml:15:20: publish.batch_events_max: 99999999999999999999 is out of range: 1 to 1000",
             "evergate.toml:17:11: grpc.address: expected text in quotes, found a date or time",
         ]);

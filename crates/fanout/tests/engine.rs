@@ -1,0 +1,311 @@
+//! The engine with real sockets: slow readers, filters, cuts at any byte, a ring so small that
+//! connections wander between shard and task all the time. Each client accounts for every event.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use evergate_domain::{
+    Cursor, EventDraft, Key, KeyFilter, KeyPattern, Offset, Retention, Start, StreamName, StreamPolicies,
+    StreamSet, sse,
+};
+use evergate_eventlog::{EventLog, MemoryLog, ReadLimit, SystemClock};
+use evergate_fanout::{
+    Begin, End, Engine, Farewell, Framing, Guard, Handover, HeartbeatKind, Hub, HubConfig, SubscribeRequest,
+};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+const EVENTS: u64 = 4_000;
+const CLIENTS: usize = 40;
+const KEYS: [&str; 3] = ["a", "b", "c"];
+
+/// Counts the connections that are still held.
+struct Held {
+    cut: CancellationToken,
+    open: Arc<AtomicUsize>,
+}
+
+impl Guard for Held {
+    fn farewell(&self, _: End, _: &Cursor) -> Farewell {
+        let mut bytes = Vec::new();
+        sse::Goaway { reason: "test", retry_ms: 1 }.write_to(&mut bytes);
+        Farewell { bytes: bytes.into(), abort: false }
+    }
+
+    fn cut(&self) -> &CancellationToken {
+        &self.cut
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+struct World {
+    hub: Hub,
+    engine: Engine,
+    log: Arc<dyn EventLog>,
+    open: Arc<AtomicUsize>,
+    serving: tokio::sync::Mutex<JoinSet<()>>,
+    most_parked: AtomicUsize,
+    replayed: AtomicU64,
+}
+
+fn name() -> StreamName {
+    StreamName::new("s").expect("valid")
+}
+
+fn streams() -> StreamSet {
+    StreamSet::new(vec![name()]).expect("one")
+}
+
+fn world(config: HubConfig) -> Arc<World> {
+    let policies = Arc::new(StreamPolicies::open(Retention::FOREVER));
+    let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new(policies, Arc::new(SystemClock)));
+    let hub = Hub::new(Arc::clone(&log), config);
+    Arc::new(World {
+        engine: Engine::start(&hub, 2),
+        hub,
+        log,
+        open: Arc::default(),
+        serving: tokio::sync::Mutex::default(),
+        most_parked: AtomicUsize::new(0),
+        replayed: AtomicU64::new(0),
+    })
+}
+
+impl World {
+    /// A connected pair whose server end is the engine's. Small buffers make readers slow at once.
+    async fn open(&self, begin: Begin, filter: KeyFilter, heartbeat: Duration) -> (TcpStream, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (client, (socket, _)) = (client.expect("connects"), server.expect("accepts"));
+        socket2::SockRef::from(&socket).set_send_buffer_size(4 << 10).expect("a small buffer");
+        socket2::SockRef::from(&client).set_recv_buffer_size(4 << 10).expect("a small buffer");
+        let request = SubscribeRequest {
+            streams: streams(),
+            filters: vec![filter],
+            begin,
+            framing: Framing::Plain,
+            heartbeat: (heartbeat, HeartbeatKind::Comment),
+        };
+        let (subscriber, opening) = self.hub.subscribe(request).await.expect("subscribes");
+        self.open.fetch_add(1, Ordering::SeqCst);
+        let guard = Box::new(Held { cut: CancellationToken::new(), open: Arc::clone(&self.open) });
+        let engine = self.engine.clone();
+        let handover = Handover { socket, first: Bytes::from_static(b": hello\n"), subscriber, guard };
+        self.serving.lock().await.spawn(async move { engine.serve(handover).await });
+        (client, opening.cursor)
+    }
+
+    async fn ended(&self) {
+        self.hub.stop(Duration::ZERO);
+        self.log.close().await;
+        self.engine.emptied().await;
+        self.hub.stopped().await;
+        while self.serving.lock().await.join_next().await.is_some() {}
+        assert_eq!(self.open.load(Ordering::SeqCst), 0, "a connection is still held");
+        assert_eq!(self.engine.parked(), 0);
+    }
+}
+
+/// Undoes chunked framing, strictly.
+#[derive(Default)]
+struct Chunks {
+    raw: Vec<u8>,
+    ended: bool,
+}
+
+impl Chunks {
+    fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.raw.extend_from_slice(bytes);
+        let mut data = Vec::new();
+        while let Some(line) = self.raw.windows(2).position(|pair| pair == b"\r\n") {
+            let size = std::str::from_utf8(&self.raw[..line]).expect("a size line");
+            let size = usize::from_str_radix(size, 16).expect("a size");
+            if self.raw.len() < line + 2 + size + 2 {
+                break;
+            }
+            assert_eq!(&self.raw[line + 2 + size..line + 4 + size], b"\r\n", "a chunk's end");
+            data.extend_from_slice(&self.raw[line + 2..line + 2 + size]);
+            self.raw.drain(..line + 4 + size);
+            self.ended = size == 0;
+        }
+        data
+    }
+}
+
+struct Client {
+    random: fastrand::Rng,
+    patterns: Vec<&'static str>,
+    slow: bool,
+}
+
+impl Client {
+    fn filter(&self) -> KeyFilter {
+        self.patterns.iter().map(|pattern| KeyPattern::parse(pattern).expect("valid")).collect()
+    }
+
+    /// Reads until the end of the stream, cut and resumed on the way, and gives the sequences seen.
+    async fn run(mut self, world: Arc<World>) -> Vec<u64> {
+        let mut seen = Vec::new();
+        let mut last_id = String::new();
+        loop {
+            let begin = match last_id.parse::<Offset>() {
+                Ok(offset) => Begin::Resume(Cursor::new(&streams(), vec![offset])),
+                Err(_) => Begin::Start(Start::Earliest),
+            };
+            let (mut socket, opened_at) = world.open(begin, self.filter(), Duration::from_millis(700)).await;
+            if last_id.is_empty() {
+                last_id = opened_at;
+            }
+            let (mut chunks, mut decoder) = (Chunks::default(), sse::Decoder::new(1 << 20, &last_id));
+            let mut left = if self.random.u32(0..3) == 0 { usize::MAX } else { self.random.usize(1..60_000) };
+            let mut buffer = vec![0; 3_000];
+            while left > 0 {
+                if self.slow && self.random.u32(0..4) == 0 {
+                    tokio::time::sleep(Duration::from_millis(self.random.u64(1..60))).await;
+                }
+                let want = self.random.usize(1..buffer.len()).min(left);
+                let n = socket.read(&mut buffer[..want]).await.expect("reads");
+                assert!(n > 0, "ended by the server at {last_id}");
+                left -= n;
+                let mut items = Vec::new();
+                decoder.feed(&chunks.feed(&buffer[..n]), &mut items).expect("a valid stream");
+                for item in items {
+                    let sse::Item::Message(message) = item else { continue };
+                    last_id.clone_from(&message.last_event_id);
+                    let seq = last_id.parse::<Offset>().expect("an offset").seq.get();
+                    match message.kind.as_str() {
+                        "message" => {
+                            assert_eq!(message.data, format!("event {seq} {}", "x".repeat(80)));
+                            seen.push(seq);
+                        }
+                        "evergate.cursor" => {}
+                        other => panic!("unexpected {other}: {}", message.data),
+                    }
+                    if seq == EVENTS {
+                        return seen;
+                    }
+                }
+                world.most_parked.fetch_max(world.engine.parked(), Ordering::Relaxed);
+            }
+            world.replayed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_client_gets_every_event_once_and_in_order() {
+    let seed = std::env::var("EVERGATE_SEED").ok().and_then(|s| s.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("repeat with EVERGATE_SEED={seed} cargo test -p evergate-fanout --test engine");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let world = world(HubConfig {
+        ring_events: 200,
+        page: ReadLimit { events: 32, bytes: 1 << 20 },
+        scan_max: 50,
+        ..HubConfig::default()
+    });
+    let mut clients = JoinSet::new();
+    let mut filters = HashMap::new();
+    for n in 0..CLIENTS {
+        let patterns = [vec![], vec!["a"], vec!["b", "c*"]][random.usize(0..3)].clone();
+        filters.insert(n, patterns.clone());
+        let client = Client { random: random.fork(), patterns, slow: n % 4 == 0 };
+        let world = Arc::clone(&world);
+        clients.spawn(async move { (n, client.run(world).await) });
+    }
+    let mut keys = Vec::new();
+    while (keys.len() as u64) < EVENTS {
+        let left = usize::try_from(EVENTS).expect("small") - keys.len();
+        let batch: Vec<_> = (0..random.usize(1..20).min(left))
+            .map(|_| {
+                // The last one is everybody's.
+                let all = keys.len() as u64 + 1 == EVENTS;
+                let key = if all { "a" } else { KEYS[random.usize(0..KEYS.len())] };
+                keys.push(key);
+                let data = format!("event {} {}", keys.len(), "x".repeat(80));
+                EventDraft { key: Some(Key::new(key).expect("valid")), ..EventDraft::new(data) }
+            })
+            .collect();
+        world.log.append(&name(), batch).await.expect("appends");
+        if random.u32(0..3) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    while let Some(done) = clients.join_next().await {
+        let (n, seen) = done.expect("no panic");
+        let filter: KeyFilter = filters[&n].iter().map(|p| KeyPattern::parse(p).expect("valid")).collect();
+        let wanted = |key: &str| filter.matches(Some(&Key::new(key).expect("valid")));
+        let mut expected: Vec<u64> =
+            (1..=EVENTS).zip(&keys).filter(|(_, key)| wanted(key)).map(|(n, _)| n).collect();
+        if !wanted("a") {
+            // It learns of the end by a position, not by an event.
+            expected.retain(|seq| *seq < EVENTS);
+        }
+        assert_eq!(seen, expected, "client {n}");
+    }
+    let (parked, replayed) =
+        (world.most_parked.load(Ordering::Relaxed), world.replayed.load(Ordering::Relaxed));
+    println!("parked at once {parked}, cut and resumed {replayed}");
+    assert!(parked > CLIENTS / 4 && replayed > CLIENTS as u64, "too little happened: {parked} {replayed}");
+    world.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quiet_streams_beat_and_a_client_that_leaves_is_let_go() {
+    let world = world(HubConfig::default());
+    let mut sockets = Vec::new();
+    for _ in 0..20 {
+        let begin = Begin::Start(Start::Latest);
+        sockets.push(world.open(begin, KeyFilter::all(), Duration::from_millis(600)).await.0);
+    }
+    for socket in &mut sockets {
+        let (mut chunks, mut data) = (Chunks::default(), Vec::new());
+        let mut buffer = [0; 256];
+        while data.windows(2).filter(|bytes| bytes == b":\n").count() < 2 {
+            let n = socket.read(&mut buffer).await.expect("reads");
+            assert!(n > 0);
+            data.extend(chunks.feed(&buffer[..n]));
+        }
+        assert_eq!(data, b": hello\n:\n:\n");
+    }
+    assert_eq!(world.engine.parked(), 20);
+    drop(sockets);
+    // The shards see the ends by themselves, without anything being sent.
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while world.open.load(Ordering::SeqCst) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("every record is given back");
+    world.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_end_with_their_last_words_even_when_they_are_parked() {
+    let world = world(HubConfig::default());
+    let begin = Begin::Start(Start::Latest);
+    let mut socket = world.open(begin, KeyFilter::all(), Duration::from_secs(15)).await.0;
+    while world.engine.parked() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    world.hub.stop(Duration::from_millis(100));
+    let mut all = Vec::new();
+    socket.read_to_end(&mut all).await.expect("a clean end");
+    drop(socket);
+    let mut chunks = Chunks::default();
+    let data = String::from_utf8(chunks.feed(&all)).expect("UTF-8");
+    assert!(chunks.ended && data.contains("event: evergate.goaway"), "{data}");
+    world.ended().await;
+}
