@@ -109,7 +109,7 @@ fn dependencies_between_our_crates_are_those_in_the_picture() {
 #[test]
 fn libraries_are_used_only_by_those_who_may() {
     let owners = table(&block(&architecture(), "owners"), ":");
-    for library in ["redis", "openraft", "hyper", "fjall", "tonic"] {
+    for library in ["redis", "openraft", "hyper", "lsm-tree", "tonic"] {
         assert!(owners.contains_key(library), "nobody is named as the owner of {library}");
     }
     assert_eq!(trespasses(&owners, &shipped()), [""; 0]);

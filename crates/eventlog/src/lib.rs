@@ -1,7 +1,7 @@
 //! The event log: one contract, and the implementations that keep it.
 //!
 //! [`EventLog`] says what a log promises. `memory` keeps it in this process, `disk` on one node's
-//! disk. What both must decide alike (density, idempotence, gaps and forks) is pure and shared:
+//! disk, `redis` in Redis for many nodes. What all must decide alike (density, idempotence, gaps and forks) is pure and shared:
 //! [`history`](Lineage), [`producers`](ProducerTable), [`head`](StreamHead). One conformance suite
 //! judges every implementation.
 //!
@@ -18,6 +18,7 @@ mod producers;
 mod clock;
 mod disk;
 mod memory;
+mod redis;
 
 #[cfg(test)]
 mod conformance;
@@ -30,4 +31,5 @@ pub use head::{HeadChange, Plan, StreamHead};
 pub use history::{Epochs, Lineage, Standing};
 pub use memory::MemoryLog;
 pub use producers::{PRODUCERS_MAX, ProducerTable, Run, WINDOW};
-pub use tail::{Tail, TailItem, TailSender};
+pub use redis::{RedisLog, RedisOpenError, RedisOptions, RedisUrl};
+pub use tail::{Tail, TailItem, TailSender, TailSink};

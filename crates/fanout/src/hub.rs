@@ -1,6 +1,7 @@
 //! Where subscribers come in.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::config::HubConfig;
-use crate::feed::Feed;
+use crate::feed::{Common, Feed};
 use crate::replay::{NoRun, Replay};
 use crate::session::Session;
 use crate::subscriber::{Begin, Follow, Opening, SubscribeRequest, Subscriber};
@@ -36,27 +37,24 @@ pub enum SubscribeError {
 pub struct Hub(Arc<Inner>);
 
 pub(crate) struct Inner {
-    pub(crate) log: Arc<dyn EventLog>,
-    pub(crate) config: HubConfig,
-    pub(crate) replay: Arc<Replay>,
+    pub(crate) common: Arc<Common>,
     /// Set once: the window over which streams are ended.
     pub(crate) stop: watch::Sender<Option<Duration>>,
     feeds: Mutex<HashMap<StreamName, Arc<tokio::sync::Mutex<Weak<Feed>>>>>,
-    feeders: TaskTracker,
 }
 
 impl Hub {
     /// A hub over this log.
     #[must_use]
     pub fn new(log: Arc<dyn EventLog>, config: HubConfig) -> Self {
-        Self(Arc::new(Inner {
-            replay: Arc::new(Replay::new(Arc::clone(&log), config.page, config.replay_bytes)),
+        let common = Arc::new(Common {
+            replay: Replay::new(Arc::clone(&log), config.page, config.replay_bytes),
             log,
             config,
-            stop: watch::Sender::new(None),
-            feeds: Mutex::default(),
-            feeders: TaskTracker::new(),
-        }))
+            repairs: TaskTracker::new(),
+            alive: AtomicUsize::new(0),
+        });
+        Self(Arc::new(Inner { common, stop: watch::Sender::new(None), feeds: Mutex::default() }))
     }
 
     /// Takes a subscriber: finds its beginning, judges it, and says how it came about.
@@ -82,8 +80,13 @@ impl Hub {
             }
         };
         let opening = Opening { kind, cursor: cursor.to_string() };
-        let session =
-            Session::new(request.streams, request.filters, request.framing, cursor, self.0.config.scan_max);
+        let session = Session::new(
+            request.streams,
+            request.filters,
+            request.framing,
+            cursor,
+            self.0.common.config.scan_max,
+        );
         let subscriber = Subscriber::new(Arc::clone(&self.0), session, follows, stop, request.heartbeat);
         Ok((subscriber, opening))
     }
@@ -91,13 +94,13 @@ impl Hub {
     async fn locate(&self, request: &SubscribeRequest, start: Start) -> Result<Cursor, SubscribeError> {
         let mut offsets = Vec::with_capacity(request.streams.names().len());
         for name in request.streams.names() {
-            offsets.push(self.0.log.locate(name, start).await.map_err(SubscribeError::Log)?);
+            offsets.push(self.0.common.log.locate(name, start).await.map_err(SubscribeError::Log)?);
         }
         Ok(Cursor::new(&request.streams, offsets))
     }
 
     async fn judge(&self, follows: &mut [Follow], cursor: &Cursor) -> Result<ResumeKind, SubscribeError> {
-        let deadline = Instant::now() + self.0.config.hold;
+        let deadline = Instant::now() + self.0.common.config.hold;
         let mut kind = ResumeKind::Exact;
         for (follow, &offset) in follows.iter_mut().zip(cursor.offsets()) {
             if follow.judged_by_ring(offset) {
@@ -105,7 +108,7 @@ impl Hub {
             }
             loop {
                 let generation = follow.feed.ring().read().generation();
-                let answer = self.0.replay.after(follow.feed.name(), offset).await;
+                let answer = self.0.common.replay.after(follow.feed.name(), offset).await;
                 match answer {
                     Err(NoRun::Hold) if Instant::now() < deadline => {
                         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -142,14 +145,14 @@ impl Hub {
 
     /// Waits until nothing of the hub runs any more. Subscribers must be gone or going.
     pub async fn stopped(&self) {
-        self.0.feeders.close();
-        self.0.feeders.wait().await;
+        self.0.common.repairs.close();
+        self.0.common.repairs.wait().await;
     }
 
     /// How many streams are followed at the moment.
     #[must_use]
     pub fn feeds(&self) -> usize {
-        self.0.feeders.len()
+        self.0.common.alive.load(Ordering::Relaxed)
     }
 }
 
@@ -159,7 +162,7 @@ impl Inner {
         let slot = {
             let mut feeds = self.feeds.lock();
             // Whoever was left by its last subscriber makes room for whoever comes.
-            if feeds.len() >= 64 && feeds.len() >= 2 * self.feeders.len() {
+            if feeds.len() >= 64 && feeds.len() >= 2 * self.common.alive.load(Ordering::Relaxed) {
                 feeds.retain(|_, slot| {
                     Arc::strong_count(slot) > 1
                         || slot.try_lock().map_or(true, |feed| feed.strong_count() > 0)
@@ -172,11 +175,7 @@ impl Inner {
         if let Some(feed) = slot.upgrade().filter(|feed| !feed.is_closed()) {
             return Ok(feed);
         }
-        let (feed, feeder) = {
-            let (log, replay) = (Arc::clone(&self.log), Arc::clone(&self.replay));
-            Feed::start(log, name.clone(), replay, &self.config).await?
-        };
-        self.feeders.spawn(feeder);
+        let feed = Feed::start(&self.common, name.clone()).await?;
         *slot = Arc::downgrade(&feed);
         Ok(feed)
     }

@@ -243,8 +243,13 @@ impl Subscriber {
     pub(crate) fn unparked(hub: &Arc<Inner>, parked: Parked) -> Self {
         let Parked { feed, profile, cursor, unseen } = parked;
         let cursor = Cursor::new(&profile.streams, vec![cursor]);
-        let mut session =
-            Session::new(profile.streams, vec![profile.filter], profile.framing, cursor, hub.config.scan_max);
+        let mut session = Session::new(
+            profile.streams,
+            vec![profile.filter],
+            profile.framing,
+            cursor,
+            hub.common.config.scan_max,
+        );
         session.set_unseen(unseen);
         let (hub, stop) = (Arc::clone(hub), hub.stop.subscribe());
         Self::new(hub, session, vec![Follow::new(feed)], stop, profile.heartbeat)
@@ -255,7 +260,7 @@ impl Subscriber {
     async fn collect(&mut self, out: &mut Output) -> Result<bool, End> {
         let streams = self.follows.len();
         let (mut idle, mut failing) = (0, false);
-        while idle < streams && out.len() < self.hub.config.piece_bytes {
+        while idle < streams && out.len() < self.hub.common.config.piece_bytes {
             let stream = self.turn;
             self.turn = (self.turn + 1) % streams;
             match self.advance(stream, out).await? {
@@ -284,7 +289,7 @@ impl Subscriber {
                         follow.judged = Some(ring.generation());
                     }
                     let taken = if follow.judged == Some(ring.generation()) {
-                        ring.after(cursor.seq, self.hub.config.piece_bytes)
+                        ring.after(cursor.seq, self.hub.common.config.piece_bytes)
                     } else {
                         Taken::Behind
                     };
@@ -296,7 +301,9 @@ impl Subscriber {
                         return Ok(Progress::Moved);
                     }
                     Taken::AtHead => return Ok(Progress::Waiting),
-                    Taken::Behind => (generation, self.hub.replay.after(follow.feed.name(), cursor).await),
+                    Taken::Behind => {
+                        (generation, self.hub.common.replay.after(follow.feed.name(), cursor).await)
+                    }
                 }
             }
         };

@@ -195,14 +195,14 @@ impl Housekeeper {
         let mut failed_before = false;
         while !todo.stop {
             let (merge, rewrite) = (todo.merge, todo.rewrite);
-            let drops = std::mem::take(&mut todo.drop_files);
+            let mut drops = std::mem::take(&mut todo.drop_files);
             if !merge && !rewrite && drops.is_empty() {
                 self.chores.changed.wait(&mut todo);
                 continue;
             }
             (todo.merge, todo.rewrite) = (false, false);
             drop(todo);
-            let done = self.tidy(merge, rewrite, &drops);
+            let done = self.tidy(merge, rewrite, &mut drops);
             self.measure();
             todo = self.chores.todo.lock();
             let failed = done.is_err();
@@ -223,11 +223,12 @@ impl Housekeeper {
         }
     }
 
-    /// One step of everything. Whether there may be more to do.
-    fn tidy(&self, merge: bool, rewrite: bool, drops: &HashMap<StreamId, Seq>) -> Result<bool, String> {
+    /// One step of everything; `drops` keeps what is not done. Whether there may be more to do.
+    fn tidy(&self, merge: bool, rewrite: bool, drops: &mut HashMap<StreamId, Seq>) -> Result<bool, String> {
         // First what gives room, then what needs it.
-        for (&stream, &floor) in drops {
+        while let Some((&stream, &floor)) = drops.iter().next() {
             self.tables.drop_files(stream, floor).map_err(|error| error.to_string())?;
+            drops.remove(&stream);
         }
         if rewrite {
             self.has_room(self.tables.event_bytes())?;

@@ -84,9 +84,27 @@ impl Heads {
         Ok(stream)
     }
 
-    /// The stream, if it is being worked on.
-    pub(super) fn known(&mut self, name: &StreamName) -> Option<&mut WorkingStream> {
-        self.streams.get_mut(name)
+    /// Adds the rows that say where these streams will stand. They must be known.
+    pub(super) fn store<'a>(
+        &self,
+        names: impl Iterator<Item = &'a StreamName>,
+        epoch: Epoch,
+        group: &mut Group,
+    ) {
+        for name in names {
+            let stream = self.streams.get(name).expect("worked on in this group");
+            stream.store(name, epoch, group);
+            if !stream.stored {
+                // Numbers given out and never stored are left out, but none is given out twice.
+                group.put(rows::NEXT_ID, rows::id_value(StreamId::new(self.next_id)));
+            }
+        }
+    }
+
+    /// The group is durable. Says where the stream stands now, and whether it is time for files
+    /// with so many bytes of what is gone to go.
+    pub(super) fn stored(&mut self, name: &StreamName, epoch: Epoch, file_bytes: u64) -> (Standpoint, bool) {
+        self.streams.get_mut(name).expect("worked on in this group").stored(epoch, file_bytes)
     }
 
     /// Forgets what is not durable of a stream.
@@ -242,17 +260,9 @@ impl WorkingStream {
     }
 
     /// The rows that say where the stream will stand.
-    pub(super) fn store(
-        &self,
-        name: &StreamName,
-        epoch: Epoch,
-        next_id: &mut Option<StreamId>,
-        group: &mut Group,
-    ) {
+    fn store(&self, name: &StreamName, epoch: Epoch, group: &mut Group) {
         if !self.stored {
             group.put(rows::name_key(name), rows::id_value(self.id));
-            let after = StreamId::new(self.id.get().saturating_add(1));
-            *next_id = (*next_id).max(Some(after));
         }
         let head = Head {
             name: name.clone(),
@@ -266,12 +276,10 @@ impl WorkingStream {
         group.put(rows::head_key(self.id), head.encode());
     }
 
-    /// The group is durable. Says where the stream stands now, and which files may go, if it is
-    /// time for some to.
-    pub(super) fn stored(&mut self, epoch: Epoch, drop_bytes: u64) -> (Standpoint, bool) {
+    fn stored(&mut self, epoch: Epoch, file_bytes: u64) -> (Standpoint, bool) {
         self.staged = Vec::new();
         self.stored = true;
-        let drop = self.undropped_bytes >= drop_bytes;
+        let drop = self.undropped_bytes >= file_bytes;
         if drop {
             self.undropped_bytes = 0;
         }

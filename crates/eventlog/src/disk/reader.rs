@@ -142,3 +142,61 @@ impl Reader<'_> {
         Ok(wanted.lineage.cursor_at(first.before(), self.epochs.current()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::disk::heads::Standpoint;
+    use crate::disk::streams::Streams;
+    use evergate_domain::{Gap, GapReason};
+
+    fn seq(n: u64) -> Seq {
+        Seq::new(n).expect("fits")
+    }
+
+    /// What a trim in the midst of a read comes to, without the luck of meeting one.
+    #[test]
+    fn a_read_that_a_trim_overtakes_is_judged_anew() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let tables =
+            Tables::open(&dir.path().join("state"), &dir.path().join("events"), 1 << 20).expect("opens");
+        let (name, streams) = (StreamName::new("s").expect("valid"), Streams::default());
+        let epochs = Epochs::open(vec![], UnixMillis::new(7));
+        let stream = streams.get(&name);
+        let stand = |floor| {
+            let tail = Offset::new(epochs.current(), seq(10));
+            let at = Standpoint { id: StreamId::new(0), tail, floor: seq(floor), bytes: 0 };
+            streams.publish(&name, at, &[]);
+        };
+        stream.ask(&tables, &name, |_| ()).expect("reads its state");
+        stand(0);
+        let reader = Reader { tables: &tables, epochs: &epochs, name: &name, stream: &stream };
+        let after = Offset::new(epochs.current(), seq(2));
+
+        // The first fetch finds that an event is gone; meanwhile the floor has risen over it.
+        let overtaken = |missing: u64, floor| {
+            let fetches = Cell::new(0);
+            let page = reader.insist(
+                |durable| look_after(durable, after, &epochs),
+                |_| {
+                    fetches.set(fetches.get() + 1);
+                    stand(floor);
+                    Err(EventFault::Missing(seq(missing)))
+                },
+            );
+            (fetches.get(), page)
+        };
+        match overtaken(3, 5) {
+            (1, Ok(Page::Gap(Gap { reason: GapReason::Trimmed, lost: Some(3), .. }))) => {}
+            other => panic!("{other:?}"),
+        }
+
+        // A hole that no trim explains is damage.
+        stand(0);
+        let at_7 = Offset::new(epochs.current(), seq(7));
+        let page = reader.page(at_7, ReadLimit { events: 1, bytes: 1 });
+        assert!(matches!(page, Err(ReadError::Damaged { seq, .. }) if seq.get() == 8), "{page:?}");
+    }
+}

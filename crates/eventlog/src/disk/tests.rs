@@ -168,6 +168,68 @@ async fn a_follower_stays_when_its_stream_is_let_go_of_by_everybody_else() {
     }
 }
 
+#[tokio::test]
+async fn more_streams_at_once_than_are_kept_in_memory() {
+    let disk = Disk::restless();
+    let log = Arc::new(disk.start());
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..30 {
+        let log = Arc::clone(&log);
+        tasks.spawn(async move {
+            let name = stream(&format!("s{task}"));
+            for seq in 1..=10 {
+                let placed = log.append(&name, vec![produced(seq)]).await.expect("appends");
+                assert_eq!(placed[0].offset.seq.get(), seq);
+            }
+            let again = log.append(&name, vec![produced(4)]).await.expect("known");
+            assert!(again[0].duplicate && again[0].offset.seq.get() == 4);
+            assert_eq!(data(&log, &name).await.len(), 10);
+        });
+    }
+    tasks.join_all().await;
+}
+
+#[tokio::test]
+async fn a_stream_born_after_a_restart_is_a_stream_of_its_own() {
+    let disk = Disk::new();
+    for name in ["a", "b", "c"] {
+        let log = disk.start();
+        log.append(&stream(name), vec![EventDraft::new(name)]).await.expect("appends");
+        log.close().await;
+    }
+    // One that is known before another and stored after it, its first batch being refused.
+    let log = disk.start();
+    let refused = log.append(&stream("d"), vec![produced(5), produced(3)]).await;
+    assert!(matches!(refused, Err(AppendError::SequenceTooOld { .. })));
+    for name in ["e", "d"] {
+        log.append(&stream(name), vec![EventDraft::new(name)]).await.expect("appends");
+    }
+    log.close().await;
+    let log = disk.start();
+    log.append(&stream("f"), vec![EventDraft::new("f")]).await.expect("appends");
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        assert_eq!(data(&log, &stream(name)).await, [name]);
+    }
+}
+
+#[tokio::test]
+async fn an_append_keeps_its_stream_to_count_and_bytes_by_itself() {
+    let small = |n: u64| EventDraft::new(format!("{n:010}"));
+    for keep in [
+        Retention { events: Some(10), ..Retention::FOREVER },
+        Retention { bytes: Some(100), ..Retention::FOREVER },
+    ] {
+        let disk = Disk::new();
+        let log = disk.try_start(System::default(), keep).expect("opens");
+        // The new floor lies in the batch itself, then in an earlier one.
+        for (count, total) in [(25, 25), (3, 28)] {
+            log.append(&stream("s"), (0..count).map(small).collect()).await.expect("appends");
+            let status = log.status(&stream("s")).await.expect("status");
+            assert_eq!((status.floor.seq.get(), status.bytes), (total - 10, 100));
+        }
+    }
+}
+
 /// Tells a file system with so many bytes free.
 fn free_bytes() -> (Arc<StdMutex<u64>>, System) {
     let free = Arc::new(StdMutex::new(u64::MAX));
@@ -307,6 +369,19 @@ async fn nothing_is_shown_or_acknowledged_before_it_is_synced() {
     append.await.expect("no panic").expect("appends");
     assert_eq!(data(&log, &name).await.len(), 2);
     assert!(matches!(tail.next().await, TailItem::Events(_)));
+
+    // Nor does a stream show it that is looked at for the first time meanwhile.
+    let (before, name) = (held_up.load(Ordering::SeqCst), stream("fresh"));
+    let held = gate.lock().expect("sound");
+    let append = tokio::spawn({
+        let (log, name) = (Arc::clone(&log), name.clone());
+        async move { log.append(&name, vec![produced(1)]).await }
+    });
+    eventually("the sync", || held_up.load(Ordering::SeqCst) > before).await;
+    assert_eq!(log.status(&name).await.expect("status").tail.seq, Seq::ZERO);
+    drop(held);
+    append.await.expect("no panic").expect("appends");
+    assert_eq!(data(&log, &name).await, ["event number 1"]);
 }
 
 #[tokio::test]

@@ -169,14 +169,7 @@ impl Writer {
     }
 
     fn finish(&mut self, mut pending: Pending) {
-        let mut next_id = None;
-        for name in pending.changed.keys() {
-            let stream = self.heads.known(name).expect("worked on in this group");
-            stream.store(name, self.epoch, &mut next_id, &mut pending.rows);
-        }
-        if let Some(next_id) = next_id {
-            pending.rows.put(rows::NEXT_ID, rows::id_value(next_id));
-        }
+        self.heads.store(pending.changed.keys(), self.epoch, &mut pending.rows);
         let done = if pending.rows.is_empty() { Ok(()) } else { self.commit(&mut pending.rows) };
         match &done {
             Ok(()) => self.show(&pending.changed),
@@ -207,8 +200,7 @@ impl Writer {
 
     fn show(&mut self, changed: &HashMap<StreamName, Vec<Arc<Event>>>) {
         for (name, events) in changed {
-            let stream = self.heads.known(name).expect("worked on in this group");
-            let (standpoint, drop_files) = stream.stored(self.epoch, FILE_BYTES);
+            let (standpoint, drop_files) = self.heads.stored(name, self.epoch, FILE_BYTES);
             self.streams.publish(name, standpoint, events);
             if drop_files {
                 self.chores.drop_files(standpoint.id, standpoint.floor);

@@ -261,7 +261,7 @@ impl Shard {
             record.cursor = run.to;
             let mut bytes = run.bytes.clone();
             record.unseen = if bytes.is_empty() { record.unseen + run.passed } else { run.passed };
-            if record.unseen >= self.engine.0.hub.config.scan_max {
+            if record.unseen >= self.engine.0.hub.common.config.scan_max {
                 record.unseen = 0;
                 bytes = with_position(&bytes, record.cursor);
             }

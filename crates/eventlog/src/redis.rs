@@ -1,0 +1,302 @@
+//! The production log: Redis or Valkey, shared by many processes.
+//!
+//! ```text
+//!   append ── queue ──▶ Writer, a lane per stream ──▶ Call ──▶ write link ─┐
+//!   read, status, locate ──▶ reader ─────────────────────────▶ read link ──┼──▶ Redis: evergate.lua
+//!   follow ◀── TailSender ◀── Sequencer ◀── Live ◀── push ──── listen link ┘
+//! ```
+//! What is appended, and under which right, is decided inside Redis by the functions in
+//! `evergate.lua`, one atomic call each; this side sends, repeats what is unknown under the same
+//! numbers, and puts what comes back in order. Why it is done this way is in
+//! `docs/adr/0002-redis-log.md`; what an operator must know, in `docs/redis.md`.
+//!
+//! At [`Level::Home`] an acknowledged event is in the primary's memory, and a crash of it may lose
+//! the newest ones: then everybody who was there is told of a loss. From [`Level::Replicated`] on a
+//! replica has confirmed it, and nothing is shown before.
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what else the redis crate's enums may hold is an answer that makes no sense here"
+)]
+
+mod error;
+mod options;
+mod url;
+
+mod keys;
+mod reply;
+mod wire;
+
+mod checks;
+mod library;
+mod link;
+
+mod call;
+mod gates;
+mod writer;
+
+mod live;
+mod reader;
+mod sequencer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use evergate_domain::{EventDraft, Level, NUMBER_MAX, Offset, Start, StreamName, StreamPolicies};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+
+pub use error::RedisOpenError;
+pub use options::RedisOptions;
+pub use url::RedisUrl;
+
+use crate::{
+    AppendError, BackendError, Clock, EventLog, Page, Placed, ReadError, ReadLimit, StreamStatus, Tail,
+};
+use call::Batch;
+use gates::Gates;
+use keys::{Keys, Slot};
+use link::Link;
+use live::Live;
+use writer::{Request, Writer};
+
+/// Events of one batch: all of them must fit the window within which a retry is recognised.
+const BATCH_EVENTS_MAX: usize = 1000;
+/// Bytes that stand for one permit of the queue's memory.
+const PERMIT_BYTES: u64 = 1 << 10;
+/// Streams whose retention is applied by one round trip.
+const TRIM_STREAMS: usize = 64;
+
+/// The log in Redis.
+///
+/// Any number of processes may use the same Redis at once. Ended by [`close`](EventLog::close).
+pub struct RedisLog {
+    shared: Arc<Shared>,
+    /// None once the log takes no more appends. When it is full, appends wait.
+    queue: Mutex<Option<mpsc::Sender<Request>>>,
+    /// Bounds the memory of the batches that are not answered. When it is used up, appends wait.
+    room: Arc<Semaphore>,
+    room_permits: u32,
+    writer: Mutex<Option<tokio::task::JoinHandle<()>>>,
+    /// What only waits: ended without being asked.
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// What every part needs.
+struct Shared {
+    options: Arc<RedisOptions>,
+    policies: Arc<StreamPolicies>,
+    clock: Arc<dyn Clock>,
+    database: u32,
+    /// This process' own name as a producer.
+    incarnation: String,
+    write: Link,
+    read: Link,
+    listen: Link,
+    gates: Gates,
+    live: Arc<Live>,
+    closed: AtomicBool,
+}
+
+impl RedisLog {
+    /// Looks whether this Redis will do, loads the function library, and connects.
+    pub async fn open(
+        options: RedisOptions,
+        policies: Arc<StreamPolicies>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, RedisOpenError> {
+        describe_metrics();
+        checks::check(&options).await?;
+
+        let options = Arc::new(options);
+        let live = Arc::<Live>::default();
+        let pushed = Arc::downgrade(&live);
+        let on_push: link::OnPush = Arc::new(move |push| {
+            if let Some(live) = pushed.upgrade() {
+                live.on_push(&push);
+            }
+        });
+        let (write, write_supervisor) = Link::new("write", Arc::clone(&options), None);
+        let (read, read_supervisor) = Link::new("read", Arc::clone(&options), None);
+        let (listen, listen_supervisor) = Link::new("listen", Arc::clone(&options), Some(on_push));
+        let shared = Arc::new(Shared {
+            database: options.url.database(),
+            incarnation: call::incarnation(),
+            gates: Gates::new(Arc::clone(&clock)),
+            options,
+            policies,
+            clock,
+            write,
+            read,
+            listen,
+            live,
+            closed: AtomicBool::new(false),
+        });
+        let mut tasks = JoinSet::new();
+        for supervisor in [write_supervisor, read_supervisor, listen_supervisor] {
+            tasks.spawn(supervisor.run());
+        }
+        let (queue, requests) = mpsc::channel(shared.options.queue_batches.max(1));
+        let weak = queue.downgrade();
+        let watched = Arc::clone(&shared);
+        tasks.spawn(async move { watched.live.watch(&watched, weak).await });
+        let writer = tokio::spawn(Writer::new(Arc::clone(&shared)).run(requests));
+        let permits = u32::try_from(shared.options.queue_bytes / PERMIT_BYTES).unwrap_or(u32::MAX).max(1);
+        Ok(Self {
+            room: Arc::new(Semaphore::new(permits as usize)),
+            room_permits: permits,
+            shared,
+            queue: Mutex::new(Some(queue)),
+            writer: Mutex::new(Some(writer)),
+            tasks: Mutex::new(tasks),
+        })
+    }
+
+    /// Opens a new epoch in every slot that was ever opened, in order: nothing is lost by it, and
+    /// every other process learns of it from its next append.
+    pub async fn take_over(&self) -> Result<(), ReadError> {
+        self.check_open()?;
+        for slot in Slot::all() {
+            reader::take_over(&self.shared, slot).await.map_err(ReadError::Unavailable)?;
+        }
+        Ok(())
+    }
+
+    fn check_open(&self) -> Result<(), ReadError> {
+        if self.shared.closed.load(Ordering::Acquire) { Err(ReadError::Closed) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl EventLog for RedisLog {
+    async fn append(&self, stream: &StreamName, batch: Vec<EventDraft>) -> Result<Vec<Placed>, AppendError> {
+        self.check_open().map_err(|_| AppendError::Closed)?;
+        if batch.is_empty() {
+            return Ok(vec![]);
+        }
+        if batch.len() > BATCH_EVENTS_MAX {
+            return Err(AppendError::Full(format!("a batch holds at most {BATCH_EVENTS_MAX} events")));
+        }
+        let bytes: u64 = batch.iter().map(|draft| draft.bytes() + wire::OVERHEAD_BYTES).sum();
+        let permits = u32::try_from(bytes / PERMIT_BYTES + 1).unwrap_or(u32::MAX).min(self.room_permits);
+        let room = Arc::clone(&self.room).acquire_many_owned(permits).await;
+        let room = room.map_err(|_| AppendError::Closed)?;
+        let (answer, answered) = oneshot::channel();
+        let queue = self.queue.lock().clone().ok_or(AppendError::Closed)?;
+        let request = Request::Append(stream.clone(), Batch { events: batch, answer, _room: room });
+        queue.send(request).await.map_err(|_| AppendError::Closed)?;
+        drop(queue);
+        answered.await.unwrap_or_else(|_| {
+            Err(AppendError::Unavailable(BackendError::message("the log's writer broke down")))
+        })
+    }
+
+    async fn read(&self, stream: &StreamName, after: Offset, limit: ReadLimit) -> Result<Page, ReadError> {
+        self.check_open()?;
+        reader::page(&self.shared, stream, after, limit).await
+    }
+
+    async fn locate(&self, stream: &StreamName, start: Start) -> Result<Offset, ReadError> {
+        self.check_open()?;
+        reader::locate(&self.shared, &Keys::of(stream), start).await
+    }
+
+    async fn follow(&self, stream: &StreamName) -> Result<Tail, ReadError> {
+        self.check_open()?;
+        self.shared.live.follow(&self.shared, stream).await
+    }
+
+    async fn status(&self, stream: &StreamName) -> Result<StreamStatus, ReadError> {
+        self.check_open()?;
+        reader::status(&self.shared, &Keys::of(stream)).await
+    }
+
+    async fn trim(&self) -> Result<(), ReadError> {
+        self.check_open()?;
+        trim(&self.shared).await.map_err(ReadError::Unavailable)
+    }
+
+    fn level(&self, _: &StreamName) -> Level {
+        self.shared.options.level
+    }
+
+    async fn close(&self) {
+        self.shared.closed.store(true, Ordering::Release);
+        self.room.close();
+        drop(self.queue.lock().take());
+        let writer = self.writer.lock().take();
+        if let Some(writer) = writer
+            && let Err(error) = writer.await
+        {
+            tracing::error!(%error, "the event log was not closed in order");
+        }
+        self.shared.live.close();
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
+        tasks.shutdown().await;
+    }
+}
+
+/// Applies the retention of every stream there is.
+async fn trim(shared: &Shared) -> Result<(), BackendError> {
+    let mut members = redis::pipe();
+    for slot in Slot::all() {
+        members.cmd("SMEMBERS").arg(slot.streams());
+    }
+    let mut streams = Vec::new();
+    for names in reader::ask_all(shared, &members, keys::SLOTS).await? {
+        let names = reply::words(names).ok_or_else(|| error::odd("the names of streams"))?;
+        streams.extend(names.iter().filter_map(|name| StreamName::new(name).ok()));
+    }
+    let now = shared.clock.now();
+    for streams in streams.chunks(TRIM_STREAMS) {
+        let mut pipe = redis::pipe();
+        for stream in streams {
+            let keep = shared.policies.retention(stream);
+            let keys = Keys::of(stream);
+            let bound = |n: Option<u64>| n.map(|n| n.min(NUMBER_MAX).to_string()).unwrap_or_default();
+            let millis = |age: std::time::Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+            pipe.cmd("FCALL").arg("evergate_1_trim").arg(3);
+            pipe.arg(keys.meta()).arg(keys.log()).arg(keys.index());
+            pipe.arg(bound(keep.events)).arg(bound(keep.bytes));
+            pipe.arg(bound(keep.age.map(|age| now.minus_millis(millis(age)).get())));
+        }
+        let answers = reader::ask_all(shared, &pipe, streams.len()).await?;
+        for (stream, answer) in streams.iter().zip(answers) {
+            let floor = reply::words(answer).and_then(|words| reply::seq(words.get(1)?));
+            let floor = floor.ok_or_else(|| error::odd("trim"))?;
+            shared.live.trimmed(&Keys::of(stream).channel(shared.database), floor);
+        }
+    }
+    Ok(())
+}
+
+fn describe_metrics() {
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+    describe_gauge!("evergate_redis_connected", "1 while the link to Redis is up, by link");
+    describe_counter!("evergate_redis_connects_total", "Connections made to Redis, by link");
+    describe_counter!(
+        "evergate_redis_append_retries_total",
+        "Append calls repeated because their fate was unknown or Redis was not ready"
+    );
+    describe_counter!(
+        "evergate_redis_gates_opened_total",
+        "Epochs that this node opened, by slot and failover"
+    );
+    describe_counter!(
+        "evergate_redis_live_holes_total",
+        "Holes found in live channels, each repaired by one range read"
+    );
+    describe_histogram!("evergate_redis_call_events", Unit::Count, "Events appended by one call");
+    describe_histogram!(
+        "evergate_redis_confirm_batches",
+        Unit::Count,
+        "Append calls confirmed by one WAIT for a replica"
+    );
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,772 @@
+#!lua name=evergate_1
+--
+-- The event log inside Redis. One call of one function is one atomic step; nothing else may write
+-- to these keys. The words are those of the design: epoch, seq, tail, hwm, floor, gate, slot.
+--
+-- Keys, one hash tag per slot (a fixed hash of the stream's name, see keys.rs):
+--
+--   evergate:{<slot>}:slot                hash    fence, token, replid, epochs
+--   evergate:{<slot>}:streams             set     names of all streams that were ever appended to
+--   evergate:{<slot>}:meta:<stream>       hash    epoch tail hwm floor bytes gone time ends row level
+--   evergate:{<slot>}:log:<stream>        stream  id <epoch>-<seq>, fields t (ms) and e (the event)
+--   evergate:{<slot>}:index:<stream>      zset    score seq, member "seq epoch time bytes-before"
+--   evergate:{<slot>}:producers:<stream>  hash    <producer> -> window, <producer>/<n> -> closed run
+--   evergate:{<slot>}:recent:<stream>     zset    score seq of its newest event, member <producer>
+--   evergate:{<slot>}:live:<stream>       the sharded channel
+--
+-- Rules that every function keeps:
+--   * Everything is validated before anything is written: Redis keeps what a failing function wrote.
+--   * Numbers are whole and at most 2^53-1, written with %.0f, compared as numbers, never as text.
+--   * Meta is never deleted: it is the memory of where the stream stood.
+--   * No answer about order, loss or duplicates reads a clock. `now` only stamps and ages.
+--
+-- An event is one text: "<producer>\t<its seq>\t<traceparent>\n<key>\n<type>\n<data>". None of the
+-- parts before the data can hold a control character.
+
+local VERSION = 1 -- Raised with every change of this file. The major one is in the library's name.
+
+local NUMBER_MAX = 9007199254740991
+local WINDOW = 1024
+local PRODUCERS_MAX = 10000
+local ROW_EVENTS = 256
+local ROW_BYTES = 1048576
+local ROW_MILLIS = 10000
+local SCAN = 32
+
+-- token -> {slot, epoch, replid}. Volatile on purpose: it is lost with the process, with a replaced
+-- library, and does not fit any more after a promotion, which changes master_replid.
+local gates = {}
+
+local function int(number)
+  return string.format('%.0f', number)
+end
+
+local function offset(epoch, seq)
+  return string.format('%.0f-%.0f', epoch, seq)
+end
+
+local function max(a, b)
+  if a > b then return a end
+  return b
+end
+
+local function min(a, b)
+  if a < b then return a end
+  return b
+end
+
+-- A number from outside: whole, and exactly representable.
+local function number(text, what)
+  local value = tonumber(text)
+  if not value or value < 0 or value > NUMBER_MAX or value ~= math.floor(value) then
+    error({ err = 'ERR evergate: ' .. what .. ' is no whole number up to 2^53-1' })
+  end
+  return value
+end
+
+local function replid()
+  return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+
+---------------------------------------------------------------------------------------- the gate
+
+-- The slot's record, and its gate if that is open in this very process.
+local function slot_of(slot_key)
+  local stored = redis.call('HMGET', slot_key, 'fence', 'token', 'epochs', 'replid')
+  local slot = {
+    fence = tonumber(stored[1] or '0'),
+    token = stored[2] or '',
+    epochs = stored[3] or '',
+    replid = stored[4] or '',
+    current_replid = replid(),
+  }
+  local gate = gates[slot.token]
+  slot.open = gate ~= nil
+    and gate.slot == slot_key
+    and gate.epoch == slot.fence
+    and gate.replid == slot.current_replid
+  return slot
+end
+
+-- Nothing if the caller may write; otherwise what it is to be answered.
+local function guard(slot_key, epoch, token)
+  local stored = redis.call('HMGET', slot_key, 'fence', 'token')
+  local fence = tonumber(stored[1] or '0')
+  local gate = gates[stored[2] or '']
+  if not gate or gate.slot ~= slot_key or gate.epoch ~= fence or gate.replid ~= replid() then
+    return { 'SHUT', int(fence), int(fence) }
+  end
+  if epoch ~= fence or token ~= stored[2] then
+    return { 'FENCED', int(fence), stored[2] }
+  end
+  return nil
+end
+
+-- open <slot> : expected-fence new-epoch token
+--
+-- One compare-and-set. The loser of a race reads the winner's epoch and token. An epoch that ends
+-- while its primary is still the same lost nothing; any other end is marked with "!", because a
+-- crash may have cut off a tail that nobody knows of.
+local function open(keys, args)
+  local expected = number(args[1], 'the expected fence')
+  local epoch = number(args[2], 'the new epoch')
+  local token = args[3]
+  local slot = slot_of(keys[1])
+  if slot.fence ~= expected then
+    if slot.open then return { 'FENCED', int(slot.fence), slot.token } end
+    return { 'SHUT', int(slot.fence), int(slot.fence) }
+  end
+  if epoch <= expected or token == '' then
+    return redis.error_reply('ERR evergate: a new epoch is above the fence and has a token')
+  end
+  local epochs = slot.epochs
+  if epochs == '' then
+    epochs = int(epoch)
+  else
+    if slot.replid ~= slot.current_replid then epochs = epochs .. '!' end
+    epochs = epochs .. ' ' .. int(epoch)
+  end
+  redis.call('HSET', keys[1], 'fence', int(epoch), 'token', token, 'replid', slot.current_replid, 'epochs', epochs)
+  gates[slot.token] = nil
+  gates[token] = { slot = keys[1], epoch = epoch, replid = slot.current_replid }
+  local replicas = string.match(redis.call('INFO', 'replication'), 'connected_slaves:(%d+)')
+  return { 'OPEN', int(epoch), token, replicas or '0' }
+end
+
+-- fence <slot> : epoch
+--
+-- Nothing below this epoch is written any more, and the gate is shut until it is opened above it.
+local function fence(keys, args)
+  local epoch = number(args[1], 'the fence')
+  local slot = slot_of(keys[1])
+  if epoch <= slot.fence then return { 'OK', int(slot.fence) } end
+  redis.call('HSET', keys[1], 'fence', int(epoch), 'token', '')
+  gates[slot.token] = nil
+  return { 'OK', int(epoch) }
+end
+
+---------------------------------------------------------------------------------------- a stream
+
+local function load(meta_key)
+  local stored = redis.call('HMGET', meta_key,
+    'epoch', 'tail', 'hwm', 'floor', 'bytes', 'gone', 'time', 'ends', 'row', 'level')
+  local meta = {
+    exists = stored[1] ~= false,
+    epoch = tonumber(stored[1] or '0'),
+    tail = tonumber(stored[2] or '0'),
+    hwm = tonumber(stored[3] or '0'),
+    floor = tonumber(stored[4] or '0'),
+    bytes = tonumber(stored[5] or '0'),
+    gone = tonumber(stored[6] or '0'),
+    time = tonumber(stored[7] or '0'),
+    ends = stored[8] or '', -- of the epochs before `epoch`: "e-s e-s", ascending
+    row = stored[9] or '', -- the index's newest row: "seq time bytes-before"
+    level = tonumber(stored[10] or '0'),
+  }
+  return meta
+end
+
+-- What an event counts: key, type and data.
+local function size(event)
+  local head = string.find(event, '\n', 1, true)
+  if not head then return #event end
+  return #event - head - 2
+end
+
+-- The stream's epochs with the last sequence of each, the open one included, ascending.
+local function lineage(meta)
+  local ends = {}
+  for epoch, seq in string.gmatch(meta.ends, '(%d+)-(%d+)') do
+    ends[#ends + 1] = { epoch = tonumber(epoch), seq = tonumber(seq) }
+  end
+  if meta.exists then ends[#ends + 1] = { epoch = meta.epoch, seq = meta.tail } end
+  return ends
+end
+
+-- The epoch of the event with this sequence; of one that is still to come, the open epoch.
+local function epoch_at(ends, seq, current)
+  for i = 1, #ends do
+    if ends[i].seq >= seq then return ends[i].epoch end
+  end
+  return current
+end
+
+-- A stream as its readers need it: with the slot's epochs.
+local function history(slot_key, meta_key)
+  local stored = redis.call('HMGET', slot_key, 'fence', 'epochs')
+  local meta = load(meta_key)
+  local known, torn = {}, {}
+  for epoch, mark in string.gmatch(stored[2] or '', '(%d+)(!?)') do
+    epoch = tonumber(epoch)
+    known[epoch] = true
+    if mark == '!' then torn[#torn + 1] = epoch end
+  end
+  local ends = lineage(meta)
+  for i = 1, #ends do known[ends[i].epoch] = true end
+  local current = max(tonumber(stored[1] or '0'), meta.epoch)
+  return { meta = meta, ends = ends, known = known, torn = torn, current = current }
+end
+
+-- Whether going on from an event of epoch `from` to one of epoch `to` crosses the end of an epoch
+-- that may have lost events which were acknowledged. Above HOME nothing acknowledged can be lost so.
+local function torn_between(h, from, to)
+  if h.meta.level > 0 then return false end
+  for i = 1, #h.torn do
+    if h.torn[i] >= from and h.torn[i] < to then return true end
+  end
+  return false
+end
+
+-- The cursor at `seq`, spelled so that whoever holds it has been told of every loss before it.
+local function cursor_at(h, seq)
+  local following = epoch_at(h.ends, seq + 1, h.current)
+  local epoch = epoch_at(h.ends, seq, h.current)
+  if torn_between(h, epoch, following) then epoch = following end
+  return offset(epoch, seq)
+end
+
+------------------------------------------------------------------------------------- the index
+
+local function row_of(member)
+  local seq, epoch, time, bytes = string.match(member, '^(%d+) (%d+) (%d+) (%d+)$')
+  return { seq = tonumber(seq), epoch = tonumber(epoch), time = tonumber(time), bytes = tonumber(bytes) }
+end
+
+-- The last row for which `before` holds; it holds for the first rows and not for the rest.
+local function last_row(index, before)
+  local low, high, found = 0, redis.call('ZCARD', index) - 1, nil
+  while low <= high do
+    local middle = math.floor((low + high) / 2)
+    local row = row_of(redis.call('ZRANGE', index, middle, middle)[1])
+    if before(row) then
+      found, low = row, middle + 1
+    else
+      high = middle - 1
+    end
+  end
+  return found
+end
+
+-- The last sequence, from the floor to `limit`, that lies before the first event for which `stop`
+-- holds; and the bytes up to and with it. Looks at no more events than lie between two rows.
+local function walk(log, index, meta, limit, before, stop)
+  local seq, bytes = meta.floor, meta.gone
+  local row = last_row(index, before)
+  if row and row.seq - 1 > seq then seq, bytes = row.seq - 1, row.bytes end
+  if seq >= limit then return min(seq, max(limit, meta.floor)), bytes end
+  local from = offset(epoch_at(lineage(meta), seq + 1, meta.epoch), seq + 1)
+  while true do
+    local entries = redis.call('XRANGE', log, from, '+', 'COUNT', SCAN)
+    for i = 1, #entries do
+      local id, fields = entries[i][1], entries[i][2]
+      local at = tonumber(string.match(id, '-(%d+)$'))
+      if at > limit or stop(at, tonumber(fields[2]), bytes) then return seq, bytes end
+      seq, bytes, from = at, bytes + size(fields[4]), '(' .. id
+    end
+    if #entries < SCAN then return seq, bytes end
+  end
+end
+
+----------------------------------------------------------------------------------- the producers
+--
+-- A window is the runs of one producer, numbered lo..hi, oldest first. The newest run is in the
+-- window's own field, each closed one in a field of its own: an append touches two of them however
+-- many there are. A run is a stretch in which producer sequence and offset rise together.
+
+local function window_of(producers, producer)
+  local stored = redis.call('HGET', producers, producer)
+  if not stored then
+    return { lo = 1, hi = 0, old_lo = 1, old_hi = 0, last = -1, closed = {} }
+  end
+  local lo, hi, lo_last, first, count, epoch, seq =
+    string.match(stored, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
+  local window = {
+    lo = tonumber(lo), hi = tonumber(hi), lo_last = tonumber(lo_last),
+    first = tonumber(first), count = tonumber(count), epoch = tonumber(epoch), seq = tonumber(seq),
+    closed = {},
+  }
+  window.old_lo, window.old_hi = window.lo, window.hi
+  window.last = window.first + window.count - 1
+  return window
+end
+
+local function run_at(producers, producer, window, at)
+  if at == window.hi then return window end
+  local run = window.closed[at]
+  if not run then
+    local stored = redis.call('HGET', producers, producer .. '/' .. int(at))
+    local first, count, epoch, seq = string.match(stored, '^(%d+) (%d+) (%d+) (%d+)$')
+    run = { first = tonumber(first), count = tonumber(count), epoch = tonumber(epoch), seq = tonumber(seq) }
+    window.closed[at] = run
+  end
+  return run
+end
+
+-- Notes a new event; `seq` is above all earlier ones.
+local function push(producers, producer, window, seq, epoch, place)
+  if window.hi >= window.lo and seq == window.last + 1 and epoch == window.epoch
+    and place == window.seq + window.count then
+    window.count = window.count + 1
+  else
+    if window.hi >= window.lo then
+      if window.lo == window.hi then window.lo_last = window.last end
+      window.closed[window.hi] =
+        { first = window.first, count = window.count, epoch = window.epoch, seq = window.seq }
+    end
+    window.hi = window.hi + 1
+    window.first, window.count, window.epoch, window.seq = seq, 1, epoch, place
+  end
+  window.last = seq
+  while window.lo < window.hi and window.lo_last + WINDOW <= seq do
+    window.lo = window.lo + 1
+    local run = run_at(producers, producer, window, window.lo)
+    window.lo_last = run.first + run.count - 1
+  end
+end
+
+-- The offset of a sequence that is not above the newest: epoch and seq, or nothing.
+local function find(producers, producer, window, seq)
+  local low, high = window.lo, window.hi
+  while low <= high do
+    -- The newest runs are the likely ones: a retry follows its first attempt closely.
+    local at = high
+    if high - low > 3 and high ~= window.hi then at = math.floor((low + high) / 2) end
+    local run = run_at(producers, producer, window, at)
+    if seq < run.first then
+      high = at - 1
+    elseif seq < run.first + run.count then
+      return run.epoch, run.seq + (seq - run.first)
+    else
+      low = at + 1
+    end
+  end
+  return nil
+end
+
+local function copy(window)
+  local saved = {}
+  for key, value in pairs(window) do saved[key] = value end
+  return saved
+end
+
+local function store(producers, recent, producer, window)
+  local fields = { producer, table.concat({
+    int(window.lo), int(window.hi), int(window.lo_last or 0),
+    int(window.first), int(window.count), int(window.epoch), int(window.seq) }, ' ') }
+  for at = max(window.old_hi, window.lo), window.hi - 1 do
+    local run = window.closed[at]
+    if run then
+      fields[#fields + 1] = producer .. '/' .. int(at)
+      fields[#fields + 1] = int(run.first) .. ' ' .. int(run.count) .. ' ' .. int(run.epoch) .. ' ' .. int(run.seq)
+    end
+  end
+  -- In portions, because Lua passes only so many arguments.
+  for at = 1, #fields, 1000 do
+    redis.call('HSET', producers, unpack(fields, at, min(at + 999, #fields)))
+  end
+  for at = window.old_lo, min(window.lo, window.old_hi) - 1 do
+    redis.call('HDEL', producers, producer .. '/' .. int(at))
+  end
+  redis.call('ZADD', recent, int(window.seq + window.count - 1), producer)
+end
+
+-- Forgets whoever appended least recently.
+local function forget(producers, recent)
+  local many = redis.call('ZCARD', recent) - PRODUCERS_MAX
+  if many <= 0 then return end
+  local oldest = redis.call('ZPOPMIN', recent, int(many))
+  for i = 1, #oldest, 2 do
+    local stored = redis.call('HGET', producers, oldest[i])
+    local lo, hi = string.match(stored or '1 0', '^(%d+) (%d+)')
+    redis.call('HDEL', producers, oldest[i])
+    for at = tonumber(lo), tonumber(hi) - 1 do
+      redis.call('HDEL', producers, oldest[i] .. '/' .. int(at))
+    end
+  end
+end
+
+----------------------------------------------------------------------------------------- append
+
+-- How far apart rows of the index are: closer where little is kept, so that what is kept beyond
+-- the limit between two trims is an eighth of it at the most, or 16 events.
+local function spacing(keep_events, keep_bytes)
+  local events, bytes = ROW_EVENTS, ROW_BYTES
+  if keep_events then events = min(events, max(16, math.floor(keep_events / 8))) end
+  if keep_bytes then bytes = min(bytes, max(4096, math.floor(keep_bytes / 8))) end
+  return events, bytes
+end
+
+-- Lets go of whole stretches of the index: cheap enough for every append. What is left over is
+-- trimmed exactly by `trim`.
+local function trim_rows(log, index, meta, keep_events, keep_bytes, row_events, row_bytes)
+  local cut = nil
+  if keep_events and meta.tail - meta.floor >= keep_events + row_events then
+    local limit = meta.tail - keep_events
+    local found = redis.call('ZREVRANGEBYSCORE', index, int(limit + 1), '-inf', 'LIMIT', 0, 1)
+    if found[1] then cut = row_of(found[1]) end
+  end
+  if keep_bytes and meta.bytes - meta.gone >= keep_bytes + row_bytes then
+    local need = meta.bytes - keep_bytes
+    local row = last_row(index, function(row) return row.bytes <= need end)
+    if row and (not cut or row.seq > cut.seq) then cut = row end
+  end
+  if not cut or cut.seq - 1 <= meta.floor or cut.seq - 1 > meta.hwm then return false end
+  meta.floor, meta.gone = cut.seq - 1, cut.bytes
+  redis.call('ZREMRANGEBYSCORE', index, '-inf', '(' .. int(cut.seq))
+  redis.call('XTRIM', log, 'MINID', '~', offset(cut.epoch, cut.seq))
+  return true
+end
+
+-- append <slot> <streams> <meta> <log> <index> <producers> <recent>
+--   : epoch token level now keep-events keep-bytes channel stream
+--     then per batch: number of spans, per span: producer, its first seq, count, and the events
+--
+-- Each batch is taken whole or not at all, and judged after those before it. Answers
+--   OK <tail> <hwm> <level> <a word per batch>
+-- where the word is "+<offset of the first>" if all are new, "=<offset>[*],..." with a star on what
+-- was there before, or "!<index> <newest seq>" if that event is below its producer's window.
+local function append(keys, args)
+  local slot_key, streams, meta_key, log, index = keys[1], keys[2], keys[3], keys[4], keys[5]
+  local producers, recent = keys[6], keys[7]
+  local epoch, token = number(args[1], 'the epoch'), args[2]
+  local level, now = number(args[3], 'the level'), number(args[4], 'the time')
+  local keep_events, keep_bytes, channel, stream = tonumber(args[5]), tonumber(args[6]), args[7], args[8]
+
+  local refused = guard(slot_key, epoch, token)
+  if refused then return refused end
+  local meta = load(meta_key)
+  if meta.epoch > epoch then return { 'SHUT', int(epoch), int(meta.epoch) } end
+  if not meta.exists and redis.call('EXISTS', log, index, producers, recent) > 0 then
+    return { 'FOREIGN', stream }
+  end
+
+  -- Judge.
+  local place, highest = meta.tail + 1, 0
+  local events, windows, words = {}, {}, {}
+  local at = 9
+  while at <= #args do
+    local spans = number(args[at], 'the number of spans')
+    at = at + 1
+    local saved, before_place, before_events = {}, place, #events
+    local list, all_new, too_old, position = {}, true, nil, 0
+    for _ = 1, spans do
+      local producer = args[at]
+      local first, count = number(args[at + 1], 'a sequence'), number(args[at + 2], 'a count')
+      at = at + 3
+      if first + count - 1 > NUMBER_MAX then number('', 'a sequence') end
+      if at + count - 1 > #args then
+        return redis.error_reply('ERR evergate: a batch holds fewer events than it says')
+      end
+      if not too_old then
+        local window = windows[producer]
+        if not window then
+          window = window_of(producers, producer)
+          windows[producer] = window
+        end
+        if not saved[producer] then saved[producer] = copy(window) end
+        for i = 0, count - 1 do
+          local seq = first + i
+          if seq > window.last then
+            push(producers, producer, window, seq, epoch, place)
+            window.changed = true
+            events[#events + 1] = args[at + i]
+            list[#list + 1] = place
+            place = place + 1
+          else
+            local known_epoch, known_seq = find(producers, producer, window, seq)
+            if not known_epoch then
+              too_old = '!' .. int(position + i) .. ' ' .. int(window.last)
+              break
+            end
+            all_new = false
+            list[#list + 1] = offset(known_epoch, known_seq) .. '*'
+            highest = max(highest, known_seq)
+          end
+        end
+        position = position + count
+      end
+      at = at + count
+    end
+    if too_old then
+      for producer, window in pairs(saved) do windows[producer] = window end
+      for i = #events, before_events + 1, -1 do events[i] = nil end
+      place = before_place
+      words[#words + 1] = too_old
+    elseif all_new then
+      words[#words + 1] = '+' .. offset(epoch, before_place)
+    else
+      for i = 1, #list do
+        if type(list[i]) == 'number' then list[i] = offset(epoch, list[i]) end
+      end
+      words[#words + 1] = '=' .. table.concat(list, ',')
+    end
+  end
+  if place > NUMBER_MAX then number('', 'the next sequence') end
+
+  -- Write. From here on nothing can fail.
+  local fields = {}
+  local function set(field, value)
+    fields[#fields + 1] = field
+    fields[#fields + 1] = value
+  end
+  if level > meta.level then
+    meta.level = level
+    if meta.exists then set('level', int(level)) end
+  end
+  if #events > 0 then
+    if not meta.exists then
+      redis.call('SADD', streams, stream)
+      set('floor', '0')
+      set('gone', '0')
+      set('level', int(meta.level))
+    elseif meta.epoch ~= epoch then
+      -- The first append under a new epoch seals the one before at its tail.
+      if meta.ends ~= '' then meta.ends = meta.ends .. ' ' end
+      set('ends', meta.ends .. offset(meta.epoch, meta.tail))
+    end
+    local first, time = meta.tail + 1, max(now, meta.time)
+    local time_text, epoch_text = int(time), int(epoch) .. '-'
+    local row_events, row_bytes = spacing(keep_events, keep_bytes)
+    local row_seq, row_time, row_at = string.match(meta.row, '^(%d+) (%d+) (%d+)$')
+    row_seq, row_time, row_at = tonumber(row_seq), tonumber(row_time), tonumber(row_at)
+    local lengths = {}
+    for i = 1, #events do
+      local event, seq = events[i], first + i - 1
+      if not row_seq or seq - row_seq >= row_events or meta.bytes - row_at >= row_bytes
+        or time - row_time >= ROW_MILLIS then
+        row_seq, row_time, row_at = seq, time, meta.bytes
+        meta.row = nil
+        redis.call('ZADD', index, int(seq), table.concat({ int(seq), int(epoch), time_text, int(row_at) }, ' '))
+      end
+      redis.call('XADD', log, epoch_text .. int(seq), 't', time_text, 'e', event)
+      lengths[i] = #event
+      meta.bytes = meta.bytes + size(event)
+    end
+    meta.exists, meta.epoch, meta.tail, meta.time = true, epoch, place - 1, time
+    highest = meta.tail
+    if meta.level == 0 then meta.hwm = meta.tail end
+    if not meta.row then set('row', table.concat({ int(row_seq), int(row_time), int(row_at) }, ' ')) end
+    set('epoch', int(epoch))
+    set('tail', int(meta.tail))
+    set('hwm', int(meta.hwm))
+    set('bytes', int(meta.bytes))
+    set('time', time_text)
+    for producer, window in pairs(windows) do
+      if window.changed then store(producers, recent, producer, window) end
+    end
+    forget(producers, recent)
+    if trim_rows(log, index, meta, keep_events, keep_bytes, row_events, row_bytes) then
+      set('floor', int(meta.floor))
+      set('gone', int(meta.gone))
+    end
+    redis.call('SPUBLISH', channel, table.concat({
+      'E ', int(epoch), ' ', int(first), ' ', time_text, ' ', int(meta.hwm), ' ',
+      table.concat(lengths, ' '), '\n', table.concat(events) }))
+  elseif meta.exists and meta.tail > meta.hwm and (highest > meta.hwm or #words == 0) then
+    -- What was asked about is not committed yet. A write of this call's own makes the WAIT that
+    -- follows cover everything before it.
+    set('asked', int(now))
+  end
+  if #fields > 0 then redis.call('HSET', meta_key, unpack(fields)) end
+  local answer = { 'OK', offset(meta.epoch, meta.tail), int(meta.hwm), int(meta.level) }
+  for i = 1, #words do answer[#answer + 1] = words[i] end
+  return answer
+end
+
+-- commit <slot> <meta> : epoch token seq channel
+--
+-- Everything up to `seq` was confirmed by a replica, on the connection that this call comes over.
+local function commit(keys, args)
+  local refused = guard(keys[1], number(args[1], 'the epoch'), args[2])
+  if refused then return refused end
+  local meta = load(keys[2])
+  local mark = min(number(args[3], 'the mark'), meta.tail)
+  if mark > meta.hwm then
+    meta.hwm = mark
+    redis.call('HSET', keys[2], 'hwm', int(mark))
+    redis.call('SPUBLISH', args[4], 'C ' .. offset(meta.epoch, mark) .. '\n')
+  end
+  return { 'OK', int(meta.hwm) }
+end
+
+-- trim <meta> <log> <index> : keep-events keep-bytes oldest-time
+--
+-- Applies retention exactly. Needs no gate: it takes nothing back that was not due anyway.
+local function trim(keys, args)
+  local meta_key, log, index = keys[1], keys[2], keys[3]
+  local keep_events, keep_bytes, oldest = tonumber(args[1]), tonumber(args[2]), tonumber(args[3])
+  local meta = load(meta_key)
+  if not meta.exists then return { 'OK', '0' } end
+  local floor, gone = meta.floor, meta.gone
+  local function advance(before, stop)
+    local seq, bytes = walk(log, index, meta, meta.hwm, before, stop)
+    if seq > floor then floor, gone = seq, bytes end
+  end
+  if keep_events and meta.tail - floor > keep_events then
+    local limit = meta.tail - keep_events
+    advance(function(row) return row.seq - 1 <= limit end, function(seq) return seq > limit end)
+  end
+  if keep_bytes and meta.bytes - gone > keep_bytes then
+    local need = meta.bytes - keep_bytes
+    advance(function(row) return row.bytes <= need end, function(_, _, bytes) return bytes >= need end)
+  end
+  if oldest then
+    advance(function(row) return row.time < oldest end, function(_, time) return time >= oldest end)
+  end
+  if floor > meta.floor then
+    redis.call('HSET', meta_key, 'floor', int(floor), 'gone', int(gone))
+    meta.floor = floor
+    -- The row that covers the floor stays: it knows the bytes before it.
+    local row = redis.call('ZREVRANGEBYSCORE', index, int(floor + 1), '-inf', 'LIMIT', 0, 1)
+    if row[1] then redis.call('ZREMRANGEBYSCORE', index, '-inf', '(' .. int(row_of(row[1]).seq)) end
+    local epoch = epoch_at(lineage(meta), floor + 1, meta.epoch)
+    redis.call('XTRIM', log, 'MINID', '=', offset(epoch, floor + 1))
+  end
+  return { 'OK', int(meta.floor) }
+end
+
+---------------------------------------------------------------------------------------- reading
+
+-- resume <slot> <meta> : epoch seq first-that-is-there
+--
+-- Judges a cursor. The caller has read the range after it just before, on the same connection: what
+-- is on the history now was so then. Answers
+--   OK <hwm> <up to> <more>             the events after it, up to this sequence; `more` is 1 if
+--                                       something is to be told right there
+--   HOLD <committed>                    written here, but not committed yet
+--   GAP <first missing> <cursor> <resumed at> <lost>      trimmed
+--   FORK lost-tail|unknown <cursor> <resumed at>          not on this history
+--   NEW                                 the slot was never opened, so there is no epoch to name
+-- The third argument is 0, or the lowest sequence that a range read found: if somebody trimmed the
+-- log by hand, the floor is what really survives.
+local function resume(keys, args)
+  local epoch, seq = number(args[1], 'the epoch'), number(args[2], 'the sequence')
+  local found = number(args[3], 'the floor')
+  local h = history(keys[1], keys[2])
+  if h.current == 0 then return { 'NEW' } end
+  local meta = h.meta
+  local floor = max(meta.floor, found - 1)
+
+  local function place_at(after)
+    return cursor_at(h, after), offset(epoch_at(h.ends, after + 1, h.current), after + 1)
+  end
+  local function gap_cursor(after)
+    local cursor, resumed_at = place_at(after)
+    if after == 0 then cursor = offset(epoch_at(h.ends, 1, h.current), 0) end
+    return cursor, resumed_at
+  end
+  local function fork(reason, after)
+    local cursor, resumed_at = gap_cursor(after)
+    return { 'FORK', reason, cursor, resumed_at }
+  end
+
+  local beginning = epoch == 0 and seq == 0
+  if not beginning and not h.known[epoch] then return fork('unknown', floor) end
+  local base, last = 0, 0
+  for i = 1, #h.ends do
+    if h.ends[i].epoch < epoch then base = h.ends[i].seq end
+    if h.ends[i].epoch <= epoch then last = h.ends[i].seq end
+  end
+  if seq > last then return fork('lost-tail', max(last, floor)) end
+  if seq < base then return fork('unknown', floor) end
+  if seq < floor then
+    local cursor, resumed_at = gap_cursor(floor)
+    local missing = offset(epoch_at(h.ends, seq + 1, h.current), seq + 1)
+    return { 'GAP', missing, cursor, resumed_at, int(floor - seq) }
+  end
+  if seq > meta.hwm then return { 'HOLD', cursor_at(h, meta.hwm) } end
+
+  -- An epoch that a crash ended may have lost events that were acknowledged at HOME and that nobody
+  -- knows of. Whoever crosses its end is told so, once.
+  if not beginning and torn_between(h, epoch, epoch_at(h.ends, seq + 1, h.current)) then
+    return fork('lost-tail', seq)
+  end
+  local up_to, more = meta.hwm, 0
+  for i = 1, #h.ends do
+    local ending = h.ends[i]
+    if ending.seq > seq and ending.seq <= up_to
+      and torn_between(h, ending.epoch, epoch_at(h.ends, ending.seq + 1, h.current)) then
+      up_to, more = ending.seq, 1
+      break
+    end
+  end
+  return { 'OK', int(meta.hwm), int(up_to), int(more) }
+end
+
+-- locate <slot> <meta> <log> <index> : latest|earliest|last|time number
+local function locate(keys, args)
+  local h = history(keys[1], keys[2])
+  if h.current == 0 then return { 'NEW' } end
+  local meta, kind, n = h.meta, args[1], number(args[2], 'the position')
+  local seq = meta.hwm
+  if kind == 'earliest' then
+    seq = meta.floor
+  elseif kind == 'last' then
+    seq = max(meta.hwm - n, meta.floor)
+  elseif kind == 'time' then
+    seq = walk(keys[3], keys[4], meta, meta.hwm,
+      function(row) return row.time < n end, function(_, time) return time >= n end)
+  end
+  return { 'OK', cursor_at(h, seq) }
+end
+
+-- status <slot> <meta> : what readers see, then what is not committed yet
+local function status(keys)
+  local h = history(keys[1], keys[2])
+  if h.current == 0 then return { 'NEW' } end
+  local meta = h.meta
+  return { 'OK', cursor_at(h, meta.hwm), cursor_at(h, meta.floor), int(meta.bytes - meta.gone),
+    cursor_at(h, meta.tail), int(meta.level) }
+end
+
+-- tails <slot> <meta>... : whether the gate is open, then per stream "<epoch> <tail> <hwm> <floor>"
+local function tails(keys)
+  local slot = slot_of(keys[1])
+  local answer = { slot.open and 'OPEN' or 'SHUT', int(slot.fence) }
+  for i = 2, #keys do
+    local meta = load(keys[i])
+    answer[#answer + 1] = table.concat({
+      int(meta.epoch), int(meta.tail), int(meta.hwm), int(meta.floor) }, ' ')
+  end
+  return answer
+end
+
+-- version : of this file
+local function version()
+  return VERSION
+end
+
+-- permitted <a key> : the commands that the calling user lacks
+local function permitted(keys, args)
+  local key, channel, lacking = keys[1], args[1], {}
+  local commands = {
+    { 'INFO', 'replication' }, { 'HMGET', key, 'f' }, { 'HGET', key, 'f' }, { 'HSET', key, 'f', 'v' },
+    { 'HDEL', key, 'f' }, { 'EXISTS', key }, { 'SADD', key, 'm' }, { 'SMEMBERS', key },
+    { 'XADD', key, '*', 'f', 'v' }, { 'XRANGE', key, '-', '+' }, { 'XTRIM', key, 'MAXLEN', '1' },
+    { 'ZADD', key, '1', 'm' }, { 'ZCARD', key }, { 'ZRANGE', key, '0', '0' }, { 'ZPOPMIN', key, '1' },
+    { 'ZREVRANGEBYSCORE', key, '1', '0' }, { 'ZREMRANGEBYSCORE', key, '0', '1' },
+    { 'SPUBLISH', channel, 'm' }, { 'SSUBSCRIBE', channel }, { 'WAIT', '0', '1' }, { 'TYPE', key },
+  }
+  for i = 1, #commands do
+    if not redis.acl_check_cmd(unpack(commands[i])) then lacking[#lacking + 1] = commands[i][1] end
+  end
+  return lacking
+end
+
+---------------------------------------------------------------------------------------- exports
+
+local function export(name, callback, flags)
+  redis.register_function({ function_name = 'evergate_1_' .. name, callback = callback, flags = flags })
+end
+
+export('append', append, {})
+export('commit', commit, { 'allow-oom' })
+export('trim', trim, { 'allow-oom' })
+export('open', open, { 'allow-oom' })
+export('fence', fence, { 'allow-oom' })
+export('resume', resume, { 'no-writes', 'allow-oom' })
+export('locate', locate, { 'no-writes', 'allow-oom' })
+export('status', status, { 'no-writes', 'allow-oom' })
+export('tails', tails, { 'no-writes', 'allow-oom' })
+export('permitted', permitted, { 'no-writes', 'allow-oom' })
+export('version', version, { 'no-writes', 'allow-oom' })

@@ -1,0 +1,102 @@
+//! The functions inside Redis: one library, whose name carries its major version.
+//!
+//! Nodes of mixed versions share a Redis while a deployment rolls, so the library is only ever
+//! replaced by a newer one, by one node: the version is compared and the library loaded in one
+//! transaction, which fails if another node was faster. Replacing shuts every gate, which costs one
+//! epoch per slot.
+
+use std::sync::LazyLock;
+
+use redis::aio::MultiplexedConnection;
+use redis::{RedisError, RedisResult, Value, cmd};
+
+/// The library, as Redis loads it.
+const SOURCE: &str = include_str!("evergate.lua");
+/// Changed by whoever loads the library, so that two who do it at once see each other.
+const LOADED_KEY: &str = "evergate:library:1";
+const ATTEMPTS: usize = 8;
+
+/// The version of the library that this build carries.
+static VERSION: LazyLock<i64> = LazyLock::new(|| {
+    let line = SOURCE.lines().find_map(|line| line.strip_prefix("local VERSION = "));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.expect("the library begins with its version, which a test checks")
+});
+
+/// What the loading of the library came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loaded {
+    /// It was there.
+    Present,
+    /// A newer one was there, which serves this build too.
+    Newer(i64),
+    /// It was loaded just now, instead of this one.
+    Replaced(Option<i64>),
+}
+
+/// Sees to it that the library is there, in this version or a newer one. The connection must be
+/// used by nobody else meanwhile.
+pub(super) async fn ensure(connection: &mut MultiplexedConnection) -> RedisResult<Loaded> {
+    ensure_version(connection, SOURCE, *VERSION).await
+}
+
+async fn ensure_version(
+    connection: &mut MultiplexedConnection,
+    source: &str,
+    version: i64,
+) -> RedisResult<Loaded> {
+    for _ in 0..ATTEMPTS {
+        let there = present(connection).await?;
+        match there {
+            Some(there) if there == version => return Ok(Loaded::Present),
+            Some(there) if there > version => return Ok(Loaded::Newer(there)),
+            Some(_) | None => {}
+        }
+        let _: () = cmd("WATCH").arg(LOADED_KEY).query_async(connection).await?;
+        if present(connection).await? != there {
+            let _: () = cmd("UNWATCH").query_async(connection).await?;
+            continue;
+        }
+        let mut load = redis::pipe();
+        load.atomic().cmd("SET").arg(LOADED_KEY).arg(version);
+        load.cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(source);
+        match load.query_async::<Value>(connection).await? {
+            Value::Nil => {}
+            _ => return Ok(Loaded::Replaced(there)),
+        }
+    }
+    Err(RedisError::from((redis::ErrorKind::Client, "other nodes load the library again and again")))
+}
+
+/// The version that is there.
+async fn present(connection: &mut MultiplexedConnection) -> RedisResult<Option<i64>> {
+    match cmd("FCALL_RO").arg("evergate_1_version").arg(0).query_async(connection).await {
+        Ok(version) => Ok(Some(version)),
+        Err(error) if super::error::fate(&error) == super::error::Fate::NoLibrary => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// The same library under another version.
+    pub(in crate::redis) async fn load_version(
+        connection: &mut MultiplexedConnection,
+        version: i64,
+    ) -> RedisResult<Loaded> {
+        let source = SOURCE.replacen(
+            &format!("local VERSION = {}", *VERSION),
+            &format!("local VERSION = {version}"),
+            1,
+        );
+        ensure_version(connection, &source, version).await
+    }
+
+    #[test]
+    fn the_library_says_its_name_and_version() {
+        assert!(SOURCE.starts_with("#!lua name=evergate_1\n"));
+        assert!(*VERSION >= 1);
+    }
+}

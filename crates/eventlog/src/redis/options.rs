@@ -1,0 +1,50 @@
+//! How a Redis log behaves.
+
+use std::time::Duration;
+
+use evergate_domain::Level;
+
+use super::RedisUrl;
+
+/// Settings of a [`RedisLog`](super::RedisLog), each with its consequence.
+#[derive(Debug, Clone)]
+pub struct RedisOptions {
+    /// Where Redis is.
+    pub url: RedisUrl,
+    /// How safe an acknowledged event is: in Redis' memory, or in a replica's too. Stored with each
+    /// stream, and only ever raised.
+    pub level: Level,
+    /// How long a connection may take. Too small, and a busy server is never reached.
+    pub connect_timeout: Duration,
+    /// How long an answer may take before it counts as unknown. Too small, and a slow moment of
+    /// Redis makes appends be sent twice (and stored once); too large, and a dead one is noticed late.
+    pub response_timeout: Duration,
+    /// How long an append is retried before its publisher is told that its fate is unknown.
+    pub append_timeout: Duration,
+    /// How long one confirmation by a replica may take. It holds up everything behind it.
+    pub confirm_timeout: Duration,
+    /// How often the tails of followed streams are compared: what bounds a silent stall.
+    pub compare_every: Duration,
+    /// Appends that wait to be sent. When it is full, callers wait.
+    pub queue_batches: usize,
+    /// Bytes that wait to be sent or answered. When they are used up, callers wait.
+    pub queue_bytes: u64,
+}
+
+impl RedisOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new(url: RedisUrl) -> Self {
+        Self {
+            url,
+            level: Level::Home,
+            connect_timeout: Duration::from_secs(2),
+            response_timeout: Duration::from_secs(2),
+            append_timeout: Duration::from_secs(8),
+            confirm_timeout: Duration::from_millis(500),
+            compare_every: Duration::from_secs(1),
+            queue_batches: 4096,
+            queue_bytes: 64 << 20,
+        }
+    }
+}
