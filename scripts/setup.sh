@@ -13,6 +13,7 @@ needs=(
   "unshare util-linux"
   "flock util-linux"
   "mount mount"
+  "redis-server redis-server"
 )
 
 missing=()

@@ -26,7 +26,7 @@ impl KeyPattern {
 
 /// The wishes of one subscriber for one stream. No wish means everything; with any, an event
 /// without a key is not shown.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct KeyFilter {
     exact: BTreeSet<Key>,
     prefixes: Vec<String>,

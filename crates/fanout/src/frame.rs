@@ -6,7 +6,7 @@ use bytes::Bytes;
 use evergate_domain::{Event, EventType, Offset, StreamName, sse};
 
 /// How the data of an event is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Framing {
     /// As it was published.
     #[default]

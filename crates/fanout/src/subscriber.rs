@@ -34,7 +34,7 @@ pub struct SubscribeRequest {
 }
 
 /// How a sign of life looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum HeartbeatKind {
     /// A comment, which scripts cannot see.
     #[default]
@@ -122,7 +122,7 @@ pub struct Subscriber {
 }
 
 /// What subscribers in a shard may have in common.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Profile {
     /// The one stream.
     pub(crate) streams: StreamSet,

@@ -181,6 +181,7 @@ fn greet(config: &Config, addresses: Addresses) {
     let log = match &config.log {
         LogChoice::Memory => "its events are kept in memory".to_owned(),
         LogChoice::Disk(directory) => format!("its events are kept in {}", directory.display()),
+        LogChoice::Redis(url) => format!("its events are kept in {url}"),
     };
     let lines = format!(
         "Evergate is ready: open http://{http}/ for a demo, http://{admin}/metrics for figures; {log}\n\

@@ -31,6 +31,11 @@ use tokio::runtime::{Builder, Runtime};
 use cli::{Cli, Command, ConfigCommand, Exit, SettingsArgs};
 use config::{Config, Defaults};
 
+/// Many small records live long among short-lived buffers of eight kilobytes; jemalloc keeps the two
+/// apart, which halves what an idle subscriber costs.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     match Cli::read(std::env::args_os()) {
         Ok(cli) => run(cli.command).into(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use evergate_domain::StreamPolicies;
 use evergate_edge::{ConnectionLimits, EdgeConfig, PublishLimits, SseConfig};
-use evergate_eventlog::{DiskLog, DiskOptions, EventLog, MemoryLog, SystemClock};
+use evergate_eventlog::{DiskLog, DiskOptions, EventLog, MemoryLog, RedisLog, RedisOptions, SystemClock};
 use evergate_fanout::HubConfig;
 
 use crate::config::{Config, CorsOrigins, LogChoice};
@@ -34,6 +34,10 @@ pub(crate) async fn open_log(
             // It reads the end of the journal, which may take a moment.
             let opening = tokio::task::spawn_blocking(move || DiskLog::open(&options, policies, clock));
             Ok(Arc::new(opening.await??))
+        }
+        LogChoice::Redis(url) => {
+            let options = RedisOptions { level: config.redis_level, ..RedisOptions::new(url.clone()) };
+            Ok(Arc::new(RedisLog::open(options, policies, clock).await?))
         }
     }
 }

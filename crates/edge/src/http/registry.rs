@@ -9,18 +9,18 @@ use tokio_util::sync::CancellationToken;
 
 /// Names a stream: node, shard, slot and generation, so that any edge could find its owner, and 64
 /// random bits, so that nobody can guess it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ConnectionId {
-    node: Arc<str>,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ConnectionId<'a> {
+    node: &'a str,
     slot: usize,
     generation: u64,
     secret: u64,
 }
 
-/// The one shard there is.
+/// Which of the engine's shards has it changes during a stream's life, so that part is constant.
 const SHARD: usize = 0;
 
-impl fmt::Display for ConnectionId {
+impl fmt::Display for ConnectionId<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}~{SHARD}~{}~{}~{:016x}", self.node, self.slot, self.generation, self.secret)
     }
@@ -28,7 +28,7 @@ impl fmt::Display for ConnectionId {
 
 /// All open streams. Bounded: beyond the bound a stream is refused, never another one ended.
 pub(crate) struct Registry {
-    node: Arc<str>,
+    node: String,
     max: usize,
     open: Arc<Mutex<Open>>,
 }
@@ -39,36 +39,37 @@ struct Open {
     generation: u64,
 }
 
+/// What is kept of every open stream; there may be many, so it is small.
 struct Record {
-    id: ConnectionId,
+    generation: u64,
+    secret: u64,
     cut: CancellationToken,
 }
 
 /// A place in the registry, for as long as it is held.
 pub(crate) struct Lease {
-    id: ConnectionId,
+    slot: usize,
     open: Arc<Mutex<Open>>,
 }
 
 impl Registry {
     pub(crate) fn new(node: String, max: usize) -> Self {
-        Self { node: node.into(), max, open: Arc::default() }
+        Self { node, max, open: Arc::default() }
     }
 
-    /// A place for a stream on a connection that `cut` would end; `None` if the edge is full.
-    pub(crate) fn enter(&self, cut: CancellationToken) -> Option<Lease> {
+    /// A place for a stream on a connection that `cut` would end, and its name; `None` if the edge
+    /// is full.
+    pub(crate) fn enter(&self, cut: CancellationToken) -> Option<(Lease, String)> {
         let mut open = self.open.lock();
         if open.records.len() >= self.max {
             return None;
         }
         open.generation += 1;
-        let generation = open.generation;
-        let entry = open.records.vacant_entry();
-        let secret = fastrand::u64(..);
-        let id = ConnectionId { node: Arc::clone(&self.node), slot: entry.key(), generation, secret };
-        entry.insert(Record { id: id.clone(), cut });
+        let (generation, secret) = (open.generation, fastrand::u64(..));
+        let slot = open.records.insert(Record { generation, secret, cut });
         metrics::gauge!("evergate_streams_open").set(open.records.len() as f64);
-        Some(Lease { id, open: Arc::clone(&self.open) })
+        let id = ConnectionId { node: &self.node, slot, generation, secret };
+        Some((Lease { slot, open: Arc::clone(&self.open) }, id.to_string()))
     }
 
     /// Ends the connection that carries this stream, without a word. False if there is none.
@@ -84,7 +85,10 @@ impl Registry {
     fn find<T>(&self, id: &str, then: impl FnOnce(&Record) -> T) -> Option<T> {
         let slot = id.rsplit('~').nth(2)?.parse::<usize>().ok()?;
         let open = self.open.lock();
-        open.records.get(slot).filter(|record| record.id.to_string() == id).map(then)
+        let record = open.records.get(slot)?;
+        let Record { generation, secret, .. } = *record;
+        let whole = ConnectionId { node: &self.node, slot, generation, secret }.to_string();
+        (whole == id).then(|| then(record))
     }
 
     /// How many streams are open.
@@ -93,16 +97,10 @@ impl Registry {
     }
 }
 
-impl Lease {
-    pub(crate) fn id(&self) -> &ConnectionId {
-        &self.id
-    }
-}
-
 impl Drop for Lease {
     fn drop(&mut self) {
         let mut open = self.open.lock();
-        open.records.remove(self.id.slot);
+        open.records.remove(self.slot);
         metrics::gauge!("evergate_streams_open").set(open.records.len() as f64);
     }
 }
@@ -125,8 +123,7 @@ mod tests {
     fn only_the_whole_name_cuts() {
         let registry = Registry::new("n".to_owned(), 2);
         let token = CancellationToken::new();
-        let lease = registry.enter(token.clone()).expect("room");
-        let id = lease.id().to_string();
+        let (lease, id) = registry.enter(token.clone()).expect("room");
         for wrong in ["", "n~0~0~1~0000000000000000", "~~~~", &id[..id.len() - 1], &format!("x{id}")] {
             assert!(!registry.cut(wrong), "{wrong}");
         }

@@ -64,7 +64,7 @@ async fn subscribe(
     if context.is_stopping() {
         return Err(Busy("shutting down"));
     }
-    let lease = context.streams.enter(carrier.cut.clone()).ok_or(Busy("full"))?;
+    let (lease, connection) = context.streams.enter(carrier.cut.clone()).ok_or(Busy("full"))?;
     let request = SubscribeRequest {
         streams: wanted.streams.clone(),
         filters: wanted.filters.clone(),
@@ -84,7 +84,7 @@ async fn subscribe(
     let retry = context.config.sse.retry;
     let mut first = Vec::with_capacity(256);
     sse::Open {
-        connection: &lease.id().to_string(),
+        connection: &connection,
         resume: opening.kind,
         cursor: &opening.cursor,
         trace_id: &trace.trace_id(),

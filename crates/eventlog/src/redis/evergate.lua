@@ -302,11 +302,11 @@ local function run_at(producers, producer, window, at)
   return run
 end
 
--- Notes a new event; `seq` is above all earlier ones.
-local function push(producers, producer, window, seq, epoch, place)
+-- Notes `count` new events, whose sequences are above all earlier ones and follow each other.
+local function push(producers, producer, window, seq, count, epoch, place)
   if window.hi >= window.lo and seq == window.last + 1 and epoch == window.epoch
     and place == window.seq + window.count then
-    window.count = window.count + 1
+    window.count = window.count + count
   else
     if window.hi >= window.lo then
       if window.lo == window.hi then window.lo_last = window.last end
@@ -314,10 +314,10 @@ local function push(producers, producer, window, seq, epoch, place)
         { first = window.first, count = window.count, epoch = window.epoch, seq = window.seq }
     end
     window.hi = window.hi + 1
-    window.first, window.count, window.epoch, window.seq = seq, 1, epoch, place
+    window.first, window.count, window.epoch, window.seq = seq, count, epoch, place
   end
-  window.last = seq
-  while window.lo < window.hi and window.lo_last + WINDOW <= seq do
+  window.last = seq + count - 1
+  while window.lo < window.hi and window.lo_last + WINDOW <= window.last do
     window.lo = window.lo + 1
     local run = run_at(producers, producer, window, window.lo)
     window.lo_last = run.first + run.count - 1
@@ -464,24 +464,25 @@ local function append(keys, args)
           windows[producer] = window
         end
         if not saved[producer] then saved[producer] = copy(window) end
-        for i = 0, count - 1 do
-          local seq = first + i
-          if seq > window.last then
-            push(producers, producer, window, seq, epoch, place)
-            window.changed = true
-            events[#events + 1] = args[at + i]
-            list[#list + 1] = place
-            place = place + 1
-          else
-            local known_epoch, known_seq = find(producers, producer, window, seq)
-            if not known_epoch then
-              too_old = '!' .. int(position + i) .. ' ' .. int(window.last)
-              break
-            end
-            all_new = false
-            list[#list + 1] = offset(known_epoch, known_seq) .. '*'
-            highest = max(highest, known_seq)
+        -- What is not above the newest, one by one; the rest of the span at once.
+        local i = 0
+        while i < count and first + i <= window.last do
+          local known_epoch, known_seq = find(producers, producer, window, first + i)
+          if not known_epoch then
+            too_old = '!' .. int(position + i) .. ' ' .. int(window.last)
+            break
           end
+          all_new = false
+          list[#list + 1] = offset(known_epoch, known_seq) .. '*'
+          highest = max(highest, known_seq)
+          i = i + 1
+        end
+        if i < count and not too_old then
+          push(producers, producer, window, first + i, count - i, epoch, place)
+          window.changed = true
+          list[#list + 1] = { place, place + count - i - 1 }
+          for j = i, count - 1 do events[#events + 1] = args[at + j] end
+          place = place + count - i
         end
         position = position + count
       end
@@ -495,10 +496,15 @@ local function append(keys, args)
     elseif all_new then
       words[#words + 1] = '+' .. offset(epoch, before_place)
     else
+      local offsets = {}
       for i = 1, #list do
-        if type(list[i]) == 'number' then list[i] = offset(epoch, list[i]) end
+        if type(list[i]) == 'table' then
+          for new = list[i][1], list[i][2] do offsets[#offsets + 1] = offset(epoch, new) end
+        else
+          offsets[#offsets + 1] = list[i]
+        end
       end
-      words[#words + 1] = '=' .. table.concat(list, ',')
+      words[#words + 1] = '=' .. table.concat(offsets, ',')
     end
   end
   if place > NUMBER_MAX then number('', 'the next sequence') end
@@ -529,7 +535,6 @@ local function append(keys, args)
     local row_events, row_bytes = spacing(keep_events, keep_bytes)
     local row_seq, row_time, row_at = string.match(meta.row, '^(%d+) (%d+) (%d+)$')
     row_seq, row_time, row_at = tonumber(row_seq), tonumber(row_time), tonumber(row_at)
-    local lengths = {}
     for i = 1, #events do
       local event, seq = events[i], first + i - 1
       if not row_seq or seq - row_seq >= row_events or meta.bytes - row_at >= row_bytes
@@ -539,7 +544,6 @@ local function append(keys, args)
         redis.call('ZADD', index, int(seq), table.concat({ int(seq), int(epoch), time_text, int(row_at) }, ' '))
       end
       redis.call('XADD', log, epoch_text .. int(seq), 't', time_text, 'e', event)
-      lengths[i] = #event
       meta.bytes = meta.bytes + size(event)
     end
     meta.exists, meta.epoch, meta.tail, meta.time = true, epoch, place - 1, time
@@ -559,9 +563,9 @@ local function append(keys, args)
       set('floor', int(meta.floor))
       set('gone', int(meta.gone))
     end
+    -- Packing costs half of what concatenation does.
     redis.call('SPUBLISH', channel, table.concat({
-      'E ', int(epoch), ' ', int(first), ' ', time_text, ' ', int(meta.hwm), ' ',
-      table.concat(lengths, ' '), '\n', table.concat(events) }))
+      'E ', int(epoch), ' ', int(first), ' ', time_text, ' ', int(meta.hwm), '\n' }) .. cmsgpack.pack(events))
   elseif meta.exists and meta.tail > meta.hwm and (highest > meta.hwm or #words == 0) then
     -- What was asked about is not committed yet. A write of this call's own makes the WAIT that
     -- follows cover everything before it.

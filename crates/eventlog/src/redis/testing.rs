@@ -173,15 +173,14 @@ fn free_port() -> u16 {
 /// they are stored.
 pub(super) async fn oracle(server: &Server, stream: &evergate_domain::StreamName) -> Vec<(String, String)> {
     use fred::prelude::{Builder, ClientLike as _, Config, StreamsInterface as _};
-    use fred::types::streams::XReadResponse;
+    use fred::types::streams::XReadValue;
 
     let config = Config::from_url(&format!("redis://127.0.0.1:{}", server.port())).expect("valid");
     let client = Builder::from_config(config).build().expect("a client");
     let _task = client.init().await.expect("connects");
     let key = super::keys::Keys::of(stream).log();
-    let read: XReadResponse<String, String, String, String> =
-        client.xread_map(None, None, key.as_str(), "0-0").await.expect("reads");
+    let read: Vec<XReadValue<String, String, String>> =
+        client.xrange_values(key.as_str(), "-", "+", None).await.expect("reads");
     client.quit().await.expect("quits");
-    let entries = read.into_values().flatten();
-    entries.map(|(id, mut fields)| (id, fields.remove("e").expect("an event"))).collect()
+    read.into_iter().map(|(id, mut fields)| (id, fields.remove("e").expect("an event"))).collect()
 }

@@ -78,9 +78,15 @@ impl RedisUrl {
 }
 
 /// Never shows a password.
-impl std::fmt::Debug for RedisUrl {
+impl std::fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "redis://{}/{}", self.at, self.database)
+    }
+}
+
+impl std::fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
     }
 }
 

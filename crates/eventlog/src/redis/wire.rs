@@ -2,9 +2,10 @@
 //!
 //! ```text
 //!   event     <producer> \t <its seq> \t <traceparent> \n <key> \n <type> \n <data>
-//!   message   E <epoch> <first seq> <time> <hwm> <length>… \n <event>…     appended
-//!             C <epoch>-<seq> \n                                           committed up to here
+//!   message   E <epoch> <first seq> <time> <hwm> \n <array of events>     appended
+//!             C <epoch>-<seq> \n                                         committed up to here
 //! ```
+//! The array is in MessagePack, because Redis packs that in C.
 //! Nothing before the data can hold a control character, and only the data may hold a line break,
 //! so the text is readable in `redis-cli` and needs no escapes. Whoever parses here trusts nothing.
 
@@ -85,16 +86,46 @@ impl Message {
                 let (time, hwm) = (UnixMillis::new(number()?), Seq::new(number()?)?);
                 let mut events = Vec::new();
                 let mut offset = Offset::new(epoch, first);
-                for length in words {
-                    let (event, behind) = rest.split_at_checked(length.parse().ok()?)?;
-                    events.push(Arc::new(decode(offset, time, event)?));
-                    (offset, rest) = (offset.next(), behind);
+                for _ in 0..array(&mut rest)? {
+                    events.push(Arc::new(decode(offset, time, string(&mut rest)?)?));
+                    offset = offset.next();
                 }
                 rest.is_empty().then_some(Self::Events { events, hwm })
             }
             _ => None,
         }
     }
+}
+
+/// The head of a MessagePack array: how many follow.
+fn array(bytes: &mut &[u8]) -> Option<usize> {
+    match number(bytes, 1)? {
+        marker @ 0x90..=0x9f => Some(marker & 0x0f),
+        0xdc => number(bytes, 2),
+        0xdd => number(bytes, 4),
+        _ => None,
+    }
+}
+
+/// A MessagePack string, or bytes.
+fn string<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = match number(bytes, 1)? {
+        marker @ 0xa0..=0xbf => marker & 0x1f,
+        0xc4 | 0xd9 => number(bytes, 1)?,
+        0xc5 | 0xda => number(bytes, 2)?,
+        0xc6 | 0xdb => number(bytes, 4)?,
+        _ => return None,
+    };
+    let (string, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    Some(string)
+}
+
+/// A big-endian number of this many bytes.
+fn number(bytes: &mut &[u8], width: usize) -> Option<usize> {
+    let (number, rest) = bytes.split_at_checked(width)?;
+    *bytes = rest;
+    Some(number.iter().fold(0, |number, &byte| number << 8 | usize::from(byte)))
 }
 
 #[cfg(test)]
@@ -128,7 +159,7 @@ mod tests {
 
     #[test]
     fn messages_are_read() {
-        let message = b"E 7 41 1000 40 6 5\n\t\t\n\n\na\t\t\n\n\n";
+        let message = b"E 7 41 1000 40\n\x92\xa6\t\t\n\n\na\xd9\x05\t\t\n\n\n";
         let Some(Message::Events { events, hwm }) = Message::parse(message) else { panic!("not read") };
         assert_eq!(hwm.get(), 40);
         let read: Vec<_> = events.iter().map(|e| (e.offset.to_string(), e.data.as_str())).collect();
@@ -142,10 +173,13 @@ mod tests {
             &b""[..],
             b"E",
             b"X 1\n",
-            b"E 7 41 1000 40 9\n\t\t\n\n\n",
-            b"E 7 41 1000 40 4\n\t\t\n\n\n",
-            b"E 7 9007199254740992 1000 40 5\n\t\t\n\n\n",
-            b"E 7 41 1000 40 5\nabcde",
+            b"E 7 41 1000 40\n",
+            b"E 7 41 1000 40\n\x92\xa5\t\t\n\n\n",
+            b"E 7 41 1000 40\n\x91\xa6\t\t\n\n\n",
+            b"E 7 41 1000 40\n\x91\xa5\t\t\n\n\n\0",
+            b"E 7 41 1000 40\n\x91\xdb\xff\xff\xff\xff\t\t\n\n\n",
+            b"E 7 9007199254740992 1000 40\n\x91\xa5\t\t\n\n\n",
+            b"E 7 41 1000 40\n\x91\xa5abcde",
             b"C 7\n",
             b"C 07-1\n",
         ] {

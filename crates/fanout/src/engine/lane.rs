@@ -1,9 +1,12 @@
 //! One stream in one shard: who follows it here, and the runs they share.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use evergate_domain::{Offset, sse};
+use slab::Slab;
 
 use crate::engine::chunk::Chunk;
 use crate::engine::inbox::Listener;
@@ -14,20 +17,22 @@ use crate::subscriber::Profile;
 /// Bytes of one run: about 64 small events, which cost one send like a single one.
 const RUN_BYTES: usize = 16 << 10;
 
+/// Runs kept during a sweep. Where there are more, followers hardly share them anyway.
+const RUNS_MAX: usize = 128;
+
 /// A stream, its followers in this shard, and what they have in common.
 pub(super) struct Lane {
     pub(super) feed: Arc<Feed>,
     pub(super) listener: Arc<Listener>,
     /// Slots of the connections, in no order.
     pub(super) followers: Vec<usize>,
-    profiles: Vec<(Profile, usize)>,
+    profiles: Slab<(Arc<Profile>, usize)>,
+    numbers: HashMap<Arc<Profile>, usize>,
 }
 
 /// What everybody with the same cursor and profile is sent next. Made once, sent many times.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Run {
-    from: Offset,
-    profile: usize,
     /// One chunk; empty if nothing of it was wanted.
     pub(super) bytes: Bytes,
     /// The cursor after it.
@@ -44,37 +49,36 @@ pub(super) enum Look<'a> {
     Behind,
 }
 
-/// The runs of one sweep. Followers are mostly at the same place, so there are few.
+/// The runs of one sweep, by cursor and profile. Mostly there is one; with a filter for everybody
+/// there are as many as followers.
 #[derive(Default)]
-pub(super) struct Runs(Vec<Run>);
+pub(super) struct Runs(HashMap<(Offset, usize), Run>);
 
 impl Lane {
     pub(super) fn new(feed: Arc<Feed>, listener: Arc<Listener>) -> Self {
         feed.listen(Arc::clone(&listener));
-        Self { feed, listener, followers: Vec::new(), profiles: Vec::new() }
+        Self { feed, listener, followers: Vec::new(), profiles: Slab::new(), numbers: HashMap::new() }
     }
 
     /// The number of a profile in this lane, shared with those who have the same.
     pub(super) fn enter(&mut self, profile: Profile) -> usize {
-        if let Some(at) = self.profiles.iter().position(|(known, users)| *users > 0 && *known == profile) {
-            self.profiles[at].1 += 1;
-            return at;
+        if let Some(&number) = self.numbers.get(&profile) {
+            self.profiles[number].1 += 1;
+            return number;
         }
-        let free = self.profiles.iter().position(|(_, users)| *users == 0);
-        match free {
-            Some(at) => {
-                self.profiles[at] = (profile, 1);
-                at
-            }
-            None => {
-                self.profiles.push((profile, 1));
-                self.profiles.len() - 1
-            }
-        }
+        let profile = Arc::new(profile);
+        let number = self.profiles.insert((Arc::clone(&profile), 1));
+        self.numbers.insert(profile, number);
+        number
     }
 
-    pub(super) fn leave(&mut self, profile: usize) {
-        self.profiles[profile].1 -= 1;
+    pub(super) fn leave(&mut self, number: usize) {
+        let (profile, users) = &mut self.profiles[number];
+        *users -= 1;
+        if *users == 0 {
+            self.numbers.remove(profile);
+            self.profiles.remove(number);
+        }
     }
 
     pub(super) fn profile(&self, number: usize) -> &Profile {
@@ -83,9 +87,13 @@ impl Lane {
 
     /// What comes next for this cursor and profile.
     pub(super) fn look<'a>(&self, runs: &'a mut Runs, from: Offset, profile: usize) -> Look<'a> {
-        if let Some(at) = runs.0.iter().position(|run| run.from == from && run.profile == profile) {
-            return Look::Run(&runs.0[at]);
+        if runs.0.len() >= RUNS_MAX {
+            runs.0.clear();
         }
+        let runs = match runs.0.entry((from, profile)) {
+            Entry::Occupied(made) => return Look::Run(made.into_mut()),
+            Entry::Vacant(runs) => runs,
+        };
         let taken = {
             let ring = self.feed.ring().read();
             if ring_knows(&ring, from) { ring.after(from.seq, RUN_BYTES) } else { Taken::Behind }
@@ -108,8 +116,7 @@ impl Lane {
                 passed += 1;
             }
         }
-        runs.0.push(Run { from, profile, bytes: chunk.finish(), to, passed });
-        Look::Run(&runs.0[runs.0.len() - 1])
+        Look::Run(runs.insert(Run { bytes: chunk.finish(), to, passed }))
     }
 }
 

@@ -8,6 +8,7 @@ use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use evergate_eventlog::RedisUrl;
 use toml::Spanned;
 use toml::de::DeValue;
 use tracing_subscriber::EnvFilter;
@@ -33,7 +34,7 @@ pub(crate) enum Kind {
     Choice(&'static [&'static str]),
     /// CORS origins: a list in TOML, separated by commas elsewhere.
     Origins,
-    /// `memory` or `disk:DIR`.
+    /// `memory`, `disk:DIR` or `redis://…`.
     Log,
     /// Filter directives of the log output.
     Directives,
@@ -172,7 +173,7 @@ impl Kind {
             Self::Origins => {
                 "a list of exact origins, `scheme://host[:port]`, or `*` alone for any".to_owned()
             }
-            Self::Log => "`memory` or `disk:DIR`".to_owned(),
+            Self::Log => "`memory`, `disk:DIR` or `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`".to_owned(),
             Self::Directives => {
                 "`error`, `warn`, `info`, `debug`, `trace`, `off`, or directives such as `info,evergate_edge=debug`".to_owned()
             }
@@ -232,11 +233,14 @@ fn read_log(text: &str) -> Result<Value, String> {
     }
     // Only the scheme is repeated: what follows it may hold a password.
     match text.split_once("://") {
-        Some((scheme @ ("redis" | "rediss" | "redis-sentinel" | "redis-cluster"), _)) => Err(format!(
-            "{scheme}:// is not available: this build has no Redis log yet; use memory or disk:DIR"
-        )),
-        Some((scheme, _)) => Err(format!("{scheme}:// is no kind of log; use memory or disk:DIR")),
-        None => Err(format!("{text:?} is no kind of log; use memory or disk:DIR")),
+        Some(("redis" | "rediss" | "redis-sentinel" | "redis-cluster", _)) => match RedisUrl::parse(text) {
+            Ok(url) => Ok(Value::Log(LogChoice::Redis(url))),
+            Err(error) => Err(error.to_string()),
+        },
+        Some((scheme, _)) => {
+            Err(format!("{scheme}:// is no kind of log; use memory, disk:DIR or redis://HOST:PORT"))
+        }
+        None => Err(format!("{text:?} is no kind of log; use memory, disk:DIR or redis://HOST:PORT")),
     }
 }
 

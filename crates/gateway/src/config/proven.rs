@@ -10,7 +10,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use evergate_domain::{Retention, RetryRange, StreamName};
+use evergate_domain::{Level, Retention, RetryRange, StreamName};
 
 use super::file::FileSource;
 use super::flags::{self, FlagSource};
@@ -36,6 +36,7 @@ pub(crate) struct Config {
     pub streams: Streams,
     pub fanout: Fanout,
     pub disk_reserve_bytes: u64,
+    pub redis_level: Level,
     pub shutdown: Shutdown,
     pub runtime_threads: Threads,
     pub log_output: LogOutput,
@@ -190,6 +191,10 @@ impl Config {
                 replay_cache_bytes: proven.bytes("fanout.replay_cache_bytes"),
             },
             disk_reserve_bytes: proven.size("disk.reserve_bytes"),
+            redis_level: match proven.choice("redis.level") {
+                "REPLICATED" => Level::Replicated,
+                _ => Level::Home,
+            },
             shutdown: Shutdown {
                 drain: proven.duration("shutdown.drain"),
                 deadline: proven.duration("shutdown.deadline"),

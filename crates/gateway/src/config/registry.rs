@@ -132,9 +132,9 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "log",
         Kind::Log,
         "disk:evergate-data",
-        "The event log: `memory`, or `disk:DIR` for a durable one in that directory.",
+        "The event log: `memory`, `disk:DIR` for a durable one in that directory, or `redis://HOST:PORT` for one that many processes share (see `redis.md`).",
         Choice(
-            "With `memory` every event is lost when the process ends, and clients that come back are told of a gap. With `disk:DIR` an acknowledged event is on the disk; a relative directory counts from where the process was started.",
+            "With `memory` every event is lost when the process ends, and clients that come back are told of a gap. With `disk:DIR` an acknowledged event is on the disk; a relative directory counts from where the process was started. With `redis://…` it is as safe as `redis.level` says.",
         ),
     )
     .flag("log"),
@@ -412,6 +412,13 @@ pub(crate) static SETTINGS: &[Setting] = &[
             small: "a disk that runs full leaves no room to trim and merge in, and has to be cleared by hand",
             large: "publishes are refused although there is room",
         },
+    ),
+    setting(
+        "redis.level",
+        Kind::Choice(&["HOME", "REPLICATED"]),
+        "HOME",
+        "How safe an event in a Redis log is when its publish is acknowledged. Stored with each stream at its first event, and only ever raised.",
+        Choice("With `HOME` it is in the primary, and if that dies the newest events may be lost, which every subscriber is told. With `REPLICATED` a replica has confirmed it, and nobody is shown it before; without a replica nothing is acknowledged."),
     ),
     setting(
         "shutdown.drain",

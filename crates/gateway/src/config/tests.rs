@@ -144,6 +144,8 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         replay_cache_bytes = "2MiB"
         [disk]
         reserve_bytes = 0
+        [redis]
+        level = "REPLICATED"
         [shutdown]
         drain = "0s"
         deadline = "1s"
@@ -182,6 +184,7 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             streams,
             fanout,
             disk_reserve_bytes,
+            redis_level,
             shutdown,
             runtime_threads,
             log_output,
@@ -217,6 +220,7 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             format!("{:?}", fanout.ring_bytes),
             format!("{:?}", fanout.replay_cache_bytes),
             format!("{disk_reserve_bytes:?}"),
+            format!("{redis_level:?}"),
             format!("{:?}", shutdown.drain),
             format!("{:?}", shutdown.deadline),
             format!("{runtime_threads:?}"),
@@ -348,18 +352,23 @@ fn values_outside_of_their_range_are_told_the_range() {
 fn logs_of_this_build_are_taken_and_others_refused_without_their_secrets() {
     assert_eq!(nothing().flag("log", "memory").proven().log, LogChoice::Memory);
     assert_eq!(nothing().flag("log", "disk:/var/lib/x").proven().log, LogChoice::Disk("/var/lib/x".into()));
+    let redis = nothing().flag("log", "redis://user:secret@host:7000/2").proven().log;
+    assert_eq!(redis.to_string(), "redis://host:7000/2", "without the password");
     for (log, expected) in [
         (
-            "redis://user:secret@host",
-            "flag --log: redis:// is not available: this build has no Redis log yet; use memory or disk:DIR",
+            "redis://user:secret@host:none",
+            "flag --log: the Redis URL has no port from 1 to 65535 after the host",
         ),
         (
-            "redis-cluster://host",
-            "flag --log: redis-cluster:// is not available: this build has no Redis log yet; use memory or disk:DIR",
+            "redis-cluster://user:secret@host",
+            "flag --log: the Redis URL begins with redis-cluster://, which this build cannot use; write redis://HOST:PORT",
         ),
-        ("reddis://user:secret@host", "flag --log: reddis:// is no kind of log; use memory or disk:DIR"),
+        (
+            "reddis://user:secret@host",
+            "flag --log: reddis:// is no kind of log; use memory, disk:DIR or redis://HOST:PORT",
+        ),
         ("disk:", "flag --log: \"disk:\" names no directory; write disk:DIR"),
-        ("ram", "flag --log: \"ram\" is no kind of log; use memory or disk:DIR"),
+        ("ram", "flag --log: \"ram\" is no kind of log; use memory, disk:DIR or redis://HOST:PORT"),
     ] {
         nothing().flag("log", log).mistakes(&[expected]);
     }

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use evergate_eventlog::RedisUrl;
+
 use super::quantity::{DurationText, SizeText};
 
 /// A value that has passed the check of its [`Kind`](super::kind::Kind).
@@ -40,6 +42,8 @@ pub(crate) enum LogChoice {
     Memory,
     /// Durable, in this directory.
     Disk(PathBuf),
+    /// In this Redis.
+    Redis(RedisUrl),
 }
 
 impl fmt::Display for Value {
@@ -73,6 +77,8 @@ impl fmt::Display for LogChoice {
         match self {
             Self::Memory => f.write_str("memory"),
             Self::Disk(directory) => write!(f, "disk:{}", directory.display()),
+            // Without the password: it goes into logs.
+            Self::Redis(url) => url.fmt(f),
         }
     }
 }

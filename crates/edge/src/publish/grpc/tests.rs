@@ -568,7 +568,7 @@ async fn a_call_that_waits_for_the_log_holds_up_no_other_on_its_connection() {
     let mut client = PublisherClient::new(channel.clone());
     let _answers = soon(client.publish_stream(requests)).await.unwrap();
     // As much as the server takes of one call without reading it.
-    soon(seen.wait_for(|sent| *sent > 500)).await.unwrap();
+    soon(seen.wait_for(|sent| *sent > 100)).await.unwrap();
     let request = HealthCheckRequest { service: String::new() };
     let health = soon(HealthClient::new(channel).check(request)).await.unwrap().into_inner();
     assert_eq!(health.status(), ServingStatus::Serving);
