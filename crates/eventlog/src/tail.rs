@@ -133,7 +133,7 @@ impl TailSender {
     }
 
     /// Tells every follower that something was skipped. Never waits.
-    pub(crate) fn lagged(&self) {
+    pub fn lagged(&self) {
         self.0.tell(|| TailItem::Lagged);
     }
 

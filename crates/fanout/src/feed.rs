@@ -113,19 +113,37 @@ impl Feed {
         }
     }
 
-    /// Takes what follows the ring's head. False if there is a hole before it.
+    /// Takes what follows the ring's head. False if that cannot be told of it, and nothing more is
+    /// taken until the log was asked.
     fn append(&self, events: &[Arc<Event>]) -> bool {
         let mut ring = self.ring.write();
+        if ring.is_halted() {
+            return false;
+        }
         for event in events {
-            if event.offset.seq <= ring.head().seq {
+            let offset = event.offset;
+            // Known already, under the same name; another one's would be another history.
+            if offset.seq <= ring.head().seq && ring.offset_at(offset.seq).is_none_or(|known| known == offset)
+            {
                 continue;
             }
-            if event.offset.seq != ring.head().seq.plus(1) {
+            if offset.seq != ring.head().seq.plus(1) {
+                ring.halt();
                 return false;
             }
             ring.push(Arc::new(Frame::new(Arc::clone(event))));
         }
         true
+    }
+
+    /// Takes what the log answered for the ring's head.
+    fn append_read(&self, events: Vec<Arc<Event>>) {
+        let mut ring = self.ring.write();
+        for event in events {
+            if event.offset.seq == ring.head().seq.plus(1) {
+                ring.push(Arc::new(Frame::new(event)));
+            }
+        }
     }
 
     fn repair(&self) {
@@ -156,7 +174,11 @@ impl TailSink for Feed {
                 self.ring.write().trim(floor);
                 self.common.replay.trim(&self.name, floor);
             }
-            TailItem::Lagged => self.repair(),
+            TailItem::Lagged => {
+                // At once: what is handed in next may belong to another history.
+                self.ring.write().halt();
+                self.repair();
+            }
             TailItem::Closed => self.closed.store(true, Ordering::Release),
         }
         self.ring_bells();
@@ -169,21 +191,24 @@ impl Drop for Feed {
     }
 }
 
-/// Reads from the ring's head to the end of the log, until no hole came up meanwhile. Holds the
+/// Asks the log about the ring's head and reads on from it to the end, until no doubt came up meanwhile. Holds the
 /// feed only for moments: it must not keep alive what it works for.
 async fn repair(feed: Weak<Feed>) {
     loop {
         let Some(it) = feed.upgrade() else { return };
-        let (common, name, head) = (Arc::clone(&it.common), it.name.clone(), it.ring.read().head());
+        let (common, name) = (Arc::clone(&it.common), it.name.clone());
+        let (head, lags) = {
+            let ring = it.ring.read();
+            (ring.head(), ring.lags())
+        };
         drop(it);
         let answer = common.log.read(&name, head, common.config.page).await;
         let Some(it) = feed.upgrade() else { return };
         match answer {
             Ok(Page::Events { events, at_end }) => {
-                let whole = it.append(&events);
-                debug_assert!(whole, "a page has no holes");
+                it.append_read(events);
                 it.ring_bells();
-                if at_end {
+                if at_end && it.ring.write().go_on(lags) {
                     let done = |state| Some(if state == AGAIN { REPAIRING } else { WHOLE });
                     if it.repair.fetch_update(Ordering::AcqRel, Ordering::Acquire, done) == Ok(REPAIRING) {
                         return;
@@ -211,4 +236,109 @@ async fn repair(feed: Weak<Feed>) {
 
 async fn pause() {
     tokio::time::sleep(Duration::from_millis(200 + fastrand::u64(..200))).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_trait::async_trait;
+    use evergate_domain::{EventDraft, Gap, GapReason, Level, Offset, Start, UnixMillis};
+    use evergate_eventlog::{AppendError, Placed, ReadLimit, StreamStatus, Tail, TailSender};
+
+    /// A log whose epoch 7 lost its tail: what it once showed up to 7-10 ends at 7-8.
+    struct Failed(TailSender);
+
+    fn offset(text: &str) -> Offset {
+        text.parse().expect("valid")
+    }
+
+    fn event(text: &str) -> Arc<Event> {
+        Arc::new(EventDraft::new(text).placed(offset(text), UnixMillis::new(0)))
+    }
+
+    #[async_trait]
+    impl EventLog for Failed {
+        async fn append(&self, _: &StreamName, _: Vec<EventDraft>) -> Result<Vec<Placed>, AppendError> {
+            unreachable!("only read")
+        }
+
+        async fn read(&self, _: &StreamName, after: Offset, _: ReadLimit) -> Result<Page, ReadError> {
+            Ok(match after.to_string().as_str() {
+                "7-10" => Page::Gap(Gap {
+                    requested: after,
+                    first_missing: None,
+                    cursor: offset("7-8"),
+                    resumed_at: offset("9-9"),
+                    reason: GapReason::LostTail,
+                    lost: None,
+                }),
+                "7-8" => {
+                    Page::Events { events: vec![event("9-9"), event("9-10"), event("9-11")], at_end: true }
+                }
+                _ => Page::Events { events: vec![], at_end: true },
+            })
+        }
+
+        async fn locate(&self, _: &StreamName, _: Start) -> Result<Offset, ReadError> {
+            unreachable!("only read")
+        }
+
+        async fn follow(&self, _: &StreamName) -> Result<Tail, ReadError> {
+            Ok(self.0.follow(offset("7-10")))
+        }
+
+        async fn status(&self, _: &StreamName) -> Result<StreamStatus, ReadError> {
+            unreachable!("only read")
+        }
+
+        async fn trim(&self) -> Result<(), ReadError> {
+            Ok(())
+        }
+
+        fn level(&self, _: &StreamName) -> Level {
+            Level::Home
+        }
+
+        async fn close(&self) {}
+    }
+
+    async fn feed_over(sender: &TailSender) -> Arc<Feed> {
+        let log: Arc<dyn EventLog> = Arc::new(Failed(sender.clone()));
+        let config = HubConfig::default();
+        let common = Arc::new(Common {
+            replay: Replay::new(Arc::clone(&log), config.page, config.replay_bytes),
+            log,
+            config,
+            repairs: TaskTracker::new(),
+            alive: AtomicUsize::new(0),
+        });
+        Feed::start(&common, StreamName::new("s").expect("valid")).await.expect("follows")
+    }
+
+    /// Whatever comes after a doubt waits for the log, even if it looks as if it followed.
+    #[tokio::test]
+    async fn what_comes_after_a_failover_is_not_put_behind_a_lost_tail() {
+        let sender = TailSender::default();
+        let feed = feed_over(&sender).await;
+        sender.lagged();
+        sender.send(&[event("9-11")]);
+        assert_eq!(feed.ring().read().head(), offset("7-10"), "taken without asking");
+        feed.common.repairs.close();
+        feed.common.repairs.wait().await;
+        let ring = feed.ring().read();
+        assert_eq!((ring.head(), ring.generation()), (offset("9-11"), 1), "every cursor is judged again");
+        assert_eq!(ring.offset_at(offset("9-9").seq), Some(offset("9-9")));
+    }
+
+    /// Nor is an event passed over because another one of its sequence is known.
+    #[tokio::test]
+    async fn a_sequence_under_another_epoch_is_a_doubt_not_a_repetition() {
+        let sender = TailSender::default();
+        let feed = feed_over(&sender).await;
+        sender.send(&[event("9-10"), event("9-11")]);
+        feed.common.repairs.close();
+        feed.common.repairs.wait().await;
+        assert_eq!(feed.ring().read().generation(), 1);
+        assert_eq!(feed.ring().read().head(), offset("9-11"));
+    }
 }

@@ -59,6 +59,8 @@ impl Replay {
     pub(crate) async fn after(&self, stream: &StreamName, cursor: Offset) -> Result<Run, NoRun> {
         let key = (stream.clone(), cursor);
         let slot = Arc::clone(self.cache.lock().slots.entry(key.clone()).or_default());
+        // If this call is dropped while it waits, the slot must not stay behind empty.
+        let mut asking = Asking { replay: self, key: &key, slot: &slot, answered: false };
         let mut filled_here = false;
         let run = slot
             .get_or_try_init(|| async {
@@ -67,8 +69,10 @@ impl Replay {
                 Ok(run)
             })
             .await;
+        asking.answered = true;
+        drop(asking);
         match &run {
-            Ok(run) if filled_here && !run.is_empty() => self.keep(key, run),
+            Ok(run) if filled_here && !run.is_empty() => self.keep(key.clone(), run),
             Ok(run) if !run.is_empty() => {}
             // An end, a gap or a failure: the next one who asks must ask the log again.
             Ok(_) | Err(_) => self.forget(&key, &slot),
@@ -121,6 +125,23 @@ impl Replay {
         let mut cache = self.cache.lock();
         if cache.slots.get(key).is_some_and(|kept| Arc::ptr_eq(kept, slot)) {
             cache.slots.remove(key);
+        }
+    }
+}
+
+/// A question under way.
+struct Asking<'a> {
+    replay: &'a Replay,
+    key: &'a Key,
+    slot: &'a Slot,
+    answered: bool,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        // Nobody else waits for it if only the cache and this call know the slot.
+        if !self.answered && !self.slot.initialized() && Arc::strong_count(self.slot) == 2 {
+            self.replay.forget(self.key, self.slot);
         }
     }
 }

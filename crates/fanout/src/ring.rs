@@ -17,6 +17,10 @@ pub(crate) struct Ring {
     events_max: usize,
     bytes_max: u64,
     generation: u64,
+    /// Whether what comes next may not follow: only the log can tell.
+    halted: bool,
+    /// How often that was said.
+    lags: u64,
 }
 
 /// What a ring has for a cursor.
@@ -39,6 +43,8 @@ impl Ring {
             events_max: events_max.max(1),
             bytes_max,
             generation: 0,
+            halted: false,
+            lags: 0,
         }
     }
 
@@ -49,6 +55,28 @@ impl Ring {
     /// Changes when the ring's history was cut off. A cursor judged before must be judged anew.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// What is handed in from now on is not to be trusted, until the log was asked.
+    pub(crate) fn halt(&mut self) {
+        self.halted = true;
+        self.lags += 1;
+    }
+
+    pub(crate) fn is_halted(&self) -> bool {
+        self.halted
+    }
+
+    /// How often the ring was halted.
+    pub(crate) fn lags(&self) -> u64 {
+        self.lags
+    }
+
+    /// The log was asked, and read to its end, since the ring was halted for the `lags`th time. False
+    /// if it was halted again meanwhile.
+    pub(crate) fn go_on(&mut self, lags: u64) -> bool {
+        self.halted &= self.lags != lags;
+        !self.halted
     }
 
     /// Appends the next frame.
@@ -93,6 +121,12 @@ impl Ring {
         }
         let index = self.index_after(seq.before())?;
         self.frames.get(index).map(|frame| frame.offset())
+    }
+
+    /// Whether a cursor that the log found to be on the history is a position of this ring, spelled
+    /// as the ring spells it. An empty stream's may have any epoch.
+    pub(crate) fn knows(&self, cursor: Offset) -> bool {
+        self.offset_at(cursor.seq).is_some_and(|known| known == cursor || cursor.seq == Seq::ZERO)
     }
 
     /// Whether the cursor is exactly a position of this ring, and so of the stream's history.

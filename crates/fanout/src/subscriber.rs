@@ -137,6 +137,8 @@ pub(crate) struct Parked {
     pub(crate) profile: Profile,
     pub(crate) cursor: Offset,
     pub(crate) unseen: u32,
+    /// How long nothing was written to it.
+    pub(crate) quiet: Duration,
 }
 
 /// What a look at one stream found.
@@ -222,7 +224,7 @@ impl Subscriber {
         let cursor = self.session.offset(0);
         let at_ring = {
             let ring = follow.feed.ring().read();
-            follow.judged == Some(ring.generation()) && ring.offset_at(cursor.seq).is_some()
+            follow.judged == Some(ring.generation()) && ring.knows(cursor)
         };
         // One that is about to end stays with its task.
         let settled = at_ring && follow.first.is_none() && !self.failing && self.stop_at.is_none();
@@ -236,12 +238,13 @@ impl Subscriber {
             },
             cursor,
             unseen: self.session.unseen(),
+            quiet: self.heartbeat.0.saturating_sub(self.beat_at.saturating_duration_since(Instant::now())),
         })
     }
 
     /// The subscriber that a shard gives back.
     pub(crate) fn unparked(hub: &Arc<Inner>, parked: Parked) -> Self {
-        let Parked { feed, profile, cursor, unseen } = parked;
+        let Parked { feed, profile, cursor, unseen, quiet } = parked;
         let cursor = Cursor::new(&profile.streams, vec![cursor]);
         let mut session = Session::new(
             profile.streams,
@@ -252,7 +255,9 @@ impl Subscriber {
         );
         session.set_unseen(unseen);
         let (hub, stop) = (Arc::clone(hub), hub.stop.subscribe());
-        Self::new(hub, session, vec![Follow::new(feed)], stop, profile.heartbeat)
+        let mut subscriber = Self::new(hub, session, vec![Follow::new(feed)], stop, profile.heartbeat);
+        subscriber.beat_at = Instant::now() + profile.heartbeat.0.saturating_sub(quiet);
+        subscriber
     }
 
     /// Takes a turn of each stream until a piece is full or nothing is there. True if the log

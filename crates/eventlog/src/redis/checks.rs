@@ -14,6 +14,7 @@ pub(super) async fn check(options: &RedisOptions) -> Result<(), RedisOpenError> 
     check.version(&info)?;
     check.role(&info)?;
     check.eviction(&info)?;
+    check.advise(&info);
     check.library(&mut connection).await?;
     check.permissions(&mut connection).await?;
     check.names(&mut connection).await
@@ -82,6 +83,30 @@ impl Check<'_> {
                 Err(RedisOpenError::Evicts { at: self.at(), policy: policy.to_owned() })
             }
             Some(_) | None => Ok(()),
+        }
+    }
+
+    /// What will do, but not well. docs/redis.md says more.
+    fn advise(&self, info: &str) {
+        let at = self.options.url.at();
+        if field(info, "maxmemory") == Some("0") {
+            tracing::warn!(
+                at,
+                "Redis has no maxmemory: it will take memory until the machine has none; set one"
+            );
+        }
+        if field(info, "aof_enabled") == Some("0") {
+            tracing::warn!(
+                at,
+                "Redis keeps no append-only file: a restart of it forgets everything; set appendonly yes"
+            );
+        }
+        let replicas = field(info, "connected_slaves").and_then(|n| n.parse::<u32>().ok()).unwrap_or(0);
+        if self.options.level > evergate_domain::Level::Home && replicas == 0 {
+            tracing::warn!(
+                at,
+                "Redis has no replica: nothing can be acknowledged at the level REPLICATED until it has one"
+            );
         }
     }
 

@@ -94,6 +94,13 @@ pub(super) mod tests {
         ensure_version(connection, &source, version).await
     }
 
+    /// Nodes tell libraries apart by their version alone.
+    #[test]
+    fn a_changed_library_has_a_new_version() {
+        let told = "raise VERSION in evergate.lua if a build with the former text was ever used, then note both here";
+        assert_eq!((*VERSION, crc32c::crc32c(SOURCE.as_bytes())), (1, 862_747_309), "{told}");
+    }
+
     #[test]
     fn the_library_says_its_name_and_version() {
         assert!(SOURCE.starts_with("#!lua name=evergate_1\n"));

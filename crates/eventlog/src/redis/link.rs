@@ -82,12 +82,17 @@ impl Link {
     /// Notes an error; a connection that it shows to be useless is given up.
     pub(super) fn failed(&self, generation: u64, error: &redis::RedisError) {
         if breaks(error) {
-            self.broken.send_if_modified(|broken| {
-                let news = generation > *broken;
-                *broken = generation.max(*broken);
-                news
-            });
+            self.give_up(generation);
         }
+    }
+
+    /// Gives a connection up.
+    pub(super) fn give_up(&self, generation: u64) {
+        self.broken.send_if_modified(|broken| {
+            let news = generation > *broken;
+            *broken = generation.max(*broken);
+            news
+        });
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::gates::NotOpened;
 use super::keys::{Keys, Slot};
-use super::link::Connected;
+use super::link::{self, Connected};
 use super::sequencer::{Sequencer, Told};
 use super::wire::Message;
 use super::writer::Request;
@@ -146,6 +146,7 @@ impl Live {
                 () = tokio::time::sleep(shared.options.compare_every) => false,
             };
             self.let_go(shared, generation).await;
+            ping(shared, generation).await;
             if let Err(error) = self.compare(shared, &writer, reconnected).await {
                 tracing::debug!(%error, "tails could not be compared");
             }
@@ -324,6 +325,16 @@ impl State {
             && position.seq > Seq::ZERO
             && position.epoch < stands.committed.epoch;
         missing || lost || other
+    }
+}
+
+/// Asks whether the listening connection still hears. Nothing is written to it otherwise, so that it
+/// could be dead for hours.
+async fn ping(shared: &Shared, generation: u64) {
+    let Some(on) = shared.listen.now().filter(|on| on.generation == generation) else { return };
+    if let Err(error) = link::send(&mut on.connection.clone(), &cmd("PING")).await {
+        tracing::debug!(%error, "the listening connection does not answer");
+        shared.listen.give_up(generation);
     }
 }
 

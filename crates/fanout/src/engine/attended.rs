@@ -7,14 +7,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::engine::chunk;
 use crate::engine::handle::{Arrival, Engine, Farewell, Guard, Handover};
-use crate::subscriber::{End, Next, Subscriber};
+use crate::subscriber::{End, Next, Parked, Subscriber};
 
 /// Bytes a client may still send after its request, which are read and dropped.
 const SURPLUS_MAX: usize = 4 << 10;
+
+/// How long beyond its window a client that takes nothing is waited for.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// How long a stream that ended is read on for the client's own end.
 const LINGER: Duration = Duration::from_secs(1);
@@ -25,13 +29,16 @@ pub(super) struct Attended {
     first: Bytes,
     subscriber: Subscriber,
     guard: Box<dyn Guard>,
+    stop: watch::Receiver<Option<Duration>>,
     surplus: usize,
+    /// Whether no shard took it, so that it stays here.
+    stays: bool,
 }
 
 /// Why a connection needs no more attention.
 enum Done {
     /// It is caught up, and a shard can take it.
-    CaughtUp,
+    CaughtUp(Parked),
     /// Our side ends it.
     Ends(End),
 }
@@ -39,7 +46,8 @@ enum Done {
 impl Attended {
     pub(super) fn new(engine: Engine, handover: Handover) -> Self {
         let Handover { socket, first, subscriber, guard } = handover;
-        Self { engine, socket, first, subscriber, guard, surplus: 0 }
+        let stop = engine.0.hub.stop.subscribe();
+        Self { engine, socket, first, subscriber, guard, stop, surplus: 0, stays: false }
     }
 
     pub(super) async fn run(self) {
@@ -57,7 +65,7 @@ impl Attended {
                     let farewell = self.guard.farewell(end, self.subscriber.cursor());
                     return say_farewell(self.socket, farewell).await;
                 }
-                Done::CaughtUp => match self.park().await? {
+                Done::CaughtUp(parked) => match self.park(parked).await? {
                     None => return Ok(()),
                     Some(refused) => self = refused,
                 },
@@ -70,8 +78,10 @@ impl Attended {
             match self.subscriber.step().await {
                 Some(Next::Bytes(bytes)) => self.write(&chunk::of(&bytes)).await?,
                 Some(Next::End(end)) => return Ok(Done::Ends(end)),
-                None if self.subscriber.parked().is_some() => return Ok(Done::CaughtUp),
                 None => {
+                    if let Some(parked) = self.subscriber.parked().filter(|_| !self.stays) {
+                        return Ok(Done::CaughtUp(parked));
+                    }
                     let mut surplus = [0; 512];
                     tokio::select! {
                         biased;
@@ -82,14 +92,25 @@ impl Attended {
                 }
             }
             if self.guard.cut().is_cancelled() {
-                self.socket.set_zero_linger()?;
-                return Err(io::ErrorKind::ConnectionReset.into());
+                return Err(reset(&self.socket));
             }
         }
     }
 
+    /// Writes all of it, unless the connection is cut or the time to end has long passed.
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.socket.write_all(bytes).await
+        let Self { socket, guard, stop, .. } = self;
+        let overdue = async {
+            let window = stop.wait_for(Option::is_some).await.map_or(None, |window| *window);
+            tokio::time::sleep(window.unwrap_or_default() + GRACE).await;
+        };
+        tokio::select! {
+            biased;
+            written = socket.write_all(bytes) => return written,
+            () = guard.cut().cancelled() => {}
+            () = overdue => return Err(io::ErrorKind::TimedOut.into()),
+        }
+        Err(reset(socket))
     }
 
     fn took(&mut self, bytes: usize) -> io::Result<()> {
@@ -101,8 +122,7 @@ impl Attended {
     }
 
     /// Into a shard. Comes back only if no shard takes it.
-    async fn park(self) -> io::Result<Option<Self>> {
-        let parked = self.subscriber.parked().expect("asked just now");
+    async fn park(self, parked: Parked) -> io::Result<Option<Self>> {
         let arrival = Arrival { socket: self.socket.into_std()?, parked, guard: self.guard };
         let Err(refused) = self.engine.park(arrival).await else { return Ok(None) };
         Ok(Some(Self {
@@ -111,9 +131,18 @@ impl Attended {
             guard: refused.guard,
             engine: self.engine,
             first: Bytes::new(),
+            stop: self.stop,
             surplus: self.surplus,
+            stays: true,
         }))
     }
+}
+
+/// Makes closing this socket look like a broken network.
+fn reset(socket: &TcpStream) -> io::Error {
+    // Without it, it is merely closed.
+    let _ = socket.set_zero_linger();
+    io::ErrorKind::ConnectionReset.into()
 }
 
 /// Ends a stream so that the client surely gets the last bytes: ours, our end, then its end.

@@ -113,8 +113,10 @@ impl Engine {
 
     /// Puts a connection into the shard with the fewest. Gives it back if no shard takes it.
     pub(super) async fn park(&self, arrival: Arrival) -> Result<(), Arrival> {
-        let door = self.0.shards.iter().min_by_key(|door| door.load.load(Ordering::Relaxed));
-        let door = door.expect("at least one shard");
+        let open = self.0.shards.iter().filter(|door| !door.arrivals.is_closed());
+        let Some(door) = open.min_by_key(|door| door.load.load(Ordering::Relaxed)) else {
+            return Err(arrival);
+        };
         door.load.fetch_add(1, Ordering::Relaxed);
         door.arrivals.send(arrival).await.map_err(|refused| {
             door.load.fetch_sub(1, Ordering::Relaxed);

@@ -60,6 +60,7 @@ impl Listener {
 
     /// Before looking: what moves after this marks again.
     pub(super) fn clear(&self) {
-        self.marked.store(false, Ordering::Release);
+        // A swap, so that whatever the marker wrote before its own is seen by the look that follows.
+        self.marked.swap(false, Ordering::AcqRel);
     }
 }

@@ -11,7 +11,7 @@ use slab::Slab;
 use crate::engine::chunk::Chunk;
 use crate::engine::inbox::Listener;
 use crate::feed::Feed;
-use crate::ring::{Ring, Taken};
+use crate::ring::Taken;
 use crate::subscriber::Profile;
 
 /// Bytes of one run: about 64 small events, which cost one send like a single one.
@@ -96,7 +96,7 @@ impl Lane {
         };
         let taken = {
             let ring = self.feed.ring().read();
-            if ring_knows(&ring, from) { ring.after(from.seq, RUN_BYTES) } else { Taken::Behind }
+            if ring.knows(from) { ring.after(from.seq, RUN_BYTES) } else { Taken::Behind }
         };
         let frames = match taken {
             Taken::Frames(frames) => frames,
@@ -105,16 +105,20 @@ impl Lane {
         };
         let wanted = self.profile(profile);
         let name = &wanted.streams.names()[0];
-        let mut chunk = Chunk::new(frames.iter().map(|frame| frame.event().data.len() + 64).sum());
+        let mut shown = Vec::with_capacity(frames.len());
         let (mut to, mut passed) = (from, 0);
         for frame in &frames {
             to = frame.offset();
             if wanted.filter.matches(frame.event().key.as_ref()) {
-                chunk.put(frame.encoded(name, wanted.framing).whole());
+                shown.push(frame.encoded(name, wanted.framing).whole());
                 passed = 0;
             } else {
                 passed += 1;
             }
+        }
+        let mut chunk = Chunk::new(shown.iter().map(|frame| frame.len()).sum());
+        for frame in shown {
+            chunk.put(frame);
         }
         Look::Run(runs.insert(Run { bytes: chunk.finish(), to, passed }))
     }
@@ -124,13 +128,6 @@ impl Drop for Lane {
     fn drop(&mut self) {
         self.feed.unlisten(&self.listener);
     }
-}
-
-/// Whether the ring still knows this very position. A ring that was cut off and begun anew does
-/// not, and then the log must judge.
-fn ring_knows(ring: &Ring, cursor: Offset) -> bool {
-    // An empty stream's cursor may be spelled with any epoch before its first event.
-    ring.offset_at(cursor.seq).is_some_and(|known| known == cursor || cursor.seq.get() == 0)
 }
 
 /// The position as a frame of its own, for a client whose copy of it lies behind.

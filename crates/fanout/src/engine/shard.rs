@@ -132,7 +132,10 @@ impl Shard {
             if self.ending.is_some() && self.records.is_empty() && self.arrivals.is_empty() {
                 // Whoever is still on the way here is given back and ends attended.
                 self.arrivals.close();
-                if self.arrivals.is_empty() {
+                while let Some(arrival) = self.arrivals.recv().await {
+                    self.take_in(arrival);
+                }
+                if self.records.is_empty() {
                     return;
                 }
             }
@@ -152,14 +155,14 @@ impl Shard {
                     ready.clear_ready();
                 }
             }
-            arrival = self.arrivals.recv() => if let Some(arrival) = arrival { self.take_in(arrival) },
+            Some(arrival) = self.arrivals.recv() => self.take_in(arrival),
             _ = self.stop.changed(), if self.ending.is_none() => {}
             () = tokio::time::sleep_until(until) => {}
         }
     }
 
     fn take_in(&mut self, arrival: Arrival) {
-        let Arrival { socket, parked: Parked { feed, profile, cursor, unseen }, guard } = arrival;
+        let Arrival { socket, parked: Parked { feed, profile, cursor, unseen, quiet }, guard } = arrival;
         let name = feed.name().clone();
         // A feed that was given up and begun anew is another one, even of the same stream.
         let known =
@@ -193,7 +196,7 @@ impl Shard {
             unseen,
             cursor,
             guard,
-            written: self.tick,
+            written: self.tick.wrapping_sub(whole_ticks(quiet)),
             surplus: 0,
             blocked: false,
         });
@@ -208,6 +211,10 @@ impl Shard {
         // What came while it was on its way.
         let fate = self.advance(slot, &mut Runs::default());
         self.follow_up(slot, fate);
+        if let Some(lane) = self.lanes.get(lane).filter(|lane| lane.feed.is_closed()) {
+            // It may have been closed before it was listened to.
+            lane.listener.mark();
+        }
     }
 
     /// Brings everybody who follows a stream up to its head.
@@ -346,6 +353,7 @@ impl Shard {
             profile: lane.profile(record.profile as usize).clone(),
             cursor: record.cursor,
             unseen: record.unseen,
+            quiet: TICK * self.tick.wrapping_sub(record.written),
         };
         lane.leave(record.profile as usize);
         self.drop_lane_if_empty(number);
@@ -544,10 +552,13 @@ fn with_position(run: &Bytes, cursor: Offset) -> Bytes {
     if run.is_empty() { position } else { [&run[..], &position[..]].concat().into() }
 }
 
+fn whole_ticks(time: Duration) -> u32 {
+    u32::try_from(time.as_millis() / TICK.as_millis()).unwrap_or(u32::MAX)
+}
+
 /// The last tick within this time, so that a sign of life is early rather than late.
 fn ticks(time: Duration) -> u32 {
-    let ticks = time.as_millis() / TICK.as_millis();
-    u32::try_from(ticks).unwrap_or(u32::MAX).saturating_sub(1).max(1)
+    whole_ticks(time).saturating_sub(1).max(1)
 }
 
 fn small(number: usize) -> u32 {

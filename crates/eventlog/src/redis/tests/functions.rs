@@ -192,6 +192,11 @@ impl Both {
         }
     }
 
+    fn numbered(producer: u8, sequence: u64) -> EventDraft {
+        let id = ProducerId::new(&format!("p{producer}")).expect("valid");
+        EventDraft { producer: Some(ProducerSeq { id, seq: seq(sequence) }), ..EventDraft::new("x") }
+    }
+
     fn plan(&mut self, batch: Vec<EventDraft>) -> Verdict {
         match self.head.plan(self.epochs.current(), UnixMillis::new(self.now), batch) {
             Ok(plan) => {
@@ -205,6 +210,15 @@ impl Both {
     }
 
     async fn call_append(&mut self, batches: &[Vec<EventDraft>], keep: Option<u64>) -> Vec<String> {
+        self.call_append_at(0, batches, keep).await
+    }
+
+    async fn call_append_at(
+        &mut self,
+        level: u8,
+        batches: &[Vec<EventDraft>],
+        keep: Option<u64>,
+    ) -> Vec<String> {
         let keys = &self.keys;
         let all = [
             keys.slot.record(),
@@ -218,7 +232,8 @@ impl Both {
         // What was open before a replaced library, too.
         let epoch = self.token.trim_start_matches("token-").to_owned();
         let keep = keep.map(|keep| keep.to_string()).unwrap_or_default();
-        let mut arguments = vec![text(epoch), text(&self.token), text(0), text(self.now), text(keep), vec![]];
+        let mut arguments =
+            vec![text(epoch), text(&self.token), text(level), text(self.now), text(keep), vec![]];
         arguments.extend([text(keys.channel(0)), text("model")]);
         for batch in batches {
             arguments.push(text(batch.len()));
@@ -403,6 +418,52 @@ async fn the_producer_that_appended_least_recently_is_forgotten_first() {
 }
 
 #[tokio::test]
+async fn the_window_ends_where_the_pure_rules_end_it() {
+    let server = Server::start().await;
+    let mut connection = server.connect().await.expect("connects");
+    super::super::library::ensure(&mut connection).await.expect("loads");
+    let mut both = Both::new(connection).await;
+    let window = i64::try_from(crate::WINDOW).expect("small");
+    // Three runs of one event each, another producer between them.
+    both.append(&[vec![(1, 1, 1), (2, 1, 1)]], None).await;
+    both.append(&[vec![(1, window - 1, 1), (2, 1, 1)]], None).await;
+    let ask = vec![Both::numbered(1, 1)];
+    assert_eq!(both.call_append(std::slice::from_ref(&ask), None).await[4], "=7-1*");
+    both.append(&[vec![(1, 1, 1)]], None).await;
+    assert_eq!(both.call_append(&[ask], None).await[4], format!("!0 {}", crate::WINDOW + 1));
+}
+
+/// A WAIT covers what its connection wrote. A duplicate writes nothing by itself.
+#[tokio::test]
+async fn a_duplicate_that_is_not_committed_writes_something_to_wait_for() {
+    let server = Server::start().await;
+    let mut connection = server.connect().await.expect("connects");
+    super::super::library::ensure(&mut connection).await.expect("loads");
+    let mut both = Both::new(connection).await;
+    let batch = [vec![Both::numbered(1, 1)]];
+    let keys = both.keys.clone();
+    let mut redis = both.redis.clone();
+    let mut asked = async || -> Option<u64> {
+        redis::cmd("HGET").arg(keys.meta()).arg("asked").query_async(&mut redis).await.expect("asks")
+    };
+    let first = both.call_append_at(1, &batch, None).await;
+    assert_eq!((first[2].as_str(), asked().await), ("0", None), "not committed, and written anyway");
+    both.now += 1;
+    let again = both.call_append_at(1, &batch, None).await;
+    assert_eq!((again[4].as_str(), asked().await), ("=7-1*", Some(both.now)));
+    // Committed, there is nothing to wait for.
+    let channel = text(both.keys.channel(0));
+    let (stream, commit) = (both.stream(), [text(7), text("token-7"), text(1), channel]);
+    assert_eq!(both.call("commit", &stream, &commit).await, ["OK", "1"]);
+    both.now += 1;
+    let last = both.call_append_at(1, &batch, None).await;
+    assert_eq!((last[2].as_str(), asked().await), ("1", Some(both.now - 1)));
+    // And under another epoch, or another word for it, nothing is committed.
+    let commit = [text(7), text("other"), text(1), text("channel")];
+    assert_eq!(both.call("commit", &stream, &commit).await, ["FENCED", "7", "token-7"]);
+}
+
+#[tokio::test]
 async fn numbers_are_exact_up_to_two_to_the_53() {
     let server = Server::start().await;
     let mut connection = server.connect().await.expect("connects");
@@ -442,6 +503,9 @@ async fn the_loser_of_a_race_reads_the_winners_epoch() {
     assert_eq!(both.call_append(&[], None).await, ["SHUT", "20", "20"]);
     assert_eq!(both.call("open", &record, &[text(7), text(30), text("other")]).await, ["SHUT", "20", "20"]);
     assert_eq!(both.call("open", &record, &[text(20), text(21), text("other")]).await[0], "OPEN");
+    assert_eq!(both.call_append(&[], None).await, ["FENCED", "21", "other"]);
+    // The number alone proves nothing: two histories may have come to the same.
+    both.token = "token-21".to_owned();
     assert_eq!(both.call_append(&[], None).await, ["FENCED", "21", "other"]);
 }
 
