@@ -30,6 +30,18 @@ pub(crate) struct Common {
     pub(crate) alive: AtomicUsize,
 }
 
+impl Common {
+    pub(crate) fn new(log: Arc<dyn EventLog>, config: HubConfig) -> Arc<Self> {
+        Arc::new(Self {
+            replay: Replay::new(Arc::clone(&log), config.page, config.replay_bytes),
+            log,
+            config,
+            repairs: TaskTracker::new(),
+            alive: AtomicUsize::new(0),
+        })
+    }
+}
+
 /// A stream that somebody here follows. Lives as long as its subscribers.
 ///
 /// The log itself calls it with what was appended, so between an append and the ring lies no queue
@@ -304,14 +316,7 @@ mod tests {
 
     async fn feed_over(sender: &TailSender) -> Arc<Feed> {
         let log: Arc<dyn EventLog> = Arc::new(Failed(sender.clone()));
-        let config = HubConfig::default();
-        let common = Arc::new(Common {
-            replay: Replay::new(Arc::clone(&log), config.page, config.replay_bytes),
-            log,
-            config,
-            repairs: TaskTracker::new(),
-            alive: AtomicUsize::new(0),
-        });
+        let common = Common::new(log, HubConfig::default());
         Feed::start(&common, StreamName::new("s").expect("valid")).await.expect("follows")
     }
 

@@ -1,7 +1,7 @@
 //! Where subscribers come in.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -10,11 +10,10 @@ use evergate_eventlog::{EventLog, ReadError};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 
 use crate::config::HubConfig;
 use crate::feed::{Common, Feed};
-use crate::replay::{NoRun, Replay};
+use crate::replay::NoRun;
 use crate::session::Session;
 use crate::subscriber::{Begin, Follow, Opening, SubscribeRequest, Subscriber};
 
@@ -47,13 +46,7 @@ impl Hub {
     /// A hub over this log.
     #[must_use]
     pub fn new(log: Arc<dyn EventLog>, config: HubConfig) -> Self {
-        let common = Arc::new(Common {
-            replay: Replay::new(Arc::clone(&log), config.page, config.replay_bytes),
-            log,
-            config,
-            repairs: TaskTracker::new(),
-            alive: AtomicUsize::new(0),
-        });
+        let common = Common::new(log, config);
         Self(Arc::new(Inner { common, stop: watch::Sender::new(None), feeds: Mutex::default() }))
     }
 

@@ -10,12 +10,10 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::engine::SURPLUS_MAX;
 use crate::engine::chunk;
 use crate::engine::handle::{Arrival, Engine, Farewell, Guard, Handover};
 use crate::subscriber::{End, Next, Parked, Subscriber};
-
-/// Bytes a client may still send after its request, which are read and dropped.
-const SURPLUS_MAX: usize = 4 << 10;
 
 /// How long beyond its window a client that takes nothing is waited for.
 const GRACE: Duration = Duration::from_secs(2);
@@ -115,7 +113,7 @@ impl Attended {
 
     fn took(&mut self, bytes: usize) -> io::Result<()> {
         self.surplus += bytes;
-        if bytes == 0 || self.surplus > SURPLUS_MAX {
+        if bytes == 0 || self.surplus > usize::from(SURPLUS_MAX) {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         Ok(())

@@ -18,3 +18,7 @@ mod shard;
 
 pub use handle::{Engine, Farewell, Guard, Handover};
 pub(crate) use inbox::Listener;
+
+/// Bytes a client may still send after its request, which are read and dropped; beyond them its
+/// connection ends.
+const SURPLUS_MAX: u16 = 4 << 10;

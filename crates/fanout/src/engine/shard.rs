@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::engine::SURPLUS_MAX;
 use crate::engine::attended::{Attended, say_farewell};
 use crate::engine::chunk::Chunk;
 use crate::engine::handle::{Arrival, Engine, Guard, Handover};
@@ -34,9 +35,6 @@ const RUNS_PER_TURN: usize = 8;
 
 /// How often time is looked at: heartbeats are this much early at the most.
 const TICK: Duration = Duration::from_millis(200);
-
-/// Bytes a client may still send after its request, which are read and dropped.
-const SURPLUS_MAX: u16 = 4 << 10;
 
 /// A parked connection. Nothing here grows with how far it lies behind.
 struct Record {
