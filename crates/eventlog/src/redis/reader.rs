@@ -1,9 +1,9 @@
 //! Reading: the range after a cursor, and then the judgement of the cursor, in one round trip.
 //!
-//! The range comes as Redis' own reply, which costs a third of what it would if it passed through
-//! Lua. The order of the two is what makes them one answer: what is judged to be on the history
-//! after it was read was so when it was read, and what became committed in between may be shown. (A
-//! transaction would do as well, but Redis refuses those when it is full, when reads must go on.)
+//! The range comes as Redis' own reply, so it is not converted to Lua's values and back. The order
+//! of the two is what makes them one answer: what is judged to be on the history after it was read
+//! was so when it was read, and what became committed in between may be shown. (A transaction would
+//! do as well, but Redis refuses those when it is full, when reads must go on.)
 
 use std::sync::Arc;
 
