@@ -309,3 +309,37 @@ async fn streams_end_with_their_last_words_even_when_they_are_parked() {
     assert!(chunks.ended && data.contains("event: evergate.goaway"), "{data}");
     world.ended().await;
 }
+
+/// What a delivery costs, guarded by a count: a burst is one send per subscriber, a single event too.
+#[tokio::test]
+async fn a_burst_costs_one_send_per_subscriber() {
+    const SUBSCRIBERS: u64 = 50;
+    let world = world(HubConfig::default());
+    let mut sockets = Vec::new();
+    for _ in 0..SUBSCRIBERS {
+        let begin = Begin::Start(Start::Latest);
+        sockets.push(world.open(begin, KeyFilter::all(), Duration::from_secs(3_600)).await.0);
+    }
+    while world.engine.parked() < sockets.len() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for (events, last) in [(1, "1"), (64, "65"), (1, "66")] {
+        let before = world.engine.sends();
+        for _ in 0..events {
+            // This log never waits, so on this one thread no shard runs before the last of them.
+            world.log.append(&name(), vec![EventDraft::new("x".repeat(100))]).await.expect("appends");
+        }
+        for socket in &mut sockets {
+            let (mut chunks, mut data, mut buffer) = (Chunks::default(), Vec::new(), vec![0; 1 << 14]);
+            let end = format!("-{last}\n\n");
+            while !data.ends_with(end.as_bytes()) {
+                let n = socket.read(&mut buffer).await.expect("reads");
+                assert!(n > 0);
+                data.extend(chunks.feed(&buffer[..n]));
+            }
+        }
+        assert_eq!(world.engine.sends() - before, SUBSCRIBERS, "{events} events");
+    }
+    drop(sockets);
+    world.ended().await;
+}

@@ -2,7 +2,7 @@
 
 use std::net::TcpStream as StdStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use evergate_domain::Cursor;
@@ -76,6 +76,7 @@ struct Door {
     arrivals: mpsc::Sender<Arrival>,
     inbox: Arc<Inbox>,
     load: Arc<AtomicUsize>,
+    sends: Arc<AtomicU64>,
 }
 
 impl Engine {
@@ -88,14 +89,20 @@ impl Engine {
         let mut rooms = Vec::new();
         for _ in 0..shards.max(1) {
             let (sender, receiver) = mpsc::channel(ARRIVALS_MAX);
-            let (inbox, load) = (Arc::<Inbox>::default(), Arc::<AtomicUsize>::default());
-            doors.push(Door { arrivals: sender, inbox: Arc::clone(&inbox), load: Arc::clone(&load) });
-            rooms.push((receiver, inbox, load));
+            let (inbox, load, sends) =
+                (Arc::<Inbox>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicU64>::default());
+            doors.push(Door {
+                arrivals: sender,
+                inbox: Arc::clone(&inbox),
+                load: Arc::clone(&load),
+                sends: Arc::clone(&sends),
+            });
+            rooms.push((receiver, inbox, load, sends));
         }
         let hub = hub.inner();
         let engine = Self(Arc::new(Shared { hub, shards: doors, tasks, kill }));
-        for (receiver, inbox, load) in rooms {
-            let shard = Shard::new(engine.clone(), receiver, inbox, load);
+        for (receiver, inbox, load, sends) in rooms {
+            let shard = Shard::new(engine.clone(), receiver, inbox, load, sends);
             match shard {
                 Ok(shard) => drop(engine.0.tasks.spawn(shard.run())),
                 Err(error) => {
@@ -135,6 +142,12 @@ impl Engine {
     #[must_use]
     pub fn parked(&self) -> usize {
         self.0.shards.iter().map(|door| door.load.load(Ordering::Relaxed)).sum()
+    }
+
+    /// How often a shard has called `send` so far: what a delivery costs, in the one coin that counts.
+    #[must_use]
+    pub fn sends(&self) -> u64 {
+        self.0.shards.iter().map(|door| door.sends.load(Ordering::Relaxed)).sum()
     }
 
     /// Waits until every connection has ended; the hub must have been stopped before. Cancel-safe.

@@ -5,7 +5,7 @@ use std::io;
 use std::net::TcpStream as StdStream;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -69,6 +69,7 @@ pub(super) struct Shard {
     arrivals: mpsc::Receiver<Arrival>,
     inbox: Arc<Inbox>,
     load: Arc<AtomicUsize>,
+    sends: Arc<AtomicU64>,
     epoll: AsyncFd<OwnedFd>,
     records: Slab<Record>,
     /// What is left of a piece that a socket took only a part of.
@@ -88,6 +89,7 @@ impl Shard {
         arrivals: mpsc::Receiver<Arrival>,
         inbox: Arc<Inbox>,
         load: Arc<AtomicUsize>,
+        sends: Arc<AtomicU64>,
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         #[expect(deprecated, reason = "unsound only for types that lie about their descriptor; ours owns it")]
@@ -98,6 +100,7 @@ impl Shard {
             arrivals,
             inbox,
             load,
+            sends,
             epoll,
             records: Slab::new(),
             unsent: HashMap::new(),
@@ -247,7 +250,7 @@ impl Shard {
             return Fate::Stays;
         }
         if let Some(unsent) = self.unsent.remove(&slot) {
-            match send(record, unsent, self.tick) {
+            match send(record, unsent, self.tick, &self.sends) {
                 Sent::All => {}
                 Sent::Part(rest) => {
                     self.unsent.insert(slot, rest);
@@ -273,7 +276,7 @@ impl Shard {
             if bytes.is_empty() {
                 continue;
             }
-            match send(record, bytes, self.tick) {
+            match send(record, bytes, self.tick, &self.sends) {
                 Sent::All => {}
                 Sent::Part(rest) => {
                     self.unsent.insert(slot, rest);
@@ -482,7 +485,7 @@ impl Shard {
                 chunk.put(&frame);
             }
         }
-        match send(record, chunk.finish(), self.tick) {
+        match send(record, chunk.finish(), self.tick, &self.sends) {
             Sent::All => Fate::Stays,
             Sent::Part(rest) => {
                 self.unsent.insert(slot, rest);
@@ -506,10 +509,11 @@ enum Sent {
     Broken,
 }
 
-fn send(record: &mut Record, mut bytes: Bytes, tick: u32) -> Sent {
+fn send(record: &mut Record, mut bytes: Bytes, tick: u32, sends: &AtomicU64) -> Sent {
     use bytes::Buf as _;
     record.written = tick;
     loop {
+        sends.fetch_add(1, Ordering::Relaxed);
         match rustix::net::send(&record.socket, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
             Ok(n) if n == bytes.len() => return Sent::All,
             Ok(n) => bytes.advance(n),
