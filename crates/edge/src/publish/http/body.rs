@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Buf as _;
 use http::{HeaderMap, StatusCode, header};
@@ -13,9 +14,28 @@ use crate::problem::{FieldError, Problem};
 /// Room that is made before the first byte has come, whatever the sender says is coming.
 const FIRST_BYTES_MAX: u64 = 64 * 1024;
 
-/// The whole body. One that says that it is larger than `max` is refused before it is read; one
-/// that turns out to be, with the first byte too many.
+/// How long a body may take. Whoever trickles one holds a connection with it.
+const TIME_MAX: Duration = Duration::from_secs(30);
+
+/// The whole body, in time. Nothing of it is stored before it is whole.
 pub(super) async fn read<B>(headers: &HeaderMap, body: B, max: usize) -> Result<Vec<u8>, Problem>
+where
+    B: Body,
+    B::Error: Display,
+{
+    tokio::time::timeout(TIME_MAX, read_all(headers, body, max)).await.unwrap_or_else(|_| {
+        Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "body-timeout",
+            "The request took too long",
+            format!("the body was not whole after {} s; nothing was stored", TIME_MAX.as_secs()),
+        ))
+    })
+}
+
+/// One that says that it is larger than `max` is refused before it is read; one
+/// that turns out to be, with the first byte too many.
+async fn read_all<B>(headers: &HeaderMap, body: B, max: usize) -> Result<Vec<u8>, Problem>
 where
     B: Body,
     B::Error: Display,
@@ -58,4 +78,22 @@ fn too_large(max: usize) -> Problem {
         format!("body: {detail}"),
     )
     .with_errors(vec![FieldError::new("body", detail)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_trickles_for_ever_is_let_go() {
+        let trickle = futures_util::stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Some((Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"x"))), ()))
+        });
+        let refused = read(&HeaderMap::new(), StreamBody::new(trickle), 1 << 20).await.expect_err("too slow");
+        assert_eq!((refused.status(), refused.code()), (StatusCode::REQUEST_TIMEOUT, "body-timeout"));
+    }
 }
