@@ -4,6 +4,7 @@
 
 pub mod process;
 pub mod program;
+pub mod redis;
 pub mod tiny_disk;
 
 pub mod http1;

@@ -32,6 +32,8 @@ enum Log {
     Memory,
     /// In the process's own folder, or at a place given.
     Disk(Option<PathBuf>),
+    /// In a Redis, by its URL.
+    Redis(String),
 }
 
 /// Where the process listens.
@@ -72,6 +74,12 @@ impl Options {
     #[must_use]
     pub fn disk_at(folder: &Path) -> Self {
         Self::new(Log::Disk(Some(folder.to_owned())))
+    }
+
+    /// With its log in the Redis at this URL.
+    #[must_use]
+    pub fn redis(url: &str) -> Self {
+        Self::new(Log::Redis(url.to_owned()))
     }
 
     fn new(log: Log) -> Self {
@@ -168,7 +176,7 @@ impl Evergate {
         match &self.options.log {
             Log::Disk(Some(folder)) => folder.clone(),
             Log::Disk(None) => own_log(self.home.path()),
-            Log::Memory => panic!("a memory log lies nowhere"),
+            Log::Memory | Log::Redis(_) => panic!("this log lies in no folder"),
         }
     }
 
@@ -281,6 +289,7 @@ async fn launch(
     words.push("dev".into());
     let log = match &options.log {
         Log::Memory => "memory".to_owned(),
+        Log::Redis(url) => url.clone(),
         Log::Disk(None) => format!("disk:{}", own_log(home).display()),
         Log::Disk(Some(folder)) => format!("disk:{}", folder.display()),
     };

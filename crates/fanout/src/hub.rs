@@ -96,11 +96,10 @@ impl Hub {
         let deadline = Instant::now() + self.0.common.config.hold;
         let mut kind = ResumeKind::Exact;
         for (follow, &offset) in follows.iter_mut().zip(cursor.offsets()) {
-            if follow.judged_by_ring(offset) {
+            if follow.feed.ring().read().holds(offset) {
                 continue;
             }
             loop {
-                let generation = follow.feed.ring().read().generation();
                 let answer = self.0.common.replay.after(follow.feed.name(), offset).await;
                 match answer {
                     Err(NoRun::Hold) if Instant::now() < deadline => {
@@ -110,11 +109,11 @@ impl Hub {
                     Err(NoRun::Failed(error)) => return Err(SubscribeError::Log(error)),
                     Err(NoRun::Gap(_)) => {
                         kind = ResumeKind::Gap;
-                        follow.first = Some((generation, answer));
+                        follow.first = Some(answer);
                         break;
                     }
                     Ok(_) => {
-                        follow.first = Some((generation, answer));
+                        follow.first = Some(answer);
                         break;
                     }
                 }

@@ -109,10 +109,19 @@ impl Replay {
 
     /// Lets go of what retention removed: the log will tell the next one who asks.
     pub(crate) fn trim(&self, stream: &StreamName, floor: Seq) {
+        self.let_go(|(of, cursor)| of == stream && cursor.seq < floor);
+    }
+
+    /// Lets go of everything of a stream: its history was cut off, and some of this with it.
+    pub(crate) fn cut_off(&self, stream: &StreamName) {
+        self.let_go(|(of, _)| of == stream);
+    }
+
+    fn let_go(&self, which: impl Fn(&Key) -> bool) {
         let mut cache = self.cache.lock();
         let Cache { slots, filled, bytes } = &mut *cache;
         filled.retain(|(key, of_key)| {
-            let gone = key.0 == *stream && key.1.seq < floor;
+            let gone = which(key);
             if gone {
                 slots.remove(key);
                 *bytes -= of_key;

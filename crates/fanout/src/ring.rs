@@ -16,7 +16,6 @@ pub(crate) struct Ring {
     bytes: u64,
     events_max: usize,
     bytes_max: u64,
-    generation: u64,
     /// Whether what comes next may not follow: only the log can tell.
     halted: bool,
     /// How often that was said.
@@ -42,7 +41,6 @@ impl Ring {
             bytes: 0,
             events_max: events_max.max(1),
             bytes_max,
-            generation: 0,
             halted: false,
             lags: 0,
         }
@@ -50,11 +48,6 @@ impl Ring {
 
     pub(crate) fn head(&self) -> Offset {
         self.frames.back().map_or(self.base, |frame| frame.offset())
-    }
-
-    /// Changes when the ring's history was cut off. A cursor judged before must be judged anew.
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation
     }
 
     /// What is handed in from now on is not to be trusted, until the log was asked.
@@ -111,7 +104,6 @@ impl Ring {
         self.frames.clear();
         self.bytes = 0;
         self.base = base;
-        self.generation += 1;
     }
 
     /// The full offset of a sequence that the ring still knows.
@@ -123,13 +115,9 @@ impl Ring {
         self.frames.get(index).map(|frame| frame.offset())
     }
 
-    /// Whether a cursor that the log found to be on the history is a position of this ring, spelled
-    /// as the ring spells it. An empty stream's may have any epoch.
-    pub(crate) fn knows(&self, cursor: Offset) -> bool {
-        self.offset_at(cursor.seq).is_some_and(|known| known == cursor || cursor.seq == Seq::ZERO)
-    }
-
-    /// Whether the cursor is exactly a position of this ring, and so of the stream's history.
+    /// Whether the cursor is exactly a position of this ring, epoch and sequence, and so of the stream's
+    /// history. Nothing less will do: a sequence alone, even one that the log has just confirmed, may
+    /// stand on the other side of a failover, and passing from it to the ring would hide what was lost.
     pub(crate) fn holds(&self, cursor: Offset) -> bool {
         self.offset_at(cursor.seq) == Some(cursor)
     }

@@ -85,24 +85,13 @@ pub enum End {
 pub(crate) struct Follow {
     pub(crate) feed: Arc<Feed>,
     bell: watch::Receiver<()>,
-    /// The ring's generation under which the cursor was found to be on the stream's history.
-    judged: Option<u64>,
-    /// What the log answered when the beginning was judged, and the ring's generation before that.
-    pub(crate) first: Option<(u64, Result<Run, NoRun>)>,
+    /// What the log answered when the beginning was judged.
+    pub(crate) first: Option<Result<Run, NoRun>>,
 }
 
 impl Follow {
     pub(crate) fn new(feed: Arc<Feed>) -> Self {
-        Self { bell: feed.bell(), feed, judged: None, first: None }
-    }
-
-    /// Whether the ring itself proves that the cursor is on the stream's history.
-    pub(crate) fn judged_by_ring(&mut self, cursor: Offset) -> bool {
-        let ring = self.feed.ring().read();
-        if ring.holds(cursor) {
-            self.judged = Some(ring.generation());
-        }
-        self.judged.is_some()
+        Self { bell: feed.bell(), feed, first: None }
     }
 }
 
@@ -222,10 +211,7 @@ impl Subscriber {
     pub(crate) fn parked(&self) -> Option<Parked> {
         let [follow] = &self.follows[..] else { return None };
         let cursor = self.session.offset(0);
-        let at_ring = {
-            let ring = follow.feed.ring().read();
-            follow.judged == Some(ring.generation()) && ring.knows(cursor)
-        };
+        let at_ring = follow.feed.ring().read().holds(cursor);
         // One that is about to end stays with its task.
         let settled = at_ring && follow.first.is_none() && !self.failing && self.stop_at.is_none();
         settled.then(|| Parked {
@@ -285,20 +271,16 @@ impl Subscriber {
         // Before looking: what comes after the look rings again.
         follow.bell.mark_unchanged();
         let cursor = self.session.offset(stream);
-        let (generation, answer) = match follow.first.take() {
+        let answer = match follow.first.take() {
             Some(first) => first,
             None => {
-                let (generation, taken) = {
+                let taken = {
                     let ring = follow.feed.ring().read();
-                    if follow.judged.is_none() && ring.holds(cursor) {
-                        follow.judged = Some(ring.generation());
-                    }
-                    let taken = if follow.judged == Some(ring.generation()) {
+                    if ring.holds(cursor) {
                         ring.after(cursor.seq, self.hub.common.config.piece_bytes)
                     } else {
                         Taken::Behind
-                    };
-                    (ring.generation(), taken)
+                    }
                 };
                 match taken {
                     Taken::Frames(frames) => {
@@ -306,23 +288,18 @@ impl Subscriber {
                         return Ok(Progress::Moved);
                     }
                     Taken::AtHead => return Ok(Progress::Waiting),
-                    Taken::Behind => {
-                        (generation, self.hub.common.replay.after(follow.feed.name(), cursor).await)
-                    }
+                    Taken::Behind => self.hub.common.replay.after(follow.feed.name(), cursor).await,
                 }
             }
         };
         match answer {
             Ok(run) => {
-                // The log has judged the cursor, so from here its sequence alone finds its place.
-                follow.judged = Some(generation);
                 self.session.run(stream, &run, out);
                 Ok(if run.is_empty() { Progress::Waiting } else { Progress::Moved })
             }
             Err(NoRun::Gap(gap)) => {
                 metrics::counter!("evergate_gaps_total", "reason" => gap.reason.as_str()).increment(1);
                 self.session.gap(stream, &gap, out);
-                follow.judged = None;
                 Ok(Progress::Moved)
             }
             Err(NoRun::Hold) => Ok(Progress::Failing),

@@ -96,7 +96,7 @@ impl Lane {
         };
         let taken = {
             let ring = self.feed.ring().read();
-            if ring.knows(from) { ring.after(from.seq, RUN_BYTES) } else { Taken::Behind }
+            if ring.holds(from) { ring.after(from.seq, RUN_BYTES) } else { Taken::Behind }
         };
         let frames = match taken {
             Taken::Frames(frames) => frames,

@@ -1,0 +1,7 @@
+//! The whole gateway over a real Redis: several processes on one server, a server that dies and comes
+//! back, and one that has forgotten everything. The ledger judges.
+
+mod forgotten;
+mod restarts;
+mod two_gateways;
+mod work;
