@@ -140,12 +140,6 @@ impl Hub {
         self.0.common.repairs.close();
         self.0.common.repairs.wait().await;
     }
-
-    /// How many streams are followed at the moment.
-    #[must_use]
-    pub fn feeds(&self) -> usize {
-        self.0.common.alive.load(Ordering::Relaxed)
-    }
 }
 
 impl Inner {
