@@ -5,6 +5,7 @@
 //! edge resumes any subscriber, because a subscriber is a cursor over the log.
 
 mod config;
+mod cursors;
 mod edge;
 mod http;
 mod problem;

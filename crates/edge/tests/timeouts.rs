@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use evergate_domain::{Retention, RetryRange, StreamPolicies};
 use evergate_edge::{ConnectionLimits, CorsOrigins, Edge, EdgeConfig, PublishLimits, RunningEdge, SseConfig};
-use evergate_eventlog::{MemoryLog, SystemClock};
+use evergate_eventlog::{MemoryCursors, MemoryLog, SystemClock};
 use evergate_fanout::HubConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -42,11 +42,13 @@ async fn edge() -> (RunningEdge, SocketAddr) {
         sse: SseConfig { heartbeat: HEAD / 2, retry, busy_retry: retry, streams_max: 16, keys_max: 64 },
         cors: CorsOrigins::None,
         hub: HubConfig::default(),
+        cursor_flush: Duration::from_secs(5),
         shards: 2,
         demo: false,
     };
     let log = Arc::new(MemoryLog::new(policies, Arc::new(SystemClock)));
-    let edge = Edge::bind(config, log).await.expect("free ports");
+    let cursors = Arc::new(MemoryCursors::new(Arc::new(SystemClock)));
+    let edge = Edge::bind(config, log, cursors).await.expect("free ports");
     let http = edge.http_addr();
     (edge.start(), http)
 }

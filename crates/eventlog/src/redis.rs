@@ -32,6 +32,7 @@ mod library;
 mod link;
 
 mod call;
+mod cursors;
 mod gates;
 mod writer;
 
@@ -48,6 +49,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
+pub use cursors::RedisCursors;
 pub use error::RedisOpenError;
 pub use options::RedisOptions;
 pub use url::RedisUrl;

@@ -75,6 +75,8 @@ pub enum Next {
 pub enum End {
     /// The hub ends its streams.
     Stopped,
+    /// Its guard ended this one.
+    Dismissed,
     /// The log was closed.
     LogClosed,
     /// The log is damaged where the subscriber stands. Going on would be a silent loss.

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use evergate_edge::{Edge, RunningEdge};
-use evergate_eventlog::EventLog;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -28,7 +27,7 @@ use crate::open_files;
 use crate::readiness::{Readiness, Stage};
 use crate::ready_file::{Addresses, ReadyFile};
 use crate::shutdown::{Shutdown, Signals};
-use crate::wiring;
+use crate::wiring::{self, Storage};
 
 /// How long the parts may take that have nothing to wait for but themselves.
 const BRIEF: Duration = Duration::from_secs(5);
@@ -80,7 +79,7 @@ struct Gateway {
     stop_admin: CancellationToken,
     /// Keeps the metrics' memory bounded until dropped.
     _metrics: AbortOnDropHandle<()>,
-    log: Arc<dyn EventLog>,
+    storage: Storage,
     edge: RunningEdge,
     addresses: Addresses,
     ready_file: Option<ReadyFile>,
@@ -106,8 +105,10 @@ impl Gateway {
         let metrics = AbortOnDropHandle::new(tokio::spawn(async move { metrics.keep_up().await }));
 
         let policies = Arc::new(wiring::policies(config));
-        let log = wiring::open_log(config, Arc::clone(&policies)).await?;
-        let edge = Edge::bind(wiring::dev_edge(config, policies), Arc::clone(&log)).await?;
+        let storage = wiring::open_storage(config, Arc::clone(&policies)).await?;
+        let Storage { log, cursors } = &storage;
+        let edge =
+            Edge::bind(wiring::dev_edge(config, policies), Arc::clone(log), Arc::clone(cursors)).await?;
         let addresses = Addresses { http: edge.http_addr(), grpc: edge.grpc_addr(), admin: admin_address };
         let edge = edge.start();
         let ready_file = match &config.ready_file {
@@ -128,7 +129,7 @@ impl Gateway {
             version = env!("CARGO_PKG_VERSION"),
             "ready"
         );
-        Ok(Self { readiness, admin, stop_admin, _metrics: metrics, log, edge, addresses, ready_file })
+        Ok(Self { readiness, admin, stop_admin, _metrics: metrics, storage, edge, addresses, ready_file })
     }
 
     /// Why a part ended that should not have. Waits for as long as all is well.
@@ -145,7 +146,8 @@ impl Gateway {
 
     /// Ends everything, in phases. Tells whether each ended by itself.
     async fn stop(self, limits: config::Shutdown) -> bool {
-        let Self { readiness, admin, stop_admin, _metrics, log, edge, ready_file, .. } = self;
+        let Self { readiness, admin, stop_admin, _metrics, storage, edge, ready_file, .. } = self;
+        let Storage { log, cursors } = storage;
         let mut shutdown = Shutdown::begin(limits.deadline);
         readiness.advance(Stage::Stopping);
         // Whoever waits for the file must not find a process that is leaving.
@@ -157,6 +159,7 @@ impl Gateway {
         let window = limits.drain;
         shutdown.phase("end streams", window + BRIEF, edge.end_streams(window), held).await;
         shutdown.phase("close the edge", BRIEF, edge.close(), || "tasks of the edge").await;
+        shutdown.phase("close the cursor store", BRIEF, cursors.close(), || "cursors under way").await;
         let all = shutdown.remaining();
         shutdown.phase("flush and close the log", all, log.close(), || "appends under way").await;
         stop_admin.cancel();

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use evergate_domain::StreamPolicies;
 use evergate_edge::{ConnectionLimits, EdgeConfig, PublishLimits, SseConfig};
-use evergate_eventlog::{DiskLog, DiskOptions, EventLog, MemoryLog, RedisLog, RedisOptions, SystemClock};
+use evergate_eventlog::{
+    CursorStore, DiskCursors, DiskLog, DiskOptions, EventLog, MemoryCursors, MemoryLog, RedisLog,
+    RedisOptions, SystemClock,
+};
 use evergate_fanout::HubConfig;
 
 use crate::config::{Config, CorsOrigins, LogChoice};
@@ -20,24 +23,40 @@ pub(crate) fn policies(config: &Config) -> StreamPolicies {
     }
 }
 
-/// Opens the log that was chosen.
-pub(crate) async fn open_log(
-    config: &Config,
-    policies: Arc<StreamPolicies>,
-) -> anyhow::Result<Arc<dyn EventLog>> {
+/// What this process keeps, or has kept for it.
+pub(crate) struct Storage {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) cursors: Arc<dyn CursorStore>,
+}
+
+/// The clients' places, beside the disk log in its folder.
+const CURSORS_FILE: &str = "cursors.redb";
+
+/// Opens the log that was chosen, and the cursor store that belongs to it.
+pub(crate) async fn open_storage(config: &Config, policies: Arc<StreamPolicies>) -> anyhow::Result<Storage> {
     let clock = Arc::new(SystemClock);
     match &config.log {
-        LogChoice::Memory => Ok(Arc::new(MemoryLog::new(policies, clock))),
+        LogChoice::Memory => Ok(Storage {
+            log: Arc::new(MemoryLog::new(policies, Arc::clone(&clock) as _)),
+            cursors: Arc::new(MemoryCursors::new(clock)),
+        }),
         LogChoice::Disk(directory) => {
             let options =
                 DiskOptions { reserve_bytes: config.disk_reserve_bytes, ..DiskOptions::new(directory) };
+            let file = directory.join(CURSORS_FILE);
             // It reads the end of the journal, which may take a moment.
-            let opening = tokio::task::spawn_blocking(move || DiskLog::open(&options, policies, clock));
-            Ok(Arc::new(opening.await??))
+            let opening = tokio::task::spawn_blocking(move || {
+                let log = DiskLog::open(&options, policies, Arc::clone(&clock) as _)?;
+                let cursors = DiskCursors::open(&file, clock)?;
+                anyhow::Ok(Storage { log: Arc::new(log), cursors: Arc::new(cursors) })
+            });
+            opening.await?
         }
         LogChoice::Redis(url) => {
             let options = RedisOptions { level: config.redis_level, ..RedisOptions::new(url.clone()) };
-            Ok(Arc::new(RedisLog::open(options, policies, clock).await?))
+            let log = RedisLog::open(options, policies, clock).await?;
+            let cursors = Arc::new(log.cursors());
+            Ok(Storage { log: Arc::new(log), cursors })
         }
     }
 }
@@ -80,6 +99,7 @@ pub(crate) fn dev_edge(config: &Config, policies: Arc<StreamPolicies>) -> EdgeCo
             replay_bytes: config.fanout.replay_cache_bytes.get() as u64,
             ..HubConfig::default()
         },
+        cursor_flush: config.cursor_flush_interval,
         shards: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         demo: true,
     }

@@ -11,6 +11,7 @@ mod lifetimes;
 mod refusals;
 mod resume;
 mod several;
+mod stored;
 
 /// The path of a stream's events.
 fn events_of(stream: &str) -> String {

@@ -2,6 +2,7 @@
 //! back, and one that has forgotten everything. The ledger judges.
 
 mod forgotten;
+mod places;
 mod restarts;
 mod two_gateways;
 mod work;

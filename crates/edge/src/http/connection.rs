@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use evergate_domain::Cursor;
+use evergate_domain::{Cursor, PackedCursor};
 use evergate_fanout::{End, Farewell, Guard, Handover as Handed};
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
@@ -162,6 +162,18 @@ impl Guard for Placed {
 
     fn cut(&self) -> &CancellationToken {
         self.keep.cut()
+    }
+
+    fn dismissed(&self) -> bool {
+        self.keep.dismissed()
+    }
+
+    fn follows(&self) -> bool {
+        self.keep.follows()
+    }
+
+    fn passed(&self, position: PackedCursor) {
+        self.keep.passed(position);
     }
 }
 

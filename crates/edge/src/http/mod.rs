@@ -14,8 +14,10 @@ mod answer;
 mod cors;
 mod trace;
 
+mod acks;
 mod carrier;
 mod demo;
+mod kept;
 mod query;
 mod registry;
 mod stream;

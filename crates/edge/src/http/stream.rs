@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use evergate_domain::{Cursor, RetryRange, TraceParent, sse};
+use evergate_domain::{Cursor, PackedCursor, ResumeKind, RetryRange, TraceParent, sse};
+use evergate_eventlog::CursorStoreError;
 use evergate_fanout::{Begin, End, Farewell, Guard, Next, SubscribeError, SubscribeRequest, Subscriber};
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
@@ -15,10 +16,15 @@ use tokio_util::sync::CancellationToken;
 use crate::http::answer::{Aborted, Answer, Body, empty, full};
 use crate::http::carrier::Carrier;
 use crate::http::context::Context;
+use crate::http::kept::{Kept, Named};
 use crate::http::query::Query;
 use crate::http::registry::Lease;
 use crate::http::wanted::{self, Wanted};
 use crate::problem::Problem;
+
+/// How much later a client comes back whose place another of its connections has taken. A browser
+/// comes back by itself, and two pages under one name would throw each other out all the time.
+const DISMISSED_PAUSE_MS: u64 = 30_000;
 
 /// A request for an event stream.
 pub(crate) struct StreamRequest<'a> {
@@ -65,14 +71,23 @@ async fn subscribe(
         return Err(Busy("shutting down"));
     }
     let (lease, connection) = context.streams.enter(carrier.cut.clone()).ok_or(Busy("full"))?;
+    // Chunked framing is the engine's only one; HTTP/1.0 ends a body by closing.
+    let handover = carrier.handover.filter(|_| version == Version::HTTP_11);
+    let kept = match &wanted.client {
+        Some(client) => Kept::take(context, wanted, client, &carrier.cut, handover.is_some()).await?,
+        None => Kept::nothing(wanted, carrier.cut),
+    };
+    if let Some(named) = &kept.named {
+        lease.hold(Arc::clone(&named.place));
+    }
     let request = SubscribeRequest {
         streams: wanted.streams.clone(),
         filters: wanted.filters.clone(),
-        begin: wanted.begin.clone(),
+        begin: kept.begin,
         framing: wanted.framing,
         heartbeat: (context.config.sse.heartbeat, wanted.heartbeat),
     };
-    let (subscriber, opening) = context.hub.subscribe(request).await.map_err(|error| match error {
+    let (subscriber, mut opening) = context.hub.subscribe(request).await.map_err(|error| match error {
         SubscribeError::Log(source) => {
             tracing::warn!(error = %source, "a subscriber was turned away: the log cannot be read");
             Busy("the event log cannot be read")
@@ -80,6 +95,15 @@ async fn subscribe(
         SubscribeError::Held => Busy("the cursor is ahead of this region"),
         SubscribeError::Stopping => Busy("shutting down"),
     })?;
+    if kept.stored && opening.kind == ResumeKind::Exact {
+        opening.kind = ResumeKind::Stored;
+    }
+    if let Some(named) = kept.named.as_ref().filter(|named| named.fresh) {
+        // Before the client hears where it is: it may go away right after.
+        let begun =
+            context.cursors.begin(&named.place, subscriber.cursor().pack(), wanted.acknowledges).await;
+        begun.map_err(|error| Busy::no_cursors(&error))?;
+    }
     metrics::counter!("evergate_streams_total", "resume" => opening.kind.as_str()).increment(1);
     let retry = context.config.sse.retry;
     let mut first = Vec::with_capacity(256);
@@ -91,12 +115,11 @@ async fn subscribe(
         retry_ms: retry.pick_ms(fastrand::u64(..)),
     }
     .write_to(&mut first);
-    let keep = Keep { retry, abort: wanted.end_abort, cut: carrier.cut, _lease: lease };
+    let keep = Keep { retry, abort: wanted.end_abort, cut: kept.cut, named: kept.named, _lease: lease };
     let live = Live { subscriber, keep };
-    // Chunked framing is the engine's only one; HTTP/1.0 ends a body by closing.
-    Ok(match carrier.handover {
-        Some(handover) if version == Version::HTTP_11 => handover.leave(first.into(), live).boxed_unsync(),
-        Some(_) | None => live.body(first.into()),
+    Ok(match handover {
+        Some(handover) => handover.leave(first.into(), live).boxed_unsync(),
+        None => live.body(first.into()),
     })
 }
 
@@ -111,6 +134,7 @@ pub(crate) struct Keep {
     retry: RetryRange,
     abort: bool,
     cut: CancellationToken,
+    named: Option<Box<Named>>,
     _lease: Lease,
 }
 
@@ -126,13 +150,22 @@ impl Live {
         let frames = stream::unfold(State::First(first, self), |state| async move {
             match state {
                 State::First(first, live) => Some((Ok(Frame::data(first)), State::Running(live))),
-                State::Running(mut live) => match live.subscriber.next().await {
-                    Next::Bytes(bytes) => Some((Ok(Frame::data(bytes)), State::Running(live))),
-                    Next::End(end) => {
-                        let Farewell { bytes, abort } = live.keep.farewell(end, live.subscriber.cursor());
-                        Some((Ok(Frame::data(bytes)), State::Ending { abort }))
+                State::Running(mut live) => {
+                    // A stream that is dismissed may lose what it was about to be sent: its client has
+                    // the id of what it got.
+                    let cut = live.keep.cut.clone();
+                    match cut.run_until_cancelled(live.subscriber.next()).await {
+                        Some(Next::Bytes(bytes)) => Some((Ok(Frame::data(bytes)), State::Running(live))),
+                        ended => {
+                            let end = match ended {
+                                Some(Next::End(end)) => end,
+                                Some(Next::Bytes(_)) | None => End::Dismissed,
+                            };
+                            let Farewell { bytes, abort } = live.keep.farewell(end, live.subscriber.cursor());
+                            Some((Ok(Frame::data(bytes)), State::Ending { abort }))
+                        }
                     }
-                },
+                }
                 State::Ending { abort: true } => {
                     // An error discards what is not written yet. Being pending once writes it.
                     tokio::task::yield_now().await;
@@ -151,25 +184,53 @@ impl Guard for Keep {
         let reason = match end {
             End::Stopped | End::LogClosed => "shutdown",
             End::Damaged => "damaged-log",
+            End::Dismissed => {
+                self.named.as_ref().and_then(|named| named.dismissal.reason()).unwrap_or("closed")
+            }
         };
         metrics::counter!("evergate_streams_ended_total", "reason" => reason).increment(1);
         if end == End::Damaged {
             tracing::error!(%cursor, "a stream ends: the log is damaged behind its cursor");
         }
+        let mut retry_ms = self.retry.pick_ms(fastrand::u64(..));
+        if end == End::Dismissed {
+            retry_ms += DISMISSED_PAUSE_MS;
+        }
         let mut frame = Vec::new();
-        sse::Goaway { reason, retry_ms: self.retry.pick_ms(fastrand::u64(..)) }.write_to(&mut frame);
+        sse::Goaway { reason, retry_ms }.write_to(&mut frame);
         Farewell { bytes: frame.into(), abort: self.abort }
     }
 
     fn cut(&self) -> &CancellationToken {
         &self.cut
     }
+
+    fn dismissed(&self) -> bool {
+        self.named.as_ref().is_some_and(|named| named.dismissal.reason().is_some())
+    }
+
+    fn follows(&self) -> bool {
+        self.named.is_some()
+    }
+
+    fn passed(&self, position: PackedCursor) {
+        if let Some(named) = &self.named {
+            named.place.passed(position);
+        }
+    }
 }
 
 /// A transient refusal, and why.
-struct Busy(&'static str);
+pub(super) struct Busy(pub(super) &'static str);
 
 impl Busy {
+    /// The client brings no position of its own, and the one that is kept cannot be had. To begin
+    /// anywhere else would be a guess.
+    pub(super) fn no_cursors(error: &CursorStoreError) -> Self {
+        tracing::warn!(%error, "a subscriber was turned away: its stored cursor cannot be had");
+        Self("the stored cursor cannot be read")
+    }
+
     /// Any status but 200 kills a browser's `EventSource` for ever, so it gets a very short stream
     /// instead. Clients that understand statuses ask for them.
     fn answer(self, wanted: &Wanted, retry: RetryRange, version: Version) -> Result<Answer, Problem> {

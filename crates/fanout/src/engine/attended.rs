@@ -8,11 +8,13 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::engine::SURPLUS_MAX;
 use crate::engine::chunk;
 use crate::engine::handle::{Arrival, Engine, Farewell, Guard, Handover};
+use crate::engine::queue::queued;
+use crate::engine::trail::Trail;
 use crate::subscriber::{End, Next, Parked, Subscriber};
 
 /// How long beyond its window a client that takes nothing is waited for.
@@ -29,6 +31,10 @@ pub(super) struct Attended {
     guard: Box<dyn Guard>,
     stop: watch::Receiver<Option<Duration>>,
     surplus: usize,
+    /// Bytes written so far; wraps.
+    sent: u32,
+    trail: Option<Trail>,
+    look_at: Instant,
     /// Whether no shard took it, so that it stays here.
     stays: bool,
 }
@@ -42,10 +48,23 @@ enum Done {
 }
 
 impl Attended {
-    pub(super) fn new(engine: Engine, handover: Handover) -> Self {
+    pub(super) fn new(engine: Engine, handover: Handover, sent: u32, trail: Option<Trail>) -> Self {
         let Handover { socket, first, subscriber, guard } = handover;
         let stop = engine.0.hub.stop.subscribe();
-        Self { engine, socket, first, subscriber, guard, stop, surplus: 0, stays: false }
+        let look_at = Instant::now() + engine.0.hub.common.config.trail_interval;
+        Self {
+            engine,
+            socket,
+            first,
+            subscriber,
+            guard,
+            stop,
+            surplus: 0,
+            sent,
+            trail,
+            look_at,
+            stays: false,
+        }
     }
 
     pub(super) async fn run(self) {
@@ -85,19 +104,35 @@ impl Attended {
                         biased;
                         () = self.guard.cut().cancelled() => {}
                         () = self.subscriber.wait() => {}
+                        () = sleep_until(self.look_at), if self.trail.is_some() => {}
                         read = self.socket.read(&mut surplus) => self.took(read?)?,
                     }
                 }
             }
             if self.guard.cut().is_cancelled() {
+                if self.guard.dismissed() {
+                    return Ok(Done::Ends(End::Dismissed));
+                }
                 return Err(reset(&self.socket));
             }
+            self.look();
+        }
+    }
+
+    /// Tells the guard how far the client has come, if it is time.
+    fn look(&mut self) {
+        let Some(trail) = self.trail.as_mut().filter(|_| self.look_at <= Instant::now()) else { return };
+        self.look_at = Instant::now() + self.engine.0.hub.common.config.trail_interval;
+        let Ok(queued) = queued(&self.socket) else { return };
+        if let Some(position) = trail.look(self.subscriber.cursor().pack(), self.sent, queued) {
+            self.guard.passed(position);
         }
     }
 
     /// Writes all of it, unless the connection is cut or the time to end has long passed.
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Self { socket, guard, stop, .. } = self;
+        let Self { socket, guard, stop, sent, .. } = self;
+        *sent = sent.wrapping_add(wrapped(bytes.len()));
         let overdue = async {
             let window = stop.wait_for(Option::is_some).await.map_or(None, |window| *window);
             tokio::time::sleep(window.unwrap_or_default() + GRACE).await;
@@ -121,7 +156,8 @@ impl Attended {
 
     /// Into a shard. Comes back only if no shard takes it.
     async fn park(self, parked: Parked) -> io::Result<Option<Self>> {
-        let arrival = Arrival { socket: self.socket.into_std()?, parked, guard: self.guard };
+        let (sent, trail) = (self.sent, self.trail);
+        let arrival = Arrival { socket: self.socket.into_std()?, parked, guard: self.guard, sent, trail };
         let Err(refused) = self.engine.park(arrival).await else { return Ok(None) };
         Ok(Some(Self {
             socket: TcpStream::from_std(refused.socket)?,
@@ -131,9 +167,18 @@ impl Attended {
             first: Bytes::new(),
             stop: self.stop,
             surplus: self.surplus,
+            sent: refused.sent,
+            trail: refused.trail,
+            look_at: self.look_at,
             stays: true,
         }))
     }
+}
+
+/// A count of bytes that wraps.
+#[expect(clippy::cast_possible_truncation, reason = "that is how it wraps")]
+pub(super) const fn wrapped(bytes: usize) -> u32 {
+    bytes as u32
 }
 
 /// Makes closing this socket look like a broken network.

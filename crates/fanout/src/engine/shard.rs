@@ -20,11 +20,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::engine::SURPLUS_MAX;
-use crate::engine::attended::{Attended, say_farewell};
+use crate::engine::attended::{Attended, say_farewell, wrapped};
 use crate::engine::chunk::Chunk;
 use crate::engine::handle::{Arrival, Engine, Guard, Handover};
 use crate::engine::inbox::Inbox;
 use crate::engine::lane::{Lane, Look, Runs, position};
+use crate::engine::queue::queued;
+use crate::engine::trail::Trail;
 use crate::subscriber::{End, HeartbeatKind, Parked, Subscriber};
 
 /// Sends after which a sweep lets others run.
@@ -48,6 +50,8 @@ struct Record {
     guard: Box<dyn Guard>,
     /// The tick of the last write.
     written: u32,
+    /// Bytes the system has taken so far; wraps.
+    sent: u32,
     surplus: u16,
     /// Whether the socket takes no more until it says so.
     blocked: bool,
@@ -74,6 +78,9 @@ pub(super) struct Shard {
     records: Slab<Record>,
     /// What is left of a piece that a socket took only a part of.
     unsent: HashMap<usize, Bytes>,
+    /// How far those have come whose guards follow, by slot.
+    trails: HashMap<usize, Trail>,
+    look_at: Instant,
     lanes: Slab<Lane>,
     by_name: HashMap<StreamName, usize>,
     tick: u32,
@@ -104,6 +111,8 @@ impl Shard {
             epoll,
             records: Slab::new(),
             unsent: HashMap::new(),
+            trails: HashMap::new(),
+            look_at: Instant::now(),
             lanes: Slab::new(),
             by_name: HashMap::new(),
             tick: 0,
@@ -163,7 +172,8 @@ impl Shard {
     }
 
     fn take_in(&mut self, arrival: Arrival) {
-        let Arrival { socket, parked: Parked { feed, profile, cursor, unseen, quiet }, guard } = arrival;
+        let Arrival { socket, parked, guard, sent, trail } = arrival;
+        let Parked { feed, profile, cursor, unseen, quiet } = parked;
         let name = feed.name().clone();
         // A feed that was given up and begun anew is another one, even of the same stream.
         let known =
@@ -198,9 +208,11 @@ impl Shard {
             cursor,
             guard,
             written: self.tick.wrapping_sub(whole_ticks(quiet)),
+            sent,
             surplus: 0,
             blocked: false,
         });
+        self.trails.extend(trail.map(|trail| (slot, trail)));
         if let Some(ending) = &mut self.ending {
             ending.push((Instant::now(), slot));
         }
@@ -301,6 +313,7 @@ impl Shard {
     fn give_back(&mut self, slot: usize) {
         // It is not blocked, so nothing of it is unsent: its cursor is a frame's end.
         debug_assert!(!self.unsent.contains_key(&slot));
+        let trail = self.trails.remove(&slot);
         let (record, parked) = self.remove(slot);
         let engine = self.engine.clone();
         self.engine.0.tasks.spawn(async move {
@@ -308,7 +321,7 @@ impl Shard {
             match TcpStream::from_std(record.socket) {
                 Ok(socket) => {
                     let handover = Handover { socket, first: Bytes::new(), subscriber, guard: record.guard };
-                    Attended::new(engine, handover).run().await;
+                    Attended::new(engine, handover, record.sent, trail).run().await;
                 }
                 Err(error) => tracing::warn!(%error, "a connection could not be given back"),
             }
@@ -338,6 +351,8 @@ impl Shard {
 
     /// Takes a connection out of every table.
     fn remove(&mut self, slot: usize) -> (Record, Parked) {
+        self.look_at_trail(slot);
+        self.trails.remove(&slot);
         let record = self.records.remove(slot);
         self.unsent.remove(&slot);
         // Only fails if the socket is not there, which is what is wanted.
@@ -412,6 +427,10 @@ impl Shard {
                 self.end(slot, End::Stopped);
             }
         }
+        if self.look_at <= now {
+            self.look_at = now + self.engine.0.hub.common.config.trail_interval;
+            self.look_at_trails().await;
+        }
         if now < self.tick_at {
             return;
         }
@@ -433,7 +452,32 @@ impl Shard {
         self.ending = Some(ending);
     }
 
-    /// Resets those whose owners want it.
+    async fn look_at_trails(&mut self) {
+        let slots: Vec<_> = self.trails.keys().copied().collect();
+        for (n, slot) in slots.into_iter().enumerate() {
+            self.look_at_trail(slot);
+            if n % SENDS_PER_SLICE == SENDS_PER_SLICE - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Tells a connection's guard how far its client has come, if it follows.
+    fn look_at_trail(&mut self, slot: usize) {
+        let Some(trail) = self.trails.get_mut(&slot) else { return };
+        let record = &self.records[slot];
+        let Ok(queued) = queued(&record.socket) else { return };
+        let streams = &self.lanes[record.lane as usize].profile(record.profile as usize).streams;
+        let cursor = Cursor::new(streams, vec![record.cursor]).pack();
+        // What the system has not taken yet lies before the cursor, too.
+        let unsent = wrapped(self.unsent.get(&slot).map_or(0, Bytes::len));
+        let written = record.sent.wrapping_add(unsent);
+        if let Some(position) = trail.look(cursor, written, queued.saturating_add(unsent)) {
+            record.guard.passed(position);
+        }
+    }
+
+    /// Ends those whose owners want it.
     fn cut(&mut self) {
         let cut: Vec<_> = self
             .records
@@ -442,6 +486,10 @@ impl Shard {
             .map(|(s, _)| s)
             .collect();
         for slot in cut {
+            if self.records[slot].guard.dismissed() {
+                self.end(slot, End::Dismissed);
+                continue;
+            }
             let (record, _) = self.remove(slot);
             if let Err(error) = SockRef::from(&record.socket).set_linger(Some(Duration::ZERO)) {
                 tracing::debug!(%error, "a connection was closed where it should have been reset");
@@ -515,8 +563,13 @@ fn send(record: &mut Record, mut bytes: Bytes, tick: u32, sends: &AtomicU64) -> 
     loop {
         sends.fetch_add(1, Ordering::Relaxed);
         match rustix::net::send(&record.socket, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-            Ok(n) if n == bytes.len() => return Sent::All,
-            Ok(n) => bytes.advance(n),
+            Ok(n) => {
+                record.sent = record.sent.wrapping_add(wrapped(n));
+                if n == bytes.len() {
+                    return Sent::All;
+                }
+                bytes.advance(n);
+            }
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::AGAIN) => {
                 record.blocked = true;

@@ -35,6 +35,7 @@ pub(crate) struct Config {
     pub publish: Publish,
     pub streams: Streams,
     pub fanout: Fanout,
+    pub cursor_flush_interval: Duration,
     pub disk_reserve_bytes: u64,
     pub redis_level: Level,
     pub shutdown: Shutdown,
@@ -190,6 +191,7 @@ impl Config {
                 ring_bytes: proven.bytes("fanout.ring_bytes"),
                 replay_cache_bytes: proven.bytes("fanout.replay_cache_bytes"),
             },
+            cursor_flush_interval: proven.duration("cursors.flush_interval"),
             disk_reserve_bytes: proven.size("disk.reserve_bytes"),
             redis_level: match proven.choice("redis.level") {
                 "REPLICATED" => Level::Replicated,

@@ -404,6 +404,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
         },
     ),
     setting(
+        "cursors.flush_interval",
+        millis(100, 60_000),
+        "5s",
+        "How often the places of clients with a `client_id` are written down, those that moved, in batches.",
+        Bounds {
+            small: "Redis, or the disk, is kept busy by clients that all move",
+            large: "a client that comes back without a position of its own gets more again that it had",
+        },
+    ),
+    setting(
         "disk.reserve_bytes",
         size(0, TIB),
         "64MiB",

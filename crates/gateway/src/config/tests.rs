@@ -142,6 +142,11 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         ring_events = 64
         ring_bytes = "1MiB"
         replay_cache_bytes = "2MiB"
+        [cursors]
+        flush_interval = "3s"
+        [cursors]
+        flush_interval = "3s"
+
         [disk]
         reserve_bytes = 0
         [redis]
@@ -183,6 +188,7 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             publish,
             streams,
             fanout,
+            cursor_flush_interval,
             disk_reserve_bytes,
             redis_level,
             shutdown,
@@ -219,6 +225,7 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             format!("{:?}", fanout.ring_events),
             format!("{:?}", fanout.ring_bytes),
             format!("{:?}", fanout.replay_cache_bytes),
+            format!("{cursor_flush_interval:?}"),
             format!("{disk_reserve_bytes:?}"),
             format!("{redis_level:?}"),
             format!("{:?}", shutdown.drain),
