@@ -144,9 +144,6 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         replay_cache_bytes = "2MiB"
         [cursors]
         flush_interval = "3s"
-        [cursors]
-        flush_interval = "3s"
-
         [disk]
         reserve_bytes = 0
         [redis]
