@@ -14,8 +14,13 @@ needs=(
   "flock util-linux"
   "mount mount"
   "redis-server redis-server"
+  "nginx nginx"
+  "haproxy haproxy"
+  "openssl openssl"
 )
 
+# Debian keeps servers where only root's path leads.
+PATH=$PATH:/usr/sbin
 missing=()
 for need in "${needs[@]}"; do
   read -r command package <<<"$need"

@@ -4,10 +4,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::PATIENCE;
+
+/// What carries a connection: a socket, or TLS over one.
+pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send + Sync + std::fmt::Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync + std::fmt::Debug> Wire for T {}
 
 /// A head larger than this from the server is a mistake.
 const HEAD_MAX: usize = 64 * 1024;
@@ -58,7 +63,7 @@ pub enum Framing {
 /// A connection that may carry several requests.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Wire>,
     /// Read from the socket and not yet used.
     pub(crate) unread: Vec<u8>,
 }
@@ -272,10 +277,10 @@ impl Connection {
         Self::over(stream)
     }
 
-    /// Over a socket that is connected already.
+    /// Over a socket that is connected already, or TLS over one.
     #[must_use]
-    pub fn over(stream: TcpStream) -> Self {
-        Self { stream, unread: Vec::new() }
+    pub fn over(stream: impl Wire + 'static) -> Self {
+        Self { stream: Box::new(stream), unread: Vec::new() }
     }
 
     /// Sends bytes as they are.

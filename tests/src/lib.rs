@@ -4,11 +4,13 @@
 
 pub mod process;
 pub mod program;
+pub mod proxy;
 pub mod redis;
 pub mod tiny_disk;
 
 pub mod http1;
 pub mod http2;
+pub mod tls;
 
 pub mod event_source;
 pub mod frame;

@@ -71,7 +71,7 @@ async fn next_event(client: &mut Program, name: &str, printed: &mut Vec<Value>) 
         if told["event"] == name {
             return told;
         }
-        let remark = matches!(told["event"].as_str(), Some("request" | "disconnected"));
+        let remark = matches!(told["event"].as_str(), Some("request" | "response" | "disconnected"));
         assert!(remark, "{name} was expected, not {told}");
     }
 }
