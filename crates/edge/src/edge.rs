@@ -67,6 +67,7 @@ impl Edge {
         let policies = Arc::clone(&self.config.policies);
         let publisher = Publisher::new(Arc::clone(&self.log), policies, self.config.publish);
         let engine = Engine::start(&hub, self.config.shards);
+        let proxies = Arc::new(self.config.proxies.clone());
         let context = Context::new(self.config, hub.clone(), engine, publisher.clone());
         let server = Arc::new(Server::new());
         let stop_grpc = CancellationToken::new();
@@ -86,7 +87,8 @@ impl Edge {
             let ended = ended.clone().drop_guard();
             async move {
                 let _ended = ended;
-                if let Err(error) = publish::serve_grpc(listener, publisher, stop.cancelled_owned()).await {
+                let served = publish::serve_grpc(listener, publisher, proxies, stop.cancelled_owned());
+                if let Err(error) = served.await {
                     tracing::error!(%error, "the gRPC server failed");
                 }
             }
@@ -179,6 +181,18 @@ impl RunningEdge {
         self.server.closed().await;
         self.context.engine.emptied().await;
         self.hub.stopped().await;
+    }
+
+    /// Sets the gauges of what is open now, each time it is called. Keeps nothing alive.
+    pub fn gauges(&self) -> impl Fn() + Send + Sync + use<> {
+        let (context, server) = (Arc::downgrade(&self.context), Arc::downgrade(&self.server));
+        move || {
+            let (Some(context), Some(server)) = (context.upgrade(), server.upgrade()) else { return };
+            let parked = context.engine.parked();
+            metrics::gauge!("evergate_connections_open").set((server.open() + parked) as f64);
+            metrics::gauge!("evergate_connections_parked").set(parked as f64);
+            metrics::gauge!("evergate_streams_followed").set(context.hub.feeds() as f64);
+        }
     }
 
     /// How many event streams are open.

@@ -21,6 +21,8 @@ pub struct HubConfig {
     pub piece_bytes: usize,
     /// How long a cursor that is ahead of this region is held.
     pub hold: Duration,
+    /// How long a connection may take nothing of what it has to get before it is let go.
+    pub stall: Duration,
 }
 
 impl Default for HubConfig {
@@ -33,6 +35,7 @@ impl Default for HubConfig {
             scan_max: 10_000,
             piece_bytes: 64 << 10,
             hold: Duration::from_secs(30),
+            stall: Duration::from_secs(60),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use evergate_domain::{Cursor, RetryRange, TraceParent, sse};
+use evergate_domain::{ClientAddress, Cursor, RetryRange, TraceParent, sse};
 use evergate_fanout::{Begin, End, Farewell, Guard, Next, SubscribeError, SubscribeRequest, Subscriber};
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::http::answer::{Aborted, Answer, Body, empty, full};
 use crate::http::carrier::Carrier;
 use crate::http::context::Context;
+use crate::http::limits::{Admitted, Refusal};
 use crate::http::query::Query;
 use crate::http::registry::Lease;
 use crate::http::wanted::{self, Wanted};
@@ -28,6 +29,7 @@ pub(crate) struct StreamRequest<'a> {
     pub(crate) version: Version,
     pub(crate) head_only: bool,
     pub(crate) trace: &'a TraceParent,
+    pub(crate) client: ClientAddress,
     pub(crate) carrier: Carrier,
 }
 
@@ -48,7 +50,12 @@ pub(crate) async fn open(context: &Arc<Context>, request: StreamRequest<'_>) -> 
     if request.head_only {
         return Ok(event_stream(crate::http::answer::no_body(), request.version));
     }
-    match subscribe(context, &wanted, request.trace, request.carrier, request.version).await {
+    let client_id = request.query.first("client_id");
+    let opened = match context.limits.enter(request.client, client_id) {
+        Ok(admitted) => subscribe(context, &wanted, &request, admitted).await,
+        Err(refusal) => Err(Busy(refusal.reason())),
+    };
+    match opened {
         Ok(body) => Ok(event_stream(body, request.version)),
         Err(busy) => busy.answer(&wanted, sse_config.busy_retry, request.version),
     }
@@ -57,10 +64,10 @@ pub(crate) async fn open(context: &Arc<Context>, request: StreamRequest<'_>) -> 
 async fn subscribe(
     context: &Arc<Context>,
     wanted: &Wanted,
-    trace: &TraceParent,
-    carrier: Carrier,
-    version: Version,
+    asked: &StreamRequest<'_>,
+    admitted: Admitted,
 ) -> Result<Body, Busy> {
+    let carrier = asked.carrier.clone();
     if context.is_stopping() {
         return Err(Busy("shutting down"));
     }
@@ -87,15 +94,17 @@ async fn subscribe(
         connection: &connection,
         resume: opening.kind,
         cursor: &opening.cursor,
-        trace_id: &trace.trace_id(),
+        trace_id: &asked.trace.trace_id(),
         retry_ms: retry.pick_ms(fastrand::u64(..)),
     }
     .write_to(&mut first);
-    let keep = Keep { retry, abort: wanted.end_abort, cut: carrier.cut, _lease: lease };
+    let keep = Keep { retry, abort: wanted.end_abort, cut: carrier.cut, _lease: lease, _admitted: admitted };
     let live = Live { subscriber, keep };
     // Chunked framing is the engine's only one; HTTP/1.0 ends a body by closing.
     Ok(match carrier.handover {
-        Some(handover) if version == Version::HTTP_11 => handover.leave(first.into(), live).boxed_unsync(),
+        Some(handover) if asked.version == Version::HTTP_11 => {
+            handover.leave(first.into(), live).boxed_unsync()
+        }
         Some(_) | None => live.body(first.into()),
     })
 }
@@ -112,6 +121,7 @@ pub(crate) struct Keep {
     abort: bool,
     cut: CancellationToken,
     _lease: Lease,
+    _admitted: Admitted,
 }
 
 enum State {
@@ -176,7 +186,7 @@ impl Busy {
         metrics::counter!("evergate_busy_total", "reason" => self.0).increment(1);
         let retry_ms = retry.pick_ms(fastrand::u64(..));
         if wanted.errors_http {
-            let busy = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Try again later", self.0);
+            let busy = Problem::new(Refusal::status(self.0), "busy", "Try again later", self.0);
             return Err(busy.retry_after(Duration::from_millis(retry_ms)));
         }
         let cursor = match &wanted.begin {
