@@ -10,6 +10,7 @@ needs=(
   "curl curl"
   "chromium chromium"
   "setpriv util-linux"
+  "prlimit util-linux"
   "unshare util-linux"
   "flock util-linux"
   "mount mount"

@@ -79,6 +79,7 @@ impl Edge {
         let cursors = Keeper::new(self.cursors, engine.clone(), waiting_max);
         let flush_every = self.config.cursor_flush;
         let context = Context::new(self.config, hub.clone(), engine, publisher.clone(), Arc::clone(&cursors));
+        let proxies = Arc::new(context.config.proxies.clone());
         let server = Arc::new(Server::new());
         let stop_grpc = CancellationToken::new();
         let stop_chores = CancellationToken::new();
@@ -97,7 +98,8 @@ impl Edge {
             let ended = ended.clone().drop_guard();
             async move {
                 let _ended = ended;
-                if let Err(error) = publish::serve_grpc(listener, publisher, stop.cancelled_owned()).await {
+                let served = publish::serve_grpc(listener, publisher, proxies, stop.cancelled_owned());
+                if let Err(error) = served.await {
                     tracing::error!(%error, "the gRPC server failed");
                 }
             }
@@ -200,6 +202,18 @@ impl RunningEdge {
         self.context.engine.emptied().await;
         self.hub.stopped().await;
         self.context.cursors.flush().await;
+    }
+
+    /// Sets the gauges of what is open now, each time it is called. Keeps nothing alive.
+    pub fn gauges(&self) -> impl Fn() + Send + Sync + use<> {
+        let (context, server) = (Arc::downgrade(&self.context), Arc::downgrade(&self.server));
+        move || {
+            let (Some(context), Some(server)) = (context.upgrade(), server.upgrade()) else { return };
+            let parked = context.engine.parked();
+            metrics::gauge!("evergate_connections_open").set((server.open() + parked) as f64);
+            metrics::gauge!("evergate_connections_parked").set(parked as f64);
+            metrics::gauge!("evergate_streams_followed").set(context.hub.feeds() as f64);
+        }
     }
 
     /// How many event streams are open.

@@ -8,8 +8,13 @@ mod config;
 mod cursors;
 mod edge;
 mod http;
+mod liveness;
+mod meter;
 mod problem;
 mod publish;
 
-pub use config::{ConnectionLimits, CorsOrigins, EdgeConfig, PublishLimits, SseConfig};
+pub use config::{
+    ClientLimits, ConnectionLimits, CorsOrigins, EdgeConfig, ForwardedHeader, Proxies, ProxyProtocol,
+    PublishLimits, SseConfig,
+};
 pub use edge::{BindError, Edge, RunningEdge};

@@ -23,6 +23,8 @@ pub struct HubConfig {
     pub trail_interval: Duration,
     /// How long a cursor that is ahead of this region is held.
     pub hold: Duration,
+    /// How long a connection may take nothing of what it has to get before it is let go.
+    pub stall: Duration,
 }
 
 impl Default for HubConfig {
@@ -36,6 +38,7 @@ impl Default for HubConfig {
             piece_bytes: 64 << 10,
             trail_interval: Duration::from_secs(5),
             hold: Duration::from_secs(30),
+            stall: Duration::from_secs(60),
         }
     }
 }

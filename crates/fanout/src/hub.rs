@@ -122,6 +122,12 @@ impl Hub {
         Ok(kind)
     }
 
+    /// How many streams of the log are followed, each once for all who follow it here.
+    #[must_use]
+    pub fn feeds(&self) -> usize {
+        self.0.common.alive.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn inner(&self) -> Arc<Inner> {
         Arc::clone(&self.0)
     }

@@ -3,20 +3,23 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::ListenerExt as _;
 use serde_json::json;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpListener;
 
 use crate::metrics::Metrics;
 use crate::readiness::{Readiness, Stage};
 
 /// What the pages tell.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct About {
     pub node: String,
     pub region: String,
@@ -25,7 +28,6 @@ pub(crate) struct About {
 }
 
 /// A bound listener; it answers as soon as it [`run`](Self::run)s.
-#[derive(Debug)]
 pub(crate) struct Admin {
     listener: TcpListener,
     about: About,
@@ -43,7 +45,20 @@ impl Admin {
 
     /// Serves until `stop`, then finishes the requests under way.
     pub(crate) async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-        axum::serve(self.listener, router(self.about)).with_graceful_shutdown(stop).await
+        let listener = self.listener.tap_io(|socket| {
+            let probes = TcpKeepalive::new()
+                .with_time(Duration::from_secs(60))
+                .with_interval(Duration::from_secs(10))
+                .with_retries(3);
+            let socket = SockRef::from(&*socket);
+            let set = socket
+                .set_tcp_keepalive(&probes)
+                .and_then(|()| socket.set_tcp_user_timeout(Some(Duration::from_secs(30))));
+            if let Err(error) = set {
+                tracing::debug!(%error, "an admin connection was gone before it was served");
+            }
+        });
+        axum::serve(listener, router(self.about)).with_graceful_shutdown(stop).await
     }
 }
 

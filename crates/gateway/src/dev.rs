@@ -35,14 +35,14 @@ const BRIEF: Duration = Duration::from_secs(5);
 /// Runs until a signal, or until a part fails.
 pub(crate) async fn run(config: Config) -> anyhow::Result<Exit> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    open_files::raise(config.http.connections_max.get());
+    let descriptors = open_files::raise(config.http.connections_max.get());
     let mut gateway = tokio::select! {
         biased;
         signal = signals.next() => {
             info!(signal, "ended while starting");
             return Ok(Exit::Ok);
         }
-        gateway = Gateway::start(&config) => gateway?,
+        gateway = Gateway::start(&config, descriptors) => gateway?,
     };
     greet(&config, gateway.addresses);
     let failed = tokio::select! {
@@ -87,7 +87,7 @@ struct Gateway {
 
 impl Gateway {
     /// Starts everything. A part that fails takes those before it with it.
-    async fn start(config: &Config) -> anyhow::Result<Self> {
+    async fn start(config: &Config, descriptors: usize) -> anyhow::Result<Self> {
         let metrics = Metrics::start(&config.node, &config.region)?;
         let readiness = Readiness::default();
         let about = About {
@@ -102,15 +102,22 @@ impl Gateway {
         let admin_address = admin.address()?;
         let stop_admin = CancellationToken::new();
         let admin = tokio::spawn(admin.run(stop_admin.clone().cancelled_owned()));
-        let metrics = AbortOnDropHandle::new(tokio::spawn(async move { metrics.keep_up().await }));
+        let keeper = metrics.clone();
+        let keeper = AbortOnDropHandle::new(tokio::spawn(async move { keeper.keep_up().await }));
 
         let policies = Arc::new(wiring::policies(config));
         let storage = wiring::open_storage(config, Arc::clone(&policies)).await?;
         let Storage { log, cursors } = &storage;
         let edge =
-            Edge::bind(wiring::dev_edge(config, policies), Arc::clone(log), Arc::clone(cursors)).await?;
+            Edge::bind(wiring::dev_edge(config, policies, descriptors), Arc::clone(log), Arc::clone(cursors))
+                .await?;
         let addresses = Addresses { http: edge.http_addr(), grpc: edge.grpc_addr(), admin: admin_address };
         let edge = edge.start();
+        metrics.before_each_page(edge.gauges());
+        let runtime = tokio::runtime::Handle::current();
+        metrics.before_each_page(move || {
+            ::metrics::gauge!("evergate_runtime_tasks").set(runtime.metrics().num_alive_tasks() as f64);
+        });
         let ready_file = match &config.ready_file {
             Some(path) => Some(
                 ReadyFile::write(path, addresses)
@@ -129,7 +136,7 @@ impl Gateway {
             version = env!("CARGO_PKG_VERSION"),
             "ready"
         );
-        Ok(Self { readiness, admin, stop_admin, _metrics: metrics, storage, edge, addresses, ready_file })
+        Ok(Self { readiness, admin, stop_admin, _metrics: keeper, storage, edge, addresses, ready_file })
     }
 
     /// Why a part ended that should not have. Waits for as long as all is well.

@@ -5,7 +5,10 @@
 use std::sync::Arc;
 
 use evergate_domain::StreamPolicies;
-use evergate_edge::{ConnectionLimits, EdgeConfig, PublishLimits, SseConfig};
+use evergate_edge::{
+    ClientLimits, ConnectionLimits, EdgeConfig, ForwardedHeader, Proxies, ProxyProtocol, PublishLimits,
+    SseConfig,
+};
 use evergate_eventlog::{
     CursorStore, DiskCursors, DiskLog, DiskOptions, EventLog, MemoryCursors, MemoryLog, RedisLog,
     RedisOptions, SystemClock,
@@ -61,8 +64,8 @@ pub(crate) async fn open_storage(config: &Config, policies: Arc<StreamPolicies>)
     }
 }
 
-/// What the edge of a development process is told.
-pub(crate) fn dev_edge(config: &Config, policies: Arc<StreamPolicies>) -> EdgeConfig {
+/// What the edge of a development process is told. HTTP may take so many `descriptors`.
+pub(crate) fn dev_edge(config: &Config, policies: Arc<StreamPolicies>, descriptors: usize) -> EdgeConfig {
     EdgeConfig {
         node: config.node.clone(),
         region: config.region.clone(),
@@ -74,12 +77,36 @@ pub(crate) fn dev_edge(config: &Config, policies: Arc<StreamPolicies>) -> EdgeCo
             batch_events_max: config.publish.batch_events_max.get(),
             batch_bytes_max: config.publish.batch_bytes_max.get(),
             stream_window: config.publish.stream_window.get(),
+            rate: config.limits.publishes,
         },
         connections: ConnectionLimits {
             streams_max: config.http.connections_max.get(),
             head_bytes_max: config.http.head_bytes_max,
             head_timeout: config.http.head_timeout,
             idle_timeout: config.http.idle_timeout,
+            descriptors_max: descriptors,
+            pending_max: config.limits.pending_max.get(),
+            accepts: config.limits.accepts,
+            peer_timeout: config.http.peer_timeout,
+            stall_timeout: config.http.stall_timeout,
+        },
+        clients: ClientLimits {
+            streams_per_address: config.limits.streams_per_address,
+            streams_per_client: config.limits.streams_per_client,
+            connects: config.limits.connects,
+        },
+        proxies: Proxies {
+            trusted: config.http.trusted_proxies.clone(),
+            protocol: match config.http.proxy_protocol {
+                "accept" => ProxyProtocol::Accept,
+                "require" => ProxyProtocol::Require,
+                _ => ProxyProtocol::Off,
+            },
+            header: match config.http.forwarded_header {
+                "forwarded" => ForwardedHeader::Forwarded,
+                "none" => ForwardedHeader::None,
+                _ => ForwardedHeader::XForwardedFor,
+            },
         },
         sse: SseConfig {
             heartbeat: config.sse.heartbeat,
@@ -97,6 +124,7 @@ pub(crate) fn dev_edge(config: &Config, policies: Arc<StreamPolicies>) -> EdgeCo
             ring_events: config.fanout.ring_events.get(),
             ring_bytes: config.fanout.ring_bytes.get() as u64,
             replay_bytes: config.fanout.replay_cache_bytes.get() as u64,
+            stall: config.http.stall_timeout,
             ..HubConfig::default()
         },
         cursor_flush: config.cursor_flush_interval,

@@ -20,11 +20,15 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::answer::Aborted;
+use crate::http::patient::Patient;
+use crate::http::peer::Peer;
 use crate::http::stream::Live;
 
 /// The connection under a request.
 #[derive(Clone)]
 pub(crate) struct Carrier {
+    /// Who is at its other end.
+    pub(crate) peer: Peer,
     /// Ends the whole connection at once.
     pub(crate) cut: CancellationToken,
     /// Where an event stream is left for whoever takes the socket; `None` if nobody will.
@@ -71,17 +75,17 @@ impl HttpBody for Placeholder {
 
 /// The socket under hyper, which notes when everything encoded was written.
 pub(crate) struct Watched {
-    socket: TokioIo<TcpStream>,
+    socket: TokioIo<Patient>,
     handover: Arc<Handover>,
 }
 
 impl Watched {
-    pub(crate) fn new(socket: TcpStream, handover: Arc<Handover>) -> Self {
+    pub(crate) fn new(socket: Patient, handover: Arc<Handover>) -> Self {
         Self { socket: TokioIo::new(socket), handover }
     }
 
     pub(crate) fn into_inner(self) -> TcpStream {
-        self.socket.into_inner()
+        self.socket.into_inner().into_inner()
     }
 }
 

@@ -7,6 +7,7 @@ use evergate_fanout::{Engine, Hub};
 
 use crate::config::EdgeConfig;
 use crate::cursors::Keeper;
+use crate::http::limits::Limits;
 use crate::http::registry::Registry;
 use crate::publish::Publisher;
 
@@ -18,6 +19,7 @@ pub(crate) struct Context {
     pub(crate) publisher: Publisher,
     pub(crate) streams: Registry,
     pub(crate) cursors: Arc<Keeper>,
+    pub(crate) limits: Limits,
     stopping: AtomicBool,
 }
 
@@ -29,8 +31,10 @@ impl Context {
         publisher: Publisher,
         cursors: Arc<Keeper>,
     ) -> Arc<Self> {
-        let streams = Registry::new(config.node.clone(), config.connections.streams_max);
-        Arc::new(Self { config, hub, engine, publisher, streams, cursors, stopping: AtomicBool::new(false) })
+        let streams = Registry::new(config.node.clone(), config.connections.streams());
+        let limits = Limits::new(&config.clients);
+        let stopping = AtomicBool::new(false);
+        Arc::new(Self { config, hub, engine, publisher, streams, cursors, limits, stopping })
     }
 
     /// New streams are refused from now on, so that their clients go elsewhere.

@@ -17,6 +17,9 @@ pub(super) struct Named {
     pub(super) dismissal: Dismissal,
     /// Whether nothing is kept yet.
     pub(super) fresh: bool,
+    /// Whether what our socket took went to the client and not to a proxy, which may hold megabytes for
+    /// a client that reads nothing.
+    pub(super) direct: bool,
 }
 
 /// Where a stream begins, and what it holds for that.
@@ -37,13 +40,15 @@ impl Kept {
 
     /// For a client with a name: its own position beats the one that is kept, and that beats `from`.
     ///
-    /// `alone` says that the stream has its connection for itself, so that both end together.
+    /// `alone` says that the stream has its connection for itself, so that both end together; `direct`,
+    /// that there is no proxy in between.
     pub(super) async fn take(
         context: &Context,
         wanted: &Wanted,
         client: &ClientId,
         connection: &CancellationToken,
         alone: bool,
+        direct: bool,
     ) -> Result<Self, Busy> {
         let key = CursorKey::new(client, &wanted.streams, &wanted.filters);
         let cut = if alone { connection.clone() } else { connection.child_token() };
@@ -69,7 +74,7 @@ impl Kept {
             (Some(kept), None) => (Begin::Resume(position(kept, &wanted.streams)), true),
             _ => (wanted.begin.clone(), false),
         };
-        let named = Named { place: Arc::new(place), dismissal, fresh: kept.is_none() };
+        let named = Named { place: Arc::new(place), dismissal, fresh: kept.is_none(), direct };
         Ok(Self { begin, stored, cut, named: Some(Box::new(named)) })
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use evergate_domain::StreamName;
+use evergate_domain::{ClientAddress, StreamName};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use percent_encoding::percent_decode_str;
@@ -56,6 +56,7 @@ where
     B: http_body::Body<Data = Bytes> + Send + Unpin,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
+    let client = context.config.proxies.client(carrier.peer, &parts.headers);
     let path = parts.uri.path();
     let method = &parts.method;
     if let Some(answer) = demo::answer(context, method, path).await {
@@ -63,7 +64,7 @@ where
     }
     if path == "/v1/route" {
         return match *method {
-            Method::GET | Method::HEAD => Ok(placement(context)),
+            Method::GET | Method::HEAD => Ok(placement(context, client)),
             _ => other_method(method, "GET, HEAD, OPTIONS"),
         };
     }
@@ -87,6 +88,7 @@ where
                 version: parts.version,
                 head_only: *method == Method::HEAD,
                 trace,
+                client,
                 carrier,
             };
             stream::open(context, request).await
@@ -94,7 +96,7 @@ where
         Method::POST if let Some(stream) = stream => {
             let name = StreamName::new(&stream)
                 .map_err(|error| Problem::bad_request(vec![FieldError::new("path.stream", error)]))?;
-            publish::publish_http(&context.publisher, &name, parts, body).await.map(full)
+            publish::publish_http(&context.publisher, client, &name, parts, body).await.map(full)
         }
         _ => other_method(
             method,
@@ -130,9 +132,14 @@ fn other_method(method: &Method, allow: &'static str) -> Result<Answer, Problem>
     Ok(answer)
 }
 
-/// Which region and edge the client belongs to: the ones it reached, as long as there is one node.
-fn placement(context: &Context) -> Answer {
-    let body = serde_json::json!({ "region": context.config.region, "edge": context.config.node });
+/// Which region and edge the client belongs to (the ones it reached, as long as there is one node), and
+/// where it is taken to be.
+fn placement(context: &Context, client: ClientAddress) -> Answer {
+    let body = serde_json::json!({
+        "region": context.config.region,
+        "edge": context.config.node,
+        "client": { "address": client.address(), "proxied": client.is_proxied() },
+    });
     let mut answer = full(Response::new(Full::new(Bytes::from(body.to_string()))));
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use evergate_domain::{Cursor, PackedCursor, ResumeKind, RetryRange, TraceParent, sse};
+use evergate_domain::{
+    ClientAddress, ClientId, Cursor, PackedCursor, ResumeKind, RetryRange, TraceParent, sse,
+};
 use evergate_eventlog::CursorStoreError;
 use evergate_fanout::{Begin, End, Farewell, Guard, Next, SubscribeError, SubscribeRequest, Subscriber};
 use futures_util::stream;
@@ -17,6 +19,7 @@ use crate::http::answer::{Aborted, Answer, Body, empty, full};
 use crate::http::carrier::Carrier;
 use crate::http::context::Context;
 use crate::http::kept::{Kept, Named};
+use crate::http::limits::{Admitted, Refusal};
 use crate::http::query::Query;
 use crate::http::registry::Lease;
 use crate::http::wanted::{self, Wanted};
@@ -34,6 +37,7 @@ pub(crate) struct StreamRequest<'a> {
     pub(crate) version: Version,
     pub(crate) head_only: bool,
     pub(crate) trace: &'a TraceParent,
+    pub(crate) client: ClientAddress,
     pub(crate) carrier: Carrier,
 }
 
@@ -54,7 +58,12 @@ pub(crate) async fn open(context: &Arc<Context>, request: StreamRequest<'_>) -> 
     if request.head_only {
         return Ok(event_stream(crate::http::answer::no_body(), request.version));
     }
-    match subscribe(context, &wanted, request.trace, request.carrier, request.version).await {
+    let client_id = wanted.client.as_ref().map(ClientId::as_str);
+    let opened = match context.limits.enter(request.client, client_id) {
+        Ok(admitted) => subscribe(context, &wanted, &request, admitted).await,
+        Err(refusal) => Err(Busy(refusal.reason())),
+    };
+    match opened {
         Ok(body) => Ok(event_stream(body, request.version)),
         Err(busy) => busy.answer(&wanted, sse_config.busy_retry, request.version),
     }
@@ -63,18 +72,21 @@ pub(crate) async fn open(context: &Arc<Context>, request: StreamRequest<'_>) -> 
 async fn subscribe(
     context: &Arc<Context>,
     wanted: &Wanted,
-    trace: &TraceParent,
-    carrier: Carrier,
-    version: Version,
+    asked: &StreamRequest<'_>,
+    admitted: Admitted,
 ) -> Result<Body, Busy> {
+    let carrier = asked.carrier.clone();
     if context.is_stopping() {
         return Err(Busy("shutting down"));
     }
     let (lease, connection) = context.streams.enter(carrier.cut.clone()).ok_or(Busy("full"))?;
     // Chunked framing is the engine's only one; HTTP/1.0 ends a body by closing.
-    let handover = carrier.handover.filter(|_| version == Version::HTTP_11);
+    let handover = carrier.handover.filter(|_| asked.version == Version::HTTP_11);
     let kept = match &wanted.client {
-        Some(client) => Kept::take(context, wanted, client, &carrier.cut, handover.is_some()).await?,
+        Some(client) => {
+            let direct = !asked.client.is_proxied();
+            Kept::take(context, wanted, client, &carrier.cut, handover.is_some(), direct).await?
+        }
         None => Kept::nothing(wanted, carrier.cut),
     };
     if let Some(named) = &kept.named {
@@ -111,11 +123,18 @@ async fn subscribe(
         connection: &connection,
         resume: opening.kind,
         cursor: &opening.cursor,
-        trace_id: &trace.trace_id(),
+        trace_id: &asked.trace.trace_id(),
         retry_ms: retry.pick_ms(fastrand::u64(..)),
     }
     .write_to(&mut first);
-    let keep = Keep { retry, abort: wanted.end_abort, cut: kept.cut, named: kept.named, _lease: lease };
+    let keep = Keep {
+        retry,
+        abort: wanted.end_abort,
+        cut: kept.cut,
+        named: kept.named,
+        _lease: lease,
+        _admitted: admitted,
+    };
     let live = Live { subscriber, keep };
     Ok(match handover {
         Some(handover) => handover.leave(first.into(), live).boxed_unsync(),
@@ -136,6 +155,7 @@ pub(crate) struct Keep {
     cut: CancellationToken,
     named: Option<Box<Named>>,
     _lease: Lease,
+    _admitted: Admitted,
 }
 
 enum State {
@@ -210,7 +230,7 @@ impl Guard for Keep {
     }
 
     fn follows(&self) -> bool {
-        self.named.is_some()
+        self.named.as_ref().is_some_and(|named| named.direct)
     }
 
     fn passed(&self, position: PackedCursor) {
@@ -237,7 +257,7 @@ impl Busy {
         metrics::counter!("evergate_busy_total", "reason" => self.0).increment(1);
         let retry_ms = retry.pick_ms(fastrand::u64(..));
         if wanted.errors_http {
-            let busy = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Try again later", self.0);
+            let busy = Problem::new(Refusal::status(self.0), "busy", "Try again later", self.0);
             return Err(busy.retry_after(Duration::from_millis(retry_ms)));
         }
         let cursor = match &wanted.begin {

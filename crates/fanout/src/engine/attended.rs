@@ -129,17 +129,31 @@ impl Attended {
         }
     }
 
-    /// Writes all of it, unless the connection is cut or the time to end has long passed.
+    /// Writes all of it, unless the connection is cut, takes nothing for too long, or the time to end
+    /// has long passed.
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Self { socket, guard, stop, sent, .. } = self;
+        let Self { socket, guard, stop, engine, sent, .. } = self;
         *sent = sent.wrapping_add(wrapped(bytes.len()));
         let overdue = async {
             let window = stop.wait_for(Option::is_some).await.map_or(None, |window| *window);
             tokio::time::sleep(window.unwrap_or_default() + GRACE).await;
         };
+        let patience = engine.0.hub.common.config.stall;
+        let written = async {
+            let mut rest = bytes;
+            while !rest.is_empty() {
+                let Ok(taken) = timeout(patience, socket.write(rest)).await else { return Ok(false) };
+                rest = &rest[taken?..];
+            }
+            Ok(true)
+        };
         tokio::select! {
             biased;
-            written = socket.write_all(bytes) => return written,
+            written = written => match written {
+                Ok(true) => return Ok(()),
+                Ok(false) => stalled(1),
+                Err(error) => return Err(error),
+            },
             () = guard.cut().cancelled() => {}
             () = overdue => return Err(io::ErrorKind::TimedOut.into()),
         }
@@ -179,6 +193,11 @@ impl Attended {
 #[expect(clippy::cast_possible_truncation, reason = "that is how it wraps")]
 pub(super) const fn wrapped(bytes: usize) -> u32 {
     bytes as u32
+}
+
+/// Counts connections that are let go because they took nothing for too long.
+pub(super) fn stalled(connections: u64) {
+    metrics::counter!("evergate_connections_ended_total", "reason" => "stalled").increment(connections);
 }
 
 /// Makes closing this socket look like a broken network.

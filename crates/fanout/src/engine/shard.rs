@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::engine::SURPLUS_MAX;
-use crate::engine::attended::{Attended, say_farewell, wrapped};
+use crate::engine::attended::{self, Attended, say_farewell, wrapped};
 use crate::engine::chunk::Chunk;
 use crate::engine::handle::{Arrival, Engine, Guard, Handover};
 use crate::engine::inbox::Inbox;
@@ -485,11 +485,17 @@ impl Shard {
             .filter(|(_, record)| record.guard.cut().is_cancelled())
             .map(|(s, _)| s)
             .collect();
-        for slot in cut {
-            if self.records[slot].guard.dismissed() {
-                self.end(slot, End::Dismissed);
-                continue;
-            }
+        let dismissed = |&slot: &usize| self.records[slot].guard.dismissed();
+        let (dismissed, cut): (Vec<_>, Vec<_>) = cut.into_iter().partition(dismissed);
+        self.reset(cut);
+        for slot in dismissed {
+            self.end(slot, End::Dismissed);
+        }
+    }
+
+    /// Lets go of these at once, with all that the system still holds for them.
+    fn reset(&mut self, slots: Vec<usize>) {
+        for slot in slots {
             let (record, _) = self.remove(slot);
             if let Err(error) = SockRef::from(&record.socket).set_linger(Some(Duration::ZERO)) {
                 tracing::debug!(%error, "a connection was closed where it should have been reset");
@@ -497,15 +503,25 @@ impl Shard {
         }
     }
 
-    /// A sign of life for everybody who has been sent nothing for a while.
+    /// A sign of life for everybody who has been sent nothing for a while, and an end for whoever took
+    /// nothing for too long.
     async fn beat(&mut self) {
-        let mut quiet = Vec::new();
+        let (mut quiet, mut stalled) = (Vec::new(), Vec::new());
+        let patience = whole_ticks(self.engine.0.hub.common.config.stall);
         for (slot, record) in &self.records {
+            if record.blocked && self.tick.wrapping_sub(record.written) > patience {
+                stalled.push(slot);
+                continue;
+            }
             let profile = self.lanes[record.lane as usize].profile(record.profile as usize);
             let after = ticks(profile.heartbeat.0);
             if !record.blocked && self.tick.wrapping_sub(record.written) >= after {
                 quiet.push(slot);
             }
+        }
+        if !stalled.is_empty() {
+            attended::stalled(stalled.len() as u64);
+            self.reset(stalled);
         }
         for (n, slot) in quiet.into_iter().enumerate() {
             if self.beat_one(slot) == Fate::Gone {

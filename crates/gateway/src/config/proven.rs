@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use evergate_domain::{Level, Retention, RetryRange, StreamName};
+use evergate_domain::{Level, Network, Rate, Retention, RetryRange, StreamName};
 
 use super::file::FileSource;
 use super::flags::{self, FlagSource};
@@ -33,6 +33,7 @@ pub(crate) struct Config {
     pub admin_address: SocketAddr,
     pub sse: Sse,
     pub publish: Publish,
+    pub limits: Limits,
     pub streams: Streams,
     pub fanout: Fanout,
     pub cursor_flush_interval: Duration,
@@ -51,6 +52,22 @@ pub(crate) struct Http {
     pub idle_timeout: Duration,
     pub connections_max: NonZeroUsize,
     pub cors_origins: CorsOrigins,
+    pub peer_timeout: Duration,
+    pub stall_timeout: Duration,
+    pub trusted_proxies: Vec<Network>,
+    pub proxy_protocol: &'static str,
+    pub forwarded_header: &'static str,
+}
+
+/// `None` is no limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub pending_max: NonZeroUsize,
+    pub accepts: Option<Rate>,
+    pub streams_per_address: Option<NonZeroU32>,
+    pub streams_per_client: Option<NonZeroU32>,
+    pub connects: Option<Rate>,
+    pub publishes: Option<Rate>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +178,11 @@ impl Config {
                 idle_timeout: proven.duration("http.idle_timeout"),
                 connections_max: proven.count("http.connections_max"),
                 cors_origins: proven.origins("http.cors_origins"),
+                peer_timeout: proven.duration("http.peer_timeout"),
+                stall_timeout: proven.duration("http.stall_timeout"),
+                trusted_proxies: proven.networks("http.trusted_proxies"),
+                proxy_protocol: proven.choice("http.proxy_protocol"),
+                forwarded_header: proven.choice("http.forwarded_header"),
             },
             grpc_address: proven.address("grpc.address"),
             admin_address: proven.address("admin.address"),
@@ -176,6 +198,14 @@ impl Config {
                 batch_events_max: proven.count("publish.batch_events_max"),
                 batch_bytes_max: proven.bytes("publish.batch_bytes_max"),
                 stream_window: proven.count("publish.stream_window"),
+            },
+            limits: Limits {
+                pending_max: proven.count("limits.pending_max"),
+                accepts: proven.rate("limits.accepts_per_second", "limits.accepts_per_second"),
+                streams_per_address: proven.bound("limits.streams_per_address"),
+                streams_per_client: proven.bound("limits.streams_per_client"),
+                connects: proven.rate("limits.connects_per_second", "limits.connects_burst"),
+                publishes: proven.rate("limits.publishes_per_second", "limits.publishes_burst"),
             },
             streams: Streams {
                 create: proven.switch("streams.create"),
@@ -304,6 +334,20 @@ impl Proven<'_> {
     fn origins(&self, key: &'static str) -> CorsOrigins {
         let Value::Origins(origins) = self.value(key) else { unreachable!("{key} is a list of origins") };
         origins.clone()
+    }
+
+    fn networks(&self, key: &'static str) -> Vec<Network> {
+        let Value::Networks(networks) = self.value(key) else { unreachable!("{key} is a list of networks") };
+        networks.clone()
+    }
+
+    /// A number of which 0 means that there is no bound.
+    fn bound(&self, key: &'static str) -> Option<NonZeroU32> {
+        NonZeroU32::new(u32::try_from(self.number(key)).unwrap_or(u32::MAX))
+    }
+
+    fn rate(&self, per_second: &'static str, burst: &'static str) -> Option<Rate> {
+        Some(Rate::new(self.bound(per_second)?, self.bound(burst)?))
     }
 
     fn log(&self, key: &'static str) -> LogChoice {

@@ -199,6 +199,53 @@ pub(crate) static SETTINGS: &[Setting] = &[
         },
     ),
     setting(
+        "http.peer_timeout",
+        seconds(1, 3600),
+        "30s",
+        "How long what was sent to a client may stay unacknowledged before the client counts as gone.",
+        Bounds {
+            small: "phones are cut off in every tunnel",
+            large: "whoever vanished without a word holds its place for this long after the next heartbeat",
+        },
+    ),
+    setting(
+        "http.stall_timeout",
+        seconds(1, 3600),
+        "1m",
+        "How long a client that has more to get may leave its connection full. It may be cut off sooner by `http.peer_timeout`, when it takes nothing at all.",
+        Bounds {
+            small: "clients on slow networks are cut off in the middle of a replay, and begin again where they were",
+            large: "clients that were put to sleep hold their place for this long",
+        },
+    ),
+    setting(
+        "http.trusted_proxies",
+        Kind::Networks,
+        "",
+        "The addresses of the proxies and balancers in front, which are believed when they say where a client is.",
+        Choice(
+            "Without it every client behind a proxy counts as that proxy. A network in it that clients can reach from lets them choose their own address, and so pass every limit of an address.",
+        ),
+    ),
+    setting(
+        "http.proxy_protocol",
+        Kind::Choice(&["off", "accept", "require"]),
+        "off",
+        "Whether trusted proxies begin each connection with a PROXY header, version 1 or 2.",
+        Choice(
+            "With `accept` they may, so every trusted proxy must either write the header or be unable to pass one on from its clients. With `require` every other connection is closed, those of untrusted peers too. A header from an untrusted peer is never believed: its connection is closed.",
+        ),
+    ),
+    setting(
+        "http.forwarded_header",
+        Kind::Choice(&["x-forwarded-for", "forwarded", "none"]),
+        "x-forwarded-for",
+        "The field in which trusted proxies note where a request came from: `X-Forwarded-For`, or `Forwarded` as in RFC 7239. Over gRPC it is read too.",
+        Choice(
+            "Only this one is read. If it is not the one that the proxies write, they pass it on as the client sent it, and the client chooses its own address.",
+        ),
+    ),
+    setting(
         "http.cors_origins",
         Kind::Origins,
         "",
@@ -429,6 +476,86 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "HOME",
         "How safe an event in a Redis log is when its publish is acknowledged. Stored with each stream at its first event, and only ever raised.",
         Choice("With `HOME` it is in the primary, and if that dies the newest events may be lost, which every subscriber is told. With `REPLICATED` a replica has confirmed it, and nobody is shown it before; without a replica nothing is acknowledged."),
+    ),
+    setting(
+        "limits.pending_max",
+        count(1, 1_000_000),
+        "4096",
+        "How many connections may be open that have not sent a whole request head yet. Beyond it none is accepted; those that come wait.",
+        Bounds {
+            small: "clients that are slow to ask hold up those behind them",
+            large: "a storm of connects is taken on all at once, and everybody is served late",
+        },
+    ),
+    setting(
+        "limits.accepts_per_second",
+        count(0, 1_000_000),
+        "0",
+        "How many HTTP connections are accepted a second, and as many at once after a rest; 0 sets no limit. Those above it wait, and none is refused.",
+        Bounds {
+            small: "after a restart clients wait until they give up and come again",
+            large: "a storm of connects takes the processor from those who are connected",
+        },
+    ),
+    setting(
+        "limits.streams_per_address",
+        count(0, 10_000_000),
+        "0",
+        "How many event streams one client address may have (an IPv6 network of 64 bits is one); 0 sets no limit. One more is answered `busy`.",
+        Bounds {
+            small: "people who share an address, in an office or behind a mobile network, turn each other away",
+            large: "one client can take all of `http.connections_max`",
+        },
+    ),
+    setting(
+        "limits.streams_per_client",
+        count(0, 10_000_000),
+        "0",
+        "How many event streams one `client_id` may have; 0 sets no limit. One more is answered `busy`.",
+        Bounds {
+            small: "a client whose old connection was not noticed to be gone is turned away",
+            large: "a client that leaks connections is never told",
+        },
+    ),
+    setting(
+        "limits.connects_per_second",
+        count(0, 1_000_000),
+        "0",
+        "How many event streams one client address may open a second; 0 sets no limit. Those above it are answered `busy`.",
+        Bounds {
+            small: "people who share an address wait for each other after a cut",
+            large: "a client that reconnects in a loop is served each time",
+        },
+    ),
+    setting(
+        "limits.connects_burst",
+        count(1, 1_000_000),
+        "50",
+        "How many event streams one client address may open at once after a rest.",
+        Bounds {
+            small: "a page with several streams is answered `busy` for some of them",
+            large: "`limits.connects_per_second` is felt only late",
+        },
+    ),
+    setting(
+        "limits.publishes_per_second",
+        count(0, 10_000_000),
+        "0",
+        "How many events one client address may publish a second, by HTTP and gRPC together; 0 sets no limit. Those above it are refused with 429 or RESOURCE_EXHAUSTED and the time to wait.",
+        Bounds {
+            small: "publishers are refused while the log has room",
+            large: "one publisher can fill the log and push out what others published",
+        },
+    ),
+    setting(
+        "limits.publishes_burst",
+        count(1, 10_000_000),
+        "1000",
+        "How many events one client address may publish at once after a rest. A larger batch is taken when all of it is there, and paid back afterwards.",
+        Bounds {
+            small: "batches are refused more often than single events",
+            large: "`limits.publishes_per_second` is felt only late",
+        },
     ),
     setting(
         "shutdown.drain",
