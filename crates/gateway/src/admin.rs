@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 
 use crate::metrics::Metrics;
 use crate::readiness::{Readiness, Stage};
+use crate::troubles::Troubles;
 
 /// What the pages tell.
 #[derive(Debug, Clone)]
@@ -21,6 +22,7 @@ pub(crate) struct About {
     pub node: String,
     pub region: String,
     pub readiness: Readiness,
+    pub troubles: Troubles,
     pub metrics: Metrics,
 }
 
@@ -62,7 +64,8 @@ async fn livez() -> Response {
     reply(StatusCode::OK, "application/json", &json!({ "status": "alive" }))
 }
 
-/// Fails only for what is local: a shared dependency that is down must not empty the balancer.
+/// Fails only for what is local: a shared dependency that is down must not empty the balancer. It
+/// is named among the troubles.
 async fn readyz(State(about): State<About>) -> Response {
     let stage = about.readiness.stage();
     let status = match stage {
@@ -74,6 +77,7 @@ async fn readyz(State(about): State<About>) -> Response {
         "node": about.node,
         "region": about.region,
         "version": env!("CARGO_PKG_VERSION"),
+        "troubles": about.troubles.now(),
     });
     reply(status, "application/json", &body)
 }
@@ -129,6 +133,7 @@ mod tests {
             node: "edge-1".to_owned(),
             region: "eu".to_owned(),
             readiness: Readiness::default(),
+            troubles: Troubles::default(),
             metrics: Metrics::of(recorder),
         }
     }

@@ -28,6 +28,7 @@ use crate::open_files;
 use crate::readiness::{Readiness, Stage};
 use crate::ready_file::{Addresses, ReadyFile};
 use crate::shutdown::{Shutdown, Signals};
+use crate::troubles::Troubles;
 use crate::wiring;
 
 /// How long the parts may take that have nothing to wait for but themselves.
@@ -91,10 +92,12 @@ impl Gateway {
     async fn start(config: &Config) -> anyhow::Result<Self> {
         let metrics = Metrics::start(&config.node, &config.region)?;
         let readiness = Readiness::default();
+        let troubles = Troubles::default();
         let about = About {
             node: config.node.clone(),
             region: config.region.clone(),
             readiness: readiness.clone(),
+            troubles: troubles.clone(),
             metrics: metrics.clone(),
         };
         let admin = Admin::bind(config.admin_address, about)
@@ -107,6 +110,7 @@ impl Gateway {
 
         let policies = Arc::new(wiring::policies(config));
         let log = wiring::open_log(config, Arc::clone(&policies)).await?;
+        troubles.ask(&log);
         let edge = Edge::bind(wiring::dev_edge(config, policies), Arc::clone(&log)).await?;
         let addresses = Addresses { http: edge.http_addr(), grpc: edge.grpc_addr(), admin: admin_address };
         let edge = edge.start();

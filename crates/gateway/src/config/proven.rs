@@ -36,7 +36,7 @@ pub(crate) struct Config {
     pub streams: Streams,
     pub fanout: Fanout,
     pub disk_reserve_bytes: u64,
-    pub redis_level: Level,
+    pub redis: Redis,
     pub shutdown: Shutdown,
     pub runtime_threads: Threads,
     pub log_output: LogOutput,
@@ -50,6 +50,13 @@ pub(crate) struct Http {
     pub idle_timeout: Duration,
     pub connections_max: NonZeroUsize,
     pub cors_origins: CorsOrigins,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Redis {
+    pub level: Level,
+    pub ca_file: Option<PathBuf>,
+    pub sentinel_login_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,9 +198,13 @@ impl Config {
                 replay_cache_bytes: proven.bytes("fanout.replay_cache_bytes"),
             },
             disk_reserve_bytes: proven.size("disk.reserve_bytes"),
-            redis_level: match proven.choice("redis.level") {
-                "REPLICATED" => Level::Replicated,
-                _ => Level::Home,
+            redis: Redis {
+                level: match proven.choice("redis.level") {
+                    "REPLICATED" => Level::Replicated,
+                    _ => Level::Home,
+                },
+                ca_file: proven.path("redis.ca_file"),
+                sentinel_login_file: proven.path("redis.sentinel_login_file"),
             },
             shutdown: Shutdown {
                 drain: proven.duration("shutdown.drain"),
