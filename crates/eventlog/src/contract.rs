@@ -62,6 +62,11 @@ pub trait EventLog: Send + Sync + 'static {
     /// by count and bytes; age needs this call from time to time. Harmless if repeated or dropped.
     async fn trim(&self) -> Result<(), ReadError>;
 
+    /// What of the storage cannot be used right now, each in a sentence. Waits for nothing.
+    fn troubles(&self) -> Vec<String> {
+        vec![]
+    }
+
     /// How safe an acknowledged event of this stream is.
     fn level(&self, stream: &StreamName) -> Level;
 

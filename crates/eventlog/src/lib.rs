@@ -36,5 +36,5 @@ pub use head::{HeadChange, Plan, StreamHead};
 pub use history::{Epochs, Lineage, Standing};
 pub use memory::MemoryLog;
 pub use producers::{PRODUCERS_MAX, ProducerTable, Run, WINDOW};
-pub use redis::{RedisCursors, RedisLog, RedisOpenError, RedisOptions, RedisUrl};
+pub use redis::{RedisCursors, RedisLog, RedisOpenError, RedisOptions, RedisUrl, SentinelLogin};
 pub use tail::{Tail, TailItem, TailSender, TailSink};

@@ -4,6 +4,7 @@
 //!   append ── queue ──▶ Writer, a lane per stream ──▶ Call ──▶ write link ─┐
 //!   read, status, locate ──▶ reader ─────────────────────────▶ read link ──┼──▶ Redis: evergate.lua
 //!   follow ◀── TailSender ◀── Sequencer ◀── Live ◀── push ──── listen link ┘
+//!                                                 Topology: which primary's links
 //! ```
 //! What is appended, and under which right, is decided inside Redis by the functions in
 //! `evergate.lua`, one atomic call each; this side sends, repeats what is unknown under the same
@@ -19,10 +20,12 @@
     reason = "what else the redis crate's enums may hold is an answer that makes no sense here"
 )]
 
+mod address;
 mod error;
 mod options;
 mod url;
 
+mod hash_slot;
 mod keys;
 mod reply;
 mod wire;
@@ -30,8 +33,11 @@ mod wire;
 mod checks;
 mod library;
 mod link;
+mod node;
+mod topology;
 
 mod call;
+mod commands;
 mod cursors;
 mod gates;
 mod writer;
@@ -49,9 +55,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use commands::RedisCommands;
 pub use cursors::RedisCursors;
 pub use error::RedisOpenError;
-pub use options::RedisOptions;
+pub use options::{RedisOptions, SentinelLogin};
 pub use url::RedisUrl;
 
 use crate::{
@@ -60,8 +67,8 @@ use crate::{
 use call::Batch;
 use gates::Gates;
 use keys::{Keys, Slot};
-use link::Link;
 use live::Live;
+use topology::{Finder, Keeper, Topology};
 use writer::{Request, Writer};
 
 /// Events of one batch: all of them must fit the window within which a retry is recognised.
@@ -94,9 +101,7 @@ struct Shared {
     database: u32,
     /// This process' own name as a producer.
     incarnation: String,
-    write: Link,
-    read: Link,
-    listen: Link,
+    topology: Topology,
     gates: Gates,
     live: Arc<Live>,
     closed: AtomicBool,
@@ -110,19 +115,19 @@ impl RedisLog {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, RedisOpenError> {
         describe_metrics();
-        checks::check(&options).await?;
-
         let options = Arc::new(options);
+        let mut finder = Finder::new(Arc::clone(&options));
+        let layout = finder.find().await?;
         let live = Arc::<Live>::default();
         let pushed = Arc::downgrade(&live);
-        let on_push: link::OnPush = Arc::new(move |push| {
+        let on_push: link::OnPush = Arc::new(move |generation, push| {
             if let Some(live) = pushed.upgrade() {
-                live.on_push(&push);
+                live.on_push(generation, &push);
             }
         });
-        let (write, write_supervisor) = Link::new("write", Arc::clone(&options), None);
-        let (read, read_supervisor) = Link::new("read", Arc::clone(&options), None);
-        let (listen, listen_supervisor) = Link::new("listen", Arc::clone(&options), Some(on_push));
+        let (topology, keeper) = Keeper::new(Arc::clone(&options), finder, layout, on_push);
+        topology.check(&options).await?;
+
         let shared = Arc::new(Shared {
             database: options.url.database(),
             incarnation: call::incarnation(),
@@ -130,20 +135,13 @@ impl RedisLog {
             options,
             policies,
             clock,
-            write,
-            read,
-            listen,
+            topology,
             live,
             closed: AtomicBool::new(false),
         });
-        let mut tasks = JoinSet::new();
-        for supervisor in [write_supervisor, read_supervisor, listen_supervisor] {
-            tasks.spawn(supervisor.run());
-        }
         let (queue, requests) = mpsc::channel(shared.options.queue_batches.max(1));
-        let weak = queue.downgrade();
-        let watched = Arc::clone(&shared);
-        tasks.spawn(async move { watched.live.watch(&watched, weak).await });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(keeper.run(Arc::clone(&shared), queue.downgrade()));
         let writer = tokio::spawn(Writer::new(Arc::clone(&shared)).run(requests));
         let permits = u32::try_from(shared.options.queue_bytes / PERMIT_BYTES).unwrap_or(u32::MAX).max(1);
         Ok(Self {
@@ -164,6 +162,11 @@ impl RedisLog {
             reader::take_over(&self.shared, slot).await.map_err(ReadError::Unavailable)?;
         }
         Ok(())
+    }
+
+    /// For whoever keeps something of its own on the same servers.
+    fn commands(&self) -> RedisCommands {
+        RedisCommands::new(Arc::clone(&self.shared))
     }
 
     fn check_open(&self) -> Result<(), ReadError> {
@@ -220,6 +223,10 @@ impl EventLog for RedisLog {
         trim(&self.shared).await.map_err(ReadError::Unavailable)
     }
 
+    fn troubles(&self) -> Vec<String> {
+        self.shared.topology.troubles()
+    }
+
     fn level(&self, _: &StreamName) -> Level {
         self.shared.options.level
     }
@@ -240,16 +247,30 @@ impl EventLog for RedisLog {
     }
 }
 
-/// Applies the retention of every stream there is.
+/// Applies the retention of every stream there is. What one primary cannot do now, or another
+/// process does, holds up nobody else.
 async fn trim(shared: &Shared) -> Result<(), BackendError> {
-    let mut members = redis::pipe();
+    let (mut failure, mut silent) = (None, Vec::new());
     for slot in Slot::all() {
-        members.cmd("SMEMBERS").arg(slot.streams());
+        let owner = shared.topology.now().node(slot.hash_slot()).map(|node| node.place.address.clone());
+        if silent.contains(&owner) {
+            continue;
+        }
+        if let Err(error) = trim_slot(shared, slot).await {
+            failure = Some(error);
+            silent.push(owner);
+        }
     }
-    let mut streams = Vec::new();
-    for names in reader::ask_all(shared, &members, keys::SLOTS).await? {
-        let names = reply::words(names).ok_or_else(|| error::odd("the names of streams"))?;
-        streams.extend(names.iter().filter_map(|name| StreamName::new(name).ok()));
+    failure.map_or(Ok(()), Err)
+}
+
+async fn trim_slot(shared: &Shared, slot: Slot) -> Result<(), BackendError> {
+    let at = slot.hash_slot();
+    let names = reader::ask(shared, at, redis::cmd("SMEMBERS").arg(slot.streams())).await?;
+    let names = reply::words(names).ok_or_else(|| error::odd("the names of streams"))?;
+    let streams: Vec<_> = names.iter().filter_map(|name| StreamName::new(name).ok()).collect();
+    if streams.is_empty() || !reader::is_trimmer(shared, slot).await? {
+        return Ok(());
     }
     let now = shared.clock.now();
     for streams in streams.chunks(TRIM_STREAMS) {
@@ -264,7 +285,7 @@ async fn trim(shared: &Shared) -> Result<(), BackendError> {
             pipe.arg(bound(keep.events)).arg(bound(keep.bytes));
             pipe.arg(bound(keep.age.map(|age| now.minus_millis(millis(age)).get())));
         }
-        let answers = reader::ask_all(shared, &pipe, streams.len()).await?;
+        let answers = reader::ask_all(shared, at, &pipe, streams.len()).await?;
         for (stream, answer) in streams.iter().zip(answers) {
             let floor = reply::words(answer).and_then(|words| reply::seq(words.get(1)?));
             let floor = floor.ok_or_else(|| error::odd("trim"))?;
@@ -276,8 +297,8 @@ async fn trim(shared: &Shared) -> Result<(), BackendError> {
 
 fn describe_metrics() {
     use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
-    describe_gauge!("evergate_redis_connected", "1 while the link to Redis is up, by link");
-    describe_counter!("evergate_redis_connects_total", "Connections made to Redis, by link");
+    describe_gauge!("evergate_redis_connected", "1 while the link to Redis is up, by link and shard");
+    describe_counter!("evergate_redis_connects_total", "Connections made to Redis, by link and shard");
     describe_counter!(
         "evergate_redis_append_retries_total",
         "Append calls repeated because their fate was unknown or Redis was not ready"

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 
 use crate::metrics::Metrics;
 use crate::readiness::{Readiness, Stage};
+use crate::troubles::Troubles;
 
 /// What the pages tell.
 #[derive(Clone)]
@@ -24,6 +25,7 @@ pub(crate) struct About {
     pub node: String,
     pub region: String,
     pub readiness: Readiness,
+    pub troubles: Troubles,
     pub metrics: Metrics,
 }
 
@@ -77,7 +79,8 @@ async fn livez() -> Response {
     reply(StatusCode::OK, "application/json", &json!({ "status": "alive" }))
 }
 
-/// Fails only for what is local: a shared dependency that is down must not empty the balancer.
+/// Fails only for what is local: a shared dependency that is down must not empty the balancer. It
+/// is named among the troubles.
 async fn readyz(State(about): State<About>) -> Response {
     let stage = about.readiness.stage();
     let status = match stage {
@@ -89,6 +92,7 @@ async fn readyz(State(about): State<About>) -> Response {
         "node": about.node,
         "region": about.region,
         "version": env!("CARGO_PKG_VERSION"),
+        "troubles": about.troubles.now(),
     });
     reply(status, "application/json", &body)
 }
@@ -144,6 +148,7 @@ mod tests {
             node: "edge-1".to_owned(),
             region: "eu".to_owned(),
             readiness: Readiness::default(),
+            troubles: Troubles::default(),
             metrics: Metrics::of(recorder),
         }
     }

@@ -27,6 +27,7 @@ use crate::open_files;
 use crate::readiness::{Readiness, Stage};
 use crate::ready_file::{Addresses, ReadyFile};
 use crate::shutdown::{Shutdown, Signals};
+use crate::troubles::Troubles;
 use crate::wiring::{self, Storage};
 
 /// How long the parts may take that have nothing to wait for but themselves.
@@ -90,10 +91,12 @@ impl Gateway {
     async fn start(config: &Config, descriptors: usize) -> anyhow::Result<Self> {
         let metrics = Metrics::start(&config.node, &config.region)?;
         let readiness = Readiness::default();
+        let troubles = Troubles::default();
         let about = About {
             node: config.node.clone(),
             region: config.region.clone(),
             readiness: readiness.clone(),
+            troubles: troubles.clone(),
             metrics: metrics.clone(),
         };
         let admin = Admin::bind(config.admin_address, about)
@@ -108,6 +111,7 @@ impl Gateway {
         let policies = Arc::new(wiring::policies(config));
         let storage = wiring::open_storage(config, Arc::clone(&policies)).await?;
         let Storage { log, cursors } = &storage;
+        troubles.ask(log);
         let edge =
             Edge::bind(wiring::dev_edge(config, policies, descriptors), Arc::clone(log), Arc::clone(cursors))
                 .await?;

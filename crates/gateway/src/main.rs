@@ -20,6 +20,7 @@ mod wiring;
 mod printable;
 mod publish;
 mod tail;
+mod troubles;
 
 use std::future::Future;
 use std::io::{self, Write};

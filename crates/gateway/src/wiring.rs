@@ -2,8 +2,10 @@
 //!
 //! The one place that knows both sides: no part below knows how it is configured.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use evergate_domain::StreamPolicies;
 use evergate_edge::{
     ClientLimits, ConnectionLimits, EdgeConfig, ForwardedHeader, Proxies, ProxyProtocol, PublishLimits,
@@ -11,7 +13,7 @@ use evergate_edge::{
 };
 use evergate_eventlog::{
     CursorStore, DiskCursors, DiskLog, DiskOptions, EventLog, MemoryCursors, MemoryLog, RedisLog,
-    RedisOptions, SystemClock,
+    RedisOptions, SentinelLogin, SystemClock,
 };
 use evergate_fanout::HubConfig;
 
@@ -56,12 +58,29 @@ pub(crate) async fn open_storage(config: &Config, policies: Arc<StreamPolicies>)
             opening.await?
         }
         LogChoice::Redis(url) => {
-            let options = RedisOptions { level: config.redis_level, ..RedisOptions::new(url.clone()) };
+            let options = RedisOptions {
+                level: config.redis.level,
+                ca: config.redis.ca_file.as_deref().map(read).transpose()?,
+                sentinel_login: config.redis.sentinel_login_file.as_deref().map(login).transpose()?,
+                ..RedisOptions::new(url.clone())
+            };
             let log = RedisLog::open(options, policies, clock).await?;
             let cursors = Arc::new(log.cursors());
             Ok(Storage { log: Arc::new(log), cursors })
         }
     }
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Reads a file that holds `USER:PASSWORD`.
+fn login(path: &Path) -> anyhow::Result<SentinelLogin> {
+    let text = String::from_utf8(read(path)?).ok();
+    let login = text.as_deref().map(str::trim).and_then(|text| text.split_once(':'));
+    let (user, password) = login.with_context(|| format!("{} holds no USER:PASSWORD", path.display()))?;
+    Ok(SentinelLogin { user: user.to_owned(), password: password.to_owned() })
 }
 
 /// What the edge of a development process is told. HTTP may take so many `descriptors`.

@@ -15,8 +15,10 @@ use tokio::time::Instant;
 use super::error::{self, Fate, fate};
 use super::gates::{Gate, NotOpened};
 use super::keys::Keys;
-use super::link::{self, Connected, jittered};
+use super::link::{Connected, jittered};
+use super::node::Purpose;
 use super::reply::{self, Refusal};
+use super::topology::Route;
 use super::{Shared, wire};
 use crate::{AppendError, BackendError, Placed};
 
@@ -90,61 +92,63 @@ impl Call {
         let deadline = Instant::now() + shared.options.append_timeout;
         let keys = Keys::of(&self.stream);
         let mut pause = PAUSE_MIN;
-        let mut last = BackendError::message("no connection to Redis");
+        let mut last = None;
+        let mut route = shared.topology.route(keys.slot.hash_slot(), Purpose::Write);
         loop {
-            let connected = tokio::time::timeout_at(deadline, shared.write.connected()).await;
-            let Ok(Some(connected)) = connected else { return Err(AppendError::Unavailable(last)) };
-            match self.attempt(shared, &keys, &connected).await {
+            let connected = tokio::time::timeout_at(deadline, route.connected()).await;
+            let Ok(Some(connected)) = connected else {
+                return Err(AppendError::Unavailable(last.unwrap_or_else(|| route.unreachable())));
+            };
+            match self.attempt(shared, &keys, &mut route, &connected).await {
                 Attempt::Done(verdicts) => return Ok(verdicts),
                 Attempt::Full(why) => return Err(AppendError::Full(why)),
                 Attempt::Hopeless(error) => return Err(AppendError::Unavailable(error)),
                 Attempt::Again => {}
                 Attempt::Later(error) | Attempt::Unknown(error) => {
                     metrics::counter!("evergate_redis_append_retries_total").increment(1);
-                    last = error;
+                    last = Some(error);
                     tokio::time::sleep(jittered(pause)).await;
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
             }
             if Instant::now() >= deadline {
-                return Err(AppendError::Unavailable(last));
+                return Err(AppendError::Unavailable(last.unwrap_or_else(|| route.unreachable())));
             }
         }
     }
 
-    async fn attempt(&self, shared: &Shared, keys: &Keys, on: &Connected) -> Attempt {
+    async fn attempt(&self, shared: &Shared, keys: &Keys, route: &mut Route<'_>, on: &Connected) -> Attempt {
         let gate = shared.gates.get(keys.slot);
-        let mut connection = on.connection.clone();
-        let answer = match link::send(&mut connection, &self.command(shared, keys, &gate)).await {
+        let answer = match on.send(&self.command(shared, keys, &gate)).await {
             Ok(answer) => answer,
-            Err(error) => return failed(shared, on, error),
+            Err(error) => return failed(route, on, error),
         };
         let odd = || Attempt::Hopeless(error::odd("append"));
         let Some(words) = reply::words(answer) else { return odd() };
         if let Some(refusal) = Refusal::read(&words) {
-            return refused(shared, keys, on, &gate, refusal).await;
+            return refused(shared, keys, route, on, &gate, refusal).await;
         }
         let Some(Appended { tail, hwm, level, verdicts }) = self.read(&words) else { return odd() };
         let asked = verdicts.iter().flatten().flatten().map(|placed| placed.offset.seq).max();
         if level == 0 || asked.unwrap_or(tail.seq) <= hwm {
             return Attempt::Done(verdicts);
         }
-        match on.barrier.confirm(on, shared.options.confirm_timeout).await {
+        match on.confirm(shared.options.confirm_timeout).await {
             Ok(true) => {}
             Ok(false) => return Attempt::Unknown(BackendError::message("no replica confirmed it in time")),
-            Err(error) => return failed(shared, on, error),
+            Err(error) => return failed(route, on, error),
         }
         let mut commit = cmd("FCALL");
         commit.arg("evergate_1_commit").arg(2).arg(keys.slot.record()).arg(keys.meta());
         commit.arg(gate.epoch.get()).arg(&gate.token).arg(tail.seq.get()).arg(keys.channel(shared.database));
-        match link::send(&mut connection, &commit).await {
+        match on.send(&commit).await {
             Ok(answer) => match reply::words(answer).as_deref() {
                 Some([ok, _]) if ok == "OK" => Attempt::Done(verdicts),
                 // The gate moved on in between. Under the next one it is a duplicate, if it is there.
                 Some(_) => Attempt::Unknown(BackendError::message("the epoch ended before the commit")),
                 None => odd(),
             },
-            Err(error) => failed(shared, on, error),
+            Err(error) => failed(route, on, error),
         }
     }
 
@@ -274,8 +278,8 @@ fn too_old(events: &[EventDraft], index: usize, newest: Seq) -> AppendError {
     }
 }
 
-fn failed(shared: &Shared, on: &Connected, error: RedisError) -> Attempt {
-    shared.write.failed(on.generation, &error);
+fn failed(route: &mut Route<'_>, on: &Connected, error: RedisError) -> Attempt {
+    route.failed(on, &error);
     match fate(&error) {
         Fate::Unknown => Attempt::Unknown(BackendError::new(error)),
         Fate::NotExecuted | Fate::NoLibrary => Attempt::Later(BackendError::new(error)),
@@ -284,7 +288,14 @@ fn failed(shared: &Shared, on: &Connected, error: RedisError) -> Attempt {
     }
 }
 
-async fn refused(shared: &Shared, keys: &Keys, on: &Connected, gate: &Gate, refusal: Refusal) -> Attempt {
+async fn refused(
+    shared: &Shared,
+    keys: &Keys,
+    route: &mut Route<'_>,
+    on: &Connected,
+    gate: &Gate,
+    refusal: Refusal,
+) -> Attempt {
     match refusal {
         Refusal::Fenced { epoch, token } => {
             shared.gates.adopt(keys.slot, Gate { epoch, token });
@@ -293,7 +304,7 @@ async fn refused(shared: &Shared, keys: &Keys, on: &Connected, gate: &Gate, refu
         Refusal::Shut { fence, least } => {
             match shared.gates.open(on, keys.slot, gate, fence, least, &shared.options).await {
                 Ok(()) => Attempt::Again,
-                Err(NotOpened::Redis(error)) => failed(shared, on, error),
+                Err(NotOpened::Redis(error)) => failed(route, on, error),
                 Err(NotOpened::Odd(error)) => Attempt::Hopeless(error),
             }
         }

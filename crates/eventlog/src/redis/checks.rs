@@ -1,32 +1,93 @@
 //! What is looked at before the log is opened, and said in one sentence if it will not do.
 
+use std::sync::atomic::Ordering;
+
+use evergate_domain::Level;
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, Value, cmd};
 
 use super::keys::Slot;
+use super::node::Place;
+use super::topology::Layout;
+use super::url::Deployment;
 use super::{RedisOpenError, RedisOptions, library, link, reply};
 
-/// Looks at everything.
-pub(super) async fn check(options: &RedisOptions) -> Result<(), RedisOpenError> {
-    let check = Check { options };
-    let mut connection = link::connect(options, None).await.map_err(|error| check.reached(&error))?;
-    let info = check.info(&mut connection).await?;
+/// The settings that there is advice about.
+const SETTINGS: &[&str] = &["min-replicas-to-write", "client-output-buffer-limit"];
+/// Says which of the servers without a cluster this one is.
+const SHARD_KEY: &str = "evergate:shard";
+
+/// Connects to a primary and looks at everything.
+pub(super) async fn check_at(options: &RedisOptions, place: &Place) -> Result<(), RedisOpenError> {
+    let connection = link::connect(options, &place.address, None).await;
+    let mut connection = connection.map_err(|error| Check { options, place }.reached(&error))?;
+    check(options, place, &mut connection).await
+}
+
+/// Looks at everything, over a connection that nobody else uses meanwhile.
+pub(super) async fn check(
+    options: &RedisOptions,
+    place: &Place,
+    connection: &mut MultiplexedConnection,
+) -> Result<(), RedisOpenError> {
+    let check = Check { options, place };
+    let info = check.info(connection).await?;
     check.version(&info)?;
     check.role(&info)?;
     check.eviction(&info)?;
-    check.advise(&info);
-    check.library(&mut connection).await?;
-    check.permissions(&mut connection).await?;
-    check.names(&mut connection).await
+    check.advise(&info, connection).await;
+    identity(options, place, connection).await?;
+    check.names(connection).await?;
+    // What a cluster gave nothing to has no key under which anything could be done.
+    let key = place.library_key.lock().clone();
+    if let Some(key) = key {
+        check.library(connection, &key).await?;
+        check.permissions(connection).await?;
+    }
+    place.checked.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// Makes sure that a server which shares the keys with others is the one it is taken for.
+pub(super) async fn identity(
+    options: &RedisOptions,
+    place: &Place,
+    connection: &mut MultiplexedConnection,
+) -> Result<(), RedisOpenError> {
+    let Some(wanted) = &place.identity else { return Ok(()) };
+    let check = Check { options, place };
+    for _ in 0..2 {
+        let found = link::send(connection, cmd("GET").arg(SHARD_KEY)).await;
+        match reply::text(found.map_err(|error| check.failed(&error))?) {
+            Some(found) if found == *wanted => return Ok(()),
+            Some(found) => {
+                return Err(RedisOpenError::Divided { at: check.at(), found, wanted: wanted.clone() });
+            }
+            None => {}
+        }
+        let note = link::send(connection, cmd("SET").arg(SHARD_KEY).arg(wanted).arg("NX")).await;
+        match note {
+            Ok(_) => {}
+            // It can be read from. What was noted before it ran full or was cut off still holds.
+            Err(error) if matches!(error.code(), Some("OOM" | "MISCONF" | "NOREPLICAS")) => return Ok(()),
+            Err(error) => return Err(check.failed(&error)),
+        }
+    }
+    Ok(())
 }
 
 struct Check<'a> {
     options: &'a RedisOptions,
+    place: &'a Place,
 }
 
 impl Check<'_> {
     fn at(&self) -> String {
-        self.options.url.at().to_owned()
+        self.place.address.to_string()
+    }
+
+    fn in_cluster(&self) -> bool {
+        matches!(self.options.url.deployment(), Deployment::Cluster { .. })
     }
 
     fn reached(&self, error: &RedisError) -> RedisOpenError {
@@ -66,8 +127,11 @@ impl Check<'_> {
     }
 
     fn role(&self, info: &str) -> Result<(), RedisOpenError> {
-        if field(info, "cluster_enabled") == Some("1") {
-            return Err(RedisOpenError::Cluster { at: self.at() });
+        let clustered = field(info, "cluster_enabled") == Some("1");
+        match (clustered, self.in_cluster()) {
+            (true, false) => return Err(RedisOpenError::Cluster { at: self.at() }),
+            (false, true) => return Err(RedisOpenError::NoCluster { at: self.at() }),
+            (true, true) | (false, false) => {}
         }
         if field(info, "role") == Some("slave") {
             let part = |name| field(info, name).unwrap_or("?");
@@ -87,31 +151,22 @@ impl Check<'_> {
     }
 
     /// What will do, but not well. docs/redis.md says more.
-    fn advise(&self, info: &str) {
-        let at = self.options.url.at();
-        if field(info, "maxmemory") == Some("0") {
-            tracing::warn!(
-                at,
-                "Redis has no maxmemory: it will take memory until the machine has none; set one"
-            );
-        }
-        if field(info, "aof_enabled") == Some("0") {
-            tracing::warn!(
-                at,
-                "Redis keeps no append-only file: a restart of it forgets everything; set appendonly yes"
-            );
-        }
+    async fn advise(&self, info: &str, connection: &mut MultiplexedConnection) {
         let replicas = field(info, "connected_slaves").and_then(|n| n.parse::<u32>().ok()).unwrap_or(0);
-        if self.options.level > evergate_domain::Level::Home && replicas == 0 {
-            tracing::warn!(
-                at,
-                "Redis has no replica: nothing can be acknowledged at the level REPLICATED until it has one"
-            );
+        let settings = match link::send(connection, cmd("CONFIG").arg("GET").arg(SETTINGS)).await {
+            Ok(settings) => pairs(settings),
+            Err(error) => {
+                tracing::info!(at = self.at(), %error, "the settings of Redis cannot be looked at");
+                vec![]
+            }
+        };
+        for advice in advice(info, &settings, replicas, self.options.level) {
+            tracing::warn!(at = self.at(), "{advice}");
         }
     }
 
-    async fn library(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisOpenError> {
-        match library::ensure(connection).await.map_err(|error| self.failed(&error))? {
+    async fn library(&self, connection: &mut MultiplexedConnection, key: &str) -> Result<(), RedisOpenError> {
+        match library::ensure(connection, key).await.map_err(|error| self.failed(&error))? {
             library::Loaded::Present => {}
             library::Loaded::Newer(version) => tracing::warn!(
                 version,
@@ -126,8 +181,9 @@ impl Check<'_> {
 
     async fn permissions(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisOpenError> {
         let mut permitted = cmd("FCALL_RO");
-        permitted.arg("evergate_1_permitted").arg(1).arg("evergate:{0}:permitted");
-        permitted.arg("evergate:{0}:live:permitted");
+        let tag = self.place.slots.lock().first().map_or_else(String::new, ToString::to_string);
+        permitted.arg("evergate_1_permitted").arg(1).arg(format!("evergate:{{{tag}}}:permitted"));
+        permitted.arg(format!("evergate:{{{tag}}}:live:permitted"));
         let answer = link::send(connection, &permitted).await.map_err(|error| self.failed(&error))?;
         let lacking = reply::words(answer).unwrap_or_default();
         if lacking.is_empty() {
@@ -139,25 +195,99 @@ impl Check<'_> {
 
     /// The names that every log uses. Those of streams are looked at when a stream is begun.
     async fn names(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisOpenError> {
-        let names: Vec<_> = Slot::all()
+        let (slots, layout) = match self.options.url.deployment() {
+            Deployment::Primaries(list) => (Slot::all(), Some(Layout::divided(list.clone()))),
+            Deployment::Sentinel { .. } => (Slot::all(), None),
+            Deployment::Cluster { .. } => (self.place.slots.lock().clone(), None),
+        };
+        let names: Vec<_> = slots
             .into_iter()
-            .flat_map(|slot| [(slot.record(), "hash"), (slot.streams(), "set")])
+            .flat_map(|slot| [(slot, slot.record(), "hash"), (slot, slot.streams(), "set")])
             .collect();
         let mut pipe = redis::pipe();
-        for (key, _) in &names {
+        for (_, key, _) in &names {
             pipe.cmd("TYPE").arg(key);
         }
         let types = connection.send_packed_commands(&pipe, 0, names.len()).await;
-        for ((key, wanted), found) in names.into_iter().zip(types.map_err(|error| self.failed(&error))?) {
+        for ((slot, key, wanted), found) in names.into_iter().zip(types.map_err(|error| self.failed(&error))?)
+        {
             let found = match found {
                 Value::ServerError(error) => return Err(self.failed(&error.into())),
                 found => reply::text(found).unwrap_or_default(),
             };
-            if found != "none" && found != wanted {
+            if found == "none" {
+                continue;
+            }
+            if found != wanted {
                 return Err(RedisOpenError::Foreign { key, found, wanted });
+            }
+            let owner = layout.as_ref().and_then(|layout| layout.owner(slot.hash_slot()));
+            if let Some(owner) = owner.filter(|owner| **owner != self.place.address) {
+                return Err(RedisOpenError::Misplaced {
+                    at: self.at(),
+                    slot: slot.number(),
+                    elsewhere: owner.to_string(),
+                });
             }
         }
         Ok(())
+    }
+}
+
+/// What an operator should change, a sentence each.
+fn advice(info: &str, settings: &[(String, String)], replicas: u32, level: Level) -> Vec<String> {
+    let setting =
+        |name: &str| settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    let mut advice = Vec::new();
+    let mut say = |text: &str| advice.push(text.to_owned());
+    if field(info, "maxmemory") == Some("0") {
+        say("Redis has no maxmemory: it will take memory until the machine has none; set one");
+    }
+    if field(info, "maxmemory_policy").is_some_and(|policy| policy != "noeviction") {
+        say("Redis' maxmemory-policy may evict keys that expire, stored cursors among them; set noeviction");
+    }
+    if field(info, "aof_enabled") == Some("0") {
+        say("Redis keeps no append-only file: a restart of it forgets everything; set appendonly yes");
+    }
+    if level > Level::Home && replicas == 0 {
+        say("Redis has no replica: nothing can be acknowledged at the level REPLICATED until it has one");
+    }
+    if replicas > 0 && setting("min-replicas-to-write") == Some("0") {
+        say(
+            "a Redis primary that is cut off goes on taking appends that will be lost; set min-replicas-to-write 1 and min-replicas-max-lag 2",
+        );
+    }
+    if let Some(limits) = setting("client-output-buffer-limit")
+        && pubsub_limit(limits).is_some_and(|hard| hard != 0 && hard < PUBSUB_BYTES)
+    {
+        say(
+            "Redis cuts a process off its live channels at a backlog of less than 32 MB; raise client-output-buffer-limit pubsub",
+        );
+    }
+    advice
+}
+
+/// A backlog of live events that a process should be allowed before it is cut off.
+const PUBSUB_BYTES: u64 = 32 << 20;
+
+/// The hard limit for Pub/Sub, in bytes, of `normal 0 0 0 slave … pubsub 33554432 8388608 60`.
+fn pubsub_limit(limits: &str) -> Option<u64> {
+    let mut words = limits.split_whitespace().skip_while(|&word| word != "pubsub");
+    words.nth(1)?.parse().ok()
+}
+
+/// The answer to CONFIG GET, in either protocol.
+fn pairs(value: Value) -> Vec<(String, String)> {
+    match value {
+        Value::Map(pairs) => pairs
+            .into_iter()
+            .filter_map(|(name, value)| Some((reply::text(name)?, reply::text(value)?)))
+            .collect(),
+        flat => reply::words(flat)
+            .unwrap_or_default()
+            .chunks_exact(2)
+            .map(|pair| (pair[0].clone(), pair[1].clone()))
+            .collect(),
     }
 }
 
@@ -170,6 +300,44 @@ fn lacking(error: &RedisError) -> String {
     detail.split('\'').nth(1).map_or_else(|| detail.to_owned(), str::to_uppercase)
 }
 
-fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+/// A field of INFO.
+pub(super) fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(info: &str, settings: &[(&str, &str)], replicas: u32, level: Level) -> String {
+        let settings: Vec<_> =
+            settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        advice(info, &settings, replicas, level).join("; ")
+    }
+
+    #[test]
+    fn every_advice_has_its_reason() {
+        let good = "maxmemory:1000\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n";
+        let settings = [
+            ("min-replicas-to-write", "1"),
+            ("client-output-buffer-limit", "normal 0 0 0 slave 1 1 1 pubsub 33554432 8388608 60"),
+        ];
+        assert_eq!(told(good, &settings, 1, Level::Replicated), "");
+        assert_eq!(told(good, &[], 1, Level::Replicated), "", "nothing is said about what cannot be seen");
+        assert!(told(&good.replace(":1000", ":0"), &settings, 1, Level::Home).contains("no maxmemory"));
+        assert!(
+            told(&good.replace("noeviction", "volatile-lru"), &settings, 1, Level::Home).contains("evict")
+        );
+        assert!(
+            told(&good.replace("enabled:1", "enabled:0"), &settings, 1, Level::Home).contains("appendonly")
+        );
+        assert!(told(good, &settings, 0, Level::Replicated).contains("no replica"));
+        let cut_off = [("min-replicas-to-write", "0")];
+        assert!(told(good, &cut_off, 1, Level::Home).contains("min-replicas-to-write 1"));
+        assert_eq!(told(good, &cut_off, 0, Level::Home), "", "it would take no appends at all");
+        let small = [("client-output-buffer-limit", "normal 0 0 0 pubsub 1048576 8388608 60")];
+        assert!(told(good, &small, 1, Level::Home).contains("pubsub"));
+        let none = [("client-output-buffer-limit", "normal 0 0 0 pubsub 0 0 0")];
+        assert_eq!(told(good, &none, 1, Level::Home), "");
+    }
 }

@@ -6,21 +6,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use evergate_domain::{CursorKey, StoredCursor};
 use futures_util::FutureExt as _;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use redis::{Cmd, Value, cmd};
-use tokio::time::Instant;
 
-use super::Shared;
-use super::error::{self, Fate, fate};
-use super::link::{jittered, send};
+use super::RedisCommands;
+use super::error;
 use crate::clock::day;
 use crate::cursors::{CursorStore, CursorStoreError, CursorWrite, Move, TakeOver, Written};
-use crate::{BackendError, RedisLog};
+use crate::{Clock, RedisLog};
 
 /// Cursors that one call moves: Redis does nothing else meanwhile.
 const CALL_CURSORS: usize = 256;
@@ -29,7 +26,8 @@ const CALLS: usize = 32;
 
 /// The store in Redis.
 pub struct RedisCursors {
-    shared: Arc<Shared>,
+    commands: RedisCommands,
+    clock: Arc<dyn Clock>,
     closed: AtomicBool,
 }
 
@@ -37,14 +35,18 @@ impl RedisLog {
     /// The cursors that are kept beside this log, over its connections. They end with it.
     #[must_use]
     pub fn cursors(&self) -> RedisCursors {
-        RedisCursors { shared: Arc::clone(&self.shared), closed: AtomicBool::new(false) }
+        RedisCursors {
+            commands: self.commands(),
+            clock: Arc::clone(&self.shared.clock),
+            closed: AtomicBool::new(false),
+        }
     }
 }
 
 impl RedisCursors {
     /// Tomorrow's key, today's and yesterday's.
     fn keys(&self, bucket: &str) -> [String; 3] {
-        let today = day(self.shared.clock.now());
+        let today = day(self.clock.now());
         [today + 1, today, today.saturating_sub(1)].map(|day| format!("stream:offsets:{{{bucket}}}:{day}"))
     }
 
@@ -54,28 +56,13 @@ impl RedisCursors {
         call
     }
 
-    async fn ask(&self, call: &Cmd) -> Result<Value, CursorStoreError> {
-        let shared = &self.shared;
-        let deadline = Instant::now() + shared.options.response_timeout;
-        let mut last = BackendError::message("no connection to Redis");
-        loop {
-            if self.closed.load(Ordering::Acquire) || shared.closed.load(Ordering::Acquire) {
-                return Err(CursorStoreError::Closed);
-            }
-            let connected = tokio::time::timeout_at(deadline, shared.write.connected()).await;
-            let Ok(Some(mut on)) = connected else { return Err(CursorStoreError::Unavailable(last)) };
-            let error = match send(&mut on.connection, call).await {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            shared.write.failed(on.generation, &error);
-            let again = matches!(fate(&error), Fate::NotExecuted | Fate::NoLibrary | Fate::Unknown);
-            last = BackendError::new(error);
-            if !again || Instant::now() >= deadline {
-                return Err(CursorStoreError::Unavailable(last));
-            }
-            tokio::time::sleep(jittered(Duration::from_millis(10))).await;
+    /// Makes a call. It may be made twice, which is harmless.
+    async fn ask(&self, bucket: &str, call: &Cmd) -> Result<Value, CursorStoreError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(CursorStoreError::Closed);
         }
+        let [_, today, _] = self.keys(bucket);
+        self.commands.run(&today, call).await.map_err(CursorStoreError::Unavailable)
     }
 
     /// Moves those cursors of a batch that belong to one bucket.
@@ -111,7 +98,7 @@ impl RedisCursors {
             };
             call.arg(write.position.as_bytes());
         }
-        let answer = self.ask(&call).await?;
+        let answer = self.ask(bucket, &call).await?;
         let written = match &answer {
             Value::BulkString(letters) => letters.iter().map(|letter| read(*letter)).collect(),
             _ => None,
@@ -137,10 +124,11 @@ impl CursorStore for RedisCursors {
         key: &CursorKey,
         take: TakeOver,
     ) -> Result<Option<StoredCursor>, CursorStoreError> {
-        let mut call = self.call("evergate_1_cursors_take", &key.bucket());
+        let bucket = key.bucket();
+        let mut call = self.call("evergate_1_cursors_take", &bucket);
         call.arg(key.field()).arg(&take.claim.get().to_be_bytes()).arg(u8::from(take.acknowledges));
         call.arg(take.position.as_ref().map_or(&[][..], |position| position.as_bytes()));
-        match self.ask(&call).await? {
+        match self.ask(&bucket, &call).await? {
             Value::Nil => Ok(None),
             Value::BulkString(bytes) => match StoredCursor::from_bytes(&bytes) {
                 Some(cursor) => Ok(Some(cursor)),

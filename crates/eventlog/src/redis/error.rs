@@ -45,10 +45,66 @@ pub enum RedisOpenError {
         primary: String,
     },
     /// A node of a cluster needs a slot map.
-    #[error("Redis at {at} is a node of a cluster, which this build cannot use; give a standalone server")]
+    #[error("Redis at {at} is a node of a cluster; write redis-cluster://{at}")]
     Cluster {
         /// Host and port.
         at: String,
+    },
+    /// It answers, but there is no cluster.
+    #[error("Redis at {at} is no node of a cluster; write redis://HOST:PORT for a server that stands alone")]
+    NoCluster {
+        /// Hosts and ports.
+        at: String,
+    },
+    /// A cluster has no primary for some of the keys.
+    #[error(
+        "the Redis cluster has no primary for {many} of the log's 256 slots; repair it, see CLUSTER INFO"
+    )]
+    Uncovered {
+        /// How many.
+        many: usize,
+    },
+    /// No Sentinel can tell who the primary is.
+    #[error(
+        "no Sentinel answers at {at}: {why}; check the addresses, and redis.sentinel_user and redis.sentinel_password"
+    )]
+    NoSentinel {
+        /// Hosts and ports.
+        at: String,
+        /// What happened.
+        why: String,
+    },
+    /// The Sentinels know no primary of this name.
+    #[error("the Sentinels at {at} monitor nothing called {name}; see SENTINEL MASTERS")]
+    NotMonitored {
+        /// Hosts and ports.
+        at: String,
+        /// The name.
+        name: String,
+    },
+    /// The keys were divided among other servers, or in another order.
+    #[error(
+        "Redis at {at} holds the log's share {found}, and in this list it would be {wanted}; give the servers in the order in which the log was begun, or move it to new ones"
+    )]
+    Divided {
+        /// Host and port.
+        at: String,
+        /// What it says it is.
+        found: String,
+        /// What it would be.
+        wanted: String,
+    },
+    /// A server holds what would be looked for elsewhere.
+    #[error(
+        "Redis at {at} holds events of the log's slot {slot}, which in this list of servers would be looked for at {elsewhere}; give the servers with which the log was begun, in that order"
+    )]
+    Misplaced {
+        /// Host and port.
+        at: String,
+        /// The slot.
+        slot: u8,
+        /// Where its keys belong.
+        elsewhere: String,
     },
     /// It would throw events away without a word.
     #[error(
@@ -107,7 +163,7 @@ pub(super) enum Fate {
 pub(super) fn fate(error: &RedisError) -> Fate {
     match error.code() {
         Some("OOM" | "MISCONF") => return Fate::Full,
-        Some("NOREPLICAS" | "BUSY" | "UNBLOCKED") => return Fate::NotExecuted,
+        Some("NOREPLICAS" | "BUSY" | "UNBLOCKED" | "CLUSTERDOWN" | "TRYAGAIN") => return Fate::NotExecuted,
         Some(_) | None => {}
     }
     match error.kind() {

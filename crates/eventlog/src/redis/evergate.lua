@@ -631,7 +631,10 @@ end
 
 ---------------------------------------------------------------------------------------- reading
 
--- resume <slot> <meta> : epoch seq first-that-is-there
+-- resume <slot> <meta> <log> : epoch seq first-that-is-there
+--
+-- The log is not read here, but named: while a cluster moves the slot, an answer from where only
+-- some of the keys are would tell of losses that never were. So it is refused with TRYAGAIN.
 --
 -- Judges a cursor. The caller has read the range after it just before, on the same connection: what
 -- is on the history now was so then. Answers

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use redis::{Value, cmd};
 
 use super::keys::{SLOTS, Slot};
-use super::link::{self, Connected};
+use super::link::Connected;
 use super::reply::{self, Refusal};
 use super::{RedisOptions, error};
 use crate::{BackendError, Clock};
@@ -82,8 +82,7 @@ impl Gates {
         let mut open = cmd("FCALL");
         open.arg("evergate_1_open").arg(1).arg(slot.record());
         open.arg(fence.get()).arg(epoch).arg(&token);
-        let mut connection = on.connection.clone();
-        let answer = link::send(&mut connection, &open).await.map_err(NotOpened::Redis)?;
+        let answer = on.send(&open).await.map_err(NotOpened::Redis)?;
         let odd = || NotOpened::Odd(error::odd("open"));
         let words = reply::words(answer).ok_or_else(odd)?;
         if let [opened, _, _, replicas] = words.as_slice()
@@ -95,7 +94,7 @@ impl Gates {
                 // replicated is confirmed for itself, and this with it.
                 let millis = u64::try_from(options.confirm_timeout.as_millis()).unwrap_or(u64::MAX);
                 let wait = cmd("WAIT").arg(1).arg(millis).to_owned();
-                let _: Value = link::send(&mut connection, &wait).await.map_err(NotOpened::Redis)?;
+                let _: Value = on.send(&wait).await.map_err(NotOpened::Redis)?;
             }
             self.adopt(slot, Gate { epoch: Epoch::new(epoch).ok_or_else(odd)?, token });
             return Ok(());

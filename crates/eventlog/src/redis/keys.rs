@@ -5,8 +5,11 @@
 //! must never change.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use evergate_domain::StreamName;
+
+use super::hash_slot::HashSlot;
 
 /// How many slots there are.
 pub(super) const SLOTS: usize = 256;
@@ -27,6 +30,27 @@ impl Slot {
 
     pub(super) fn index(self) -> usize {
         usize::from(self.0)
+    }
+
+    pub(super) fn number(self) -> u8 {
+        self.0
+    }
+
+    /// Where Redis puts everything of this slot.
+    pub(super) fn hash_slot(self) -> HashSlot {
+        static HASH_SLOTS: LazyLock<Vec<HashSlot>> =
+            LazyLock::new(|| Slot::all().iter().map(|slot| HashSlot::of(&slot.record())).collect());
+        HASH_SLOTS[self.index()]
+    }
+
+    /// Who trims the slot's streams, for a while.
+    pub(super) fn trimmer(self) -> String {
+        format!("evergate:{{{self}}}:trimmer")
+    }
+
+    /// On a cluster, the key held on to while the library is loaded.
+    pub(super) fn library(self) -> String {
+        format!("evergate:{{{self}}}:library:1")
     }
 
     /// The slot's record: fence, token and epochs.

@@ -10,15 +10,21 @@
 //! ```
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Client, Cmd, ProtocolVersion, RedisResult, Value, cmd};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, Pipeline, ProtocolVersion, RedisError, RedisResult,
+    TlsCertificates, Value, cmd,
+};
 use tokio::sync::{oneshot, watch};
 
+use super::RedisOptions;
+use super::address::Address;
 use super::error::breaks;
-use super::{RedisOptions, library};
+use super::node::{Place, Purpose};
 
 /// A peer that acknowledges nothing for this long is gone.
 const USER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,37 +34,114 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 const PIPELINE: usize = 1024;
 const WRITE_BUFFER: usize = 256 << 10;
 
-/// What a push connection does with what comes.
-pub(super) type OnPush = Arc<dyn Fn(redis::PushInfo) + Send + Sync>;
+/// Counts all connections of this process, so that one number names one.
+static GENERATION: AtomicU64 = AtomicU64::new(1);
+
+/// What a push connection, named by its number, does with what comes.
+pub(super) type OnPush = Arc<dyn Fn(u64, redis::PushInfo) + Send + Sync>;
 
 /// One connection, for as long as it lasts.
 #[derive(Clone)]
 pub(super) struct Connected {
-    /// Counts the connections of a link.
+    /// Names the connection: later ones have higher numbers, whichever server they lead to.
     pub(super) generation: u64,
-    pub(super) connection: MultiplexedConnection,
+    /// Where it leads.
+    pub(super) place: Arc<Place>,
+    /// Whether every command must be preceded by `ASKING`: this server is about to take the keys over.
+    pub(super) asking: bool,
+    connection: MultiplexedConnection,
     /// Confirms by a replica what was written over this very connection.
-    pub(super) barrier: Arc<Barrier>,
+    barrier: Arc<Barrier>,
+    broken: Arc<watch::Sender<u64>>,
+}
+
+impl Connected {
+    /// Sends one command. What Redis answers with an error is one here too.
+    pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
+        if !self.asking {
+            let mut connection = self.connection.clone();
+            return self.or_retired(send(&mut connection, command)).await;
+        }
+        let mut pipe = Pipeline::new();
+        pipe.add_command(command.clone());
+        let answer = self.send_all(&pipe, 1).await?.pop();
+        match answer {
+            Some(Value::ServerError(error)) => Err(error.into()),
+            Some(value) => Ok(value),
+            None => Err(RedisError::from((redis::ErrorKind::UnexpectedReturnType, "no answer"))),
+        }
+    }
+
+    /// Sends several commands in a row; errors stand among the answers.
+    pub(super) async fn send_all(&self, pipe: &Pipeline, answers: usize) -> RedisResult<Vec<Value>> {
+        let mut connection = self.connection.clone();
+        if !self.asking {
+            return self.or_retired(connection.send_packed_commands(pipe, 0, answers)).await;
+        }
+        let mut asking = Pipeline::new();
+        for command in pipe.cmd_iter() {
+            asking.cmd("ASKING").add_command(command.clone());
+        }
+        let all = self.or_retired(connection.send_packed_commands(&asking, 0, 2 * answers)).await?;
+        Ok(all.into_iter().skip(1).step_by(2).collect())
+    }
+
+    /// Whether a replica confirmed everything whose answer came over this connection before this
+    /// call. False is "unknown", never "no".
+    pub(super) async fn confirm(&self, within: Duration) -> RedisResult<bool> {
+        self.or_retired(self.barrier.confirm(self, within)).await
+    }
+
+    /// Notes an error; a connection that it shows to be useless is given up.
+    pub(super) fn failed(&self, error: &RedisError) {
+        if breaks(error) {
+            self.give_up();
+        }
+    }
+
+    /// Gives the connection up.
+    pub(super) fn give_up(&self) {
+        give_up(&self.broken, self.generation);
+    }
+
+    /// An answer, unless the server ceases to be a primary before it comes.
+    async fn or_retired<T>(&self, answer: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            () = self.place.retired() => {
+                let why = format!("{} is not the primary any more", self.place.address);
+                Err(std::io::Error::new(std::io::ErrorKind::ConnectionAborted, why).into())
+            }
+        }
+    }
+}
+
+fn give_up(broken: &watch::Sender<u64>, generation: u64) {
+    broken.send_if_modified(|broken| {
+        let news = generation > *broken;
+        *broken = generation.max(*broken);
+        news
+    });
 }
 
 /// The users' side of a link.
 #[derive(Clone)]
 pub(super) struct Link {
     current: watch::Receiver<Option<Connected>>,
-    broken: Arc<watch::Sender<u64>>,
 }
 
 impl Link {
     /// A link, and the supervisor that keeps its connection, which the caller owns.
     pub(super) fn new(
-        name: &'static str,
+        purpose: Purpose,
+        place: Arc<Place>,
         options: Arc<RedisOptions>,
         on_push: Option<OnPush>,
     ) -> (Self, Supervisor) {
         let (sender, current) = watch::channel(None);
         let broken = Arc::new(watch::Sender::new(0));
-        let link = Self { current, broken: Arc::clone(&broken) };
-        (link, Supervisor { name, options, on_push, current: sender, broken })
+        (Self { current }, Supervisor { purpose, place, options, on_push, current: sender, broken })
     }
 
     /// The connection, as soon as there is one. Cancel-safe.
@@ -78,27 +161,12 @@ impl Link {
         let newer = |it: &Option<Connected>| it.as_ref().is_some_and(|it| it.generation > generation);
         current.wait_for(newer).await.ok()?.clone()
     }
-
-    /// Notes an error; a connection that it shows to be useless is given up.
-    pub(super) fn failed(&self, generation: u64, error: &redis::RedisError) {
-        if breaks(error) {
-            self.give_up(generation);
-        }
-    }
-
-    /// Gives a connection up.
-    pub(super) fn give_up(&self, generation: u64) {
-        self.broken.send_if_modified(|broken| {
-            let news = generation > *broken;
-            *broken = generation.max(*broken);
-            news
-        });
-    }
 }
 
 /// Keeps a link's connection. Ends when it is dropped or nobody uses the link any more.
 pub(super) struct Supervisor {
-    name: &'static str,
+    purpose: Purpose,
+    place: Arc<Place>,
     options: Arc<RedisOptions>,
     on_push: Option<OnPush>,
     current: watch::Sender<Option<Connected>>,
@@ -107,37 +175,46 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     pub(super) async fn run(self) {
-        let mut generation = 0;
-        let mut pause = PAUSE_MIN;
-        let mut told = false;
+        let link = self.purpose.as_str();
+        let shard = self.place.address.to_string();
+        let gauge = metrics::gauge!("evergate_redis_connected", "link" => link, "shard" => shard.clone());
+        let _gone = Unset(gauge.clone());
+        let (mut pause, mut told, mut first) = (PAUSE_MIN, false, true);
         let mut broken = self.broken.subscribe();
         loop {
-            generation += 1;
+            let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
             match self.connect(generation).await {
                 Ok(connection) => {
-                    if told || generation > 1 {
-                        tracing::info!(
-                            link = self.name,
-                            at = self.options.url.at(),
-                            "connected to Redis again"
-                        );
+                    if told || !first {
+                        tracing::info!(link, shard, "connected to Redis again");
                     }
-                    metrics::counter!("evergate_redis_connects_total", "link" => self.name).increment(1);
-                    metrics::gauge!("evergate_redis_connected", "link" => self.name).set(1.0);
-                    (pause, told) = (PAUSE_MIN, false);
-                    let barrier = Arc::new(Barrier::default());
-                    self.current.send_replace(Some(Connected { generation, connection, barrier }));
+                    metrics::counter!("evergate_redis_connects_total", "link" => link, "shard" => shard.clone())
+                        .increment(1);
+                    gauge.set(1.0);
+                    self.place.note(self.purpose, None);
+                    (pause, told, first) = (PAUSE_MIN, false, false);
+                    self.current.send_replace(Some(Connected {
+                        generation,
+                        place: Arc::clone(&self.place),
+                        asking: false,
+                        connection,
+                        barrier: Arc::default(),
+                        broken: Arc::clone(&self.broken),
+                    }));
                     if broken.wait_for(|&broken| broken >= generation).await.is_err() {
                         return;
                     }
                     self.current.send_replace(None);
-                    metrics::gauge!("evergate_redis_connected", "link" => self.name).set(0.0);
+                    gauge.set(0.0);
+                    self.place.note(self.purpose, Some("the connection broke".to_owned()));
                 }
-                Err(error) => {
+                Err(why) => {
+                    gauge.set(0.0);
                     if !told {
-                        tracing::warn!(link = self.name, at = self.options.url.at(), %error, "Redis cannot be reached; trying on");
+                        tracing::warn!(link, shard, why, "Redis cannot be reached; trying on");
                     }
                     told = true;
+                    self.place.note(self.purpose, Some(why));
                 }
             }
             tokio::time::sleep(jittered(pause)).await;
@@ -145,21 +222,30 @@ impl Supervisor {
         }
     }
 
-    async fn connect(&self, generation: u64) -> RedisResult<MultiplexedConnection> {
+    async fn connect(&self, generation: u64) -> Result<MultiplexedConnection, String> {
         let on_push = self.on_push.clone().map(|on_push| {
             let broken = Arc::clone(&self.broken);
-            Arc::new(move |push: redis::PushInfo| {
+            Box::new(move |push: redis::PushInfo| {
                 if push.kind == redis::PushKind::Disconnection {
-                    broken.send_if_modified(|broken| std::mem::replace(broken, generation) != generation);
+                    give_up(&broken, generation);
                 }
-                on_push(push);
-            }) as OnPush
+                on_push(generation, push);
+            }) as PushSink
         });
-        let mut connection = connect(&self.options, on_push).await?;
-        if library::ensure(&mut connection).await? != library::Loaded::Present {
-            tracing::info!(link = self.name, "the function library was loaded or is newer than this build's");
-        }
+        let connection = connect(&self.options, &self.place.address, on_push).await;
+        let mut connection = connection.map_err(|error| error.to_string())?;
+        self.place.prepare(self.purpose, &self.options, &mut connection).await?;
         Ok(connection)
+    }
+}
+
+/// A server that is no primary any more is neither reached nor out of reach: no comparison with
+/// "not a number" is true.
+struct Unset(metrics::Gauge);
+
+impl Drop for Unset {
+    fn drop(&mut self) {
+        self.0.set(f64::NAN);
     }
 }
 
@@ -171,13 +257,41 @@ pub(super) async fn send(connection: &mut MultiplexedConnection, command: &Cmd) 
     }
 }
 
-/// One connection with the settings that all of them have.
+/// What one push connection does with what comes.
+pub(super) type PushSink = Box<dyn Fn(redis::PushInfo) + Send + Sync>;
+
+/// A connection to one of the servers that keep the log.
 pub(super) async fn connect(
     options: &RedisOptions,
-    on_push: Option<OnPush>,
+    address: &Address,
+    on_push: Option<PushSink>,
+) -> RedisResult<MultiplexedConnection> {
+    dial(options, options.url.info(address), on_push).await
+}
+
+/// A connection to a Sentinel, which has users and a database of its own.
+pub(super) async fn connect_sentinel(
+    options: &RedisOptions,
+    address: &Address,
+) -> RedisResult<MultiplexedConnection> {
+    let mut settings = redis::RedisConnectionInfo::default();
+    if let Some(login) = &options.sentinel_login {
+        settings = settings.set_password(&login.password);
+        if !login.user.is_empty() {
+            settings = settings.set_username(&login.user);
+        }
+    }
+    dial(options, options.url.info(address).set_redis_settings(settings), None).await
+}
+
+/// One connection with the settings that all of them have.
+async fn dial(
+    options: &RedisOptions,
+    info: ConnectionInfo,
+    on_push: Option<PushSink>,
 ) -> RedisResult<MultiplexedConnection> {
     let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(USER_TIMEOUT);
-    let info = options.url.info().set_tcp_settings(tcp);
+    let info = info.set_tcp_settings(tcp);
     let mut settings = info.redis_settings().clone().set_lib_name("evergate", env!("CARGO_PKG_VERSION"));
     let mut config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(options.connect_timeout))
@@ -191,7 +305,12 @@ pub(super) async fn connect(
             Ok::<_, std::convert::Infallible>(())
         });
     }
-    let client = Client::open(info.set_redis_settings(settings))?;
+    let info = info.set_redis_settings(settings);
+    let client = if options.url.tls() {
+        Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: options.ca.clone() })?
+    } else {
+        Client::open(info)?
+    };
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 
@@ -203,18 +322,16 @@ pub(super) fn jittered(pause: Duration) -> Duration {
 /// Asks whether a replica has what was written over one connection. One question covers everybody
 /// who came before it was put: group commit.
 #[derive(Default)]
-pub(super) struct Barrier(parking_lot::Mutex<Waiting>);
+struct Barrier(parking_lot::Mutex<Waiting>);
 
 #[derive(Default)]
 struct Waiting {
     asking: bool,
-    callers: Vec<oneshot::Sender<Result<bool, redis::RedisError>>>,
+    callers: Vec<oneshot::Sender<RedisResult<bool>>>,
 }
 
 impl Barrier {
-    /// Whether a replica confirmed everything whose answer came over this connection before this
-    /// call. False is "unknown", never "no".
-    pub(super) async fn confirm(&self, on: &Connected, within: Duration) -> Result<bool, redis::RedisError> {
+    async fn confirm(&self, on: &Connected, within: Duration) -> RedisResult<bool> {
         let (answer, answered) = oneshot::channel();
         let first = {
             let mut waiting = self.0.lock();

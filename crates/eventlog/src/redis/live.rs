@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use evergate_domain::{Offset, Seq, StreamName};
 use parking_lot::{Mutex, RwLock};
-use redis::{PushInfo, PushKind, Value, cmd};
-use tokio::sync::mpsc;
+use redis::{PushInfo, PushKind, RedisError, Value, cmd};
+use tokio::sync::{mpsc, watch as news};
+use tokio::time::Instant;
 
 use super::gates::NotOpened;
 use super::keys::{Keys, Slot};
-use super::link::{self, Connected};
+use super::link::Connected;
+use super::node::{Node, Purpose};
 use super::sequencer::{Sequencer, Told};
 use super::wire::Message;
 use super::writer::Request;
@@ -27,13 +29,15 @@ use crate::{BackendError, ReadError, Tail, TailSender};
 const CHUNK: usize = 256;
 /// A message may be under way when tails are compared; it is missing if it is not here after this.
 const GRACE: Duration = Duration::from_millis(100);
+/// Between attempts to subscribe to a stream that is on its way elsewhere.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// All followed streams.
 #[derive(Default)]
 pub(super) struct Live {
     feeds: RwLock<HashMap<String, Arc<Feed>>>,
-    /// Subscribing and unsubscribing take turns, so that the last word about a channel is the right one.
-    turn: tokio::sync::Mutex<()>,
+    /// Counts how often a server took a subscription back.
+    taken_back: news::Sender<u64>,
     closed: OnceLock<()>,
 }
 
@@ -46,7 +50,7 @@ struct Feed {
 struct State {
     sequencer: Sequencer,
     tail: TailSender,
-    /// The connection on which it is subscribed.
+    /// The connection on which it is subscribed; 0 if it is on none.
     subscribed: u64,
     floor: Seq,
     /// The tail that was not committed when tails were last compared.
@@ -54,20 +58,37 @@ struct State {
 }
 
 impl Live {
-    /// What the listening connection does with a push.
-    pub(super) fn on_push(&self, push: &PushInfo) {
-        if push.kind != PushKind::SMessage {
+    /// What a listening connection does with a push.
+    pub(super) fn on_push(&self, generation: u64, push: &PushInfo) {
+        let channel = |value: Option<&Value>| match value {
+            Some(Value::BulkString(channel)) => std::str::from_utf8(channel).ok().map(str::to_owned),
+            _ => None,
+        };
+        let Some(channel) = channel(push.data.first()) else { return };
+        // What comes from a server that was asked to be silent, or holds the stream no more, is old.
+        let Some(feed) = self.feeds.read().get(&channel).cloned() else { return };
+        let mut state = feed.state.lock();
+        if state.subscribed != generation {
             return;
         }
-        let [Value::BulkString(channel), Value::BulkString(payload)] = push.data.as_slice() else { return };
-        let Ok(channel) = std::str::from_utf8(channel) else { return };
-        let Some(feed) = self.feeds.read().get(channel).cloned() else { return };
-        match Message::parse(payload) {
-            Some(message) => feed.state.lock().take(message),
-            // Then the next comparison finds what is missing.
-            None => {
-                tracing::warn!(channel, bytes = payload.len(), "a message on a live channel is malformed");
+        match (push.kind.clone(), push.data.get(1)) {
+            (PushKind::SMessage, Some(Value::BulkString(payload))) => match Message::parse(payload) {
+                Some(message) => state.take(message),
+                // Then the next comparison finds what is missing.
+                None => {
+                    tracing::warn!(
+                        channel,
+                        bytes = payload.len(),
+                        "a message on a live channel is malformed"
+                    );
+                }
+            },
+            // Nobody asked for this: a cluster gave the slot to somebody else.
+            (PushKind::SUnsubscribe, _) => {
+                state.subscribed = 0;
+                self.taken_back.send_modify(|many| *many += 1);
             }
+            _ => {}
         }
     }
 
@@ -95,20 +116,22 @@ impl Live {
     }
 
     async fn subscribe(&self, shared: &Shared, feed: &Arc<Feed>) -> Result<(), ReadError> {
-        let unavailable = |error| ReadError::Unavailable(error);
-        let connected =
-            tokio::time::timeout(shared.options.response_timeout, shared.listen.connected()).await;
-        let Ok(Some(on)) = connected else {
-            return Err(unavailable(BackendError::message("no connection to Redis")));
-        };
-        let _turn = self.turn.lock().await;
-        if feed.state.lock().subscribed == on.generation {
-            return Ok(());
+        let deadline = Instant::now() + shared.options.response_timeout;
+        let mut route = shared.topology.route(feed.keys.slot.hash_slot(), Purpose::Listen);
+        loop {
+            let connected = tokio::time::timeout_at(deadline, route.connected()).await;
+            let Ok(Some(on)) = connected else { return Err(ReadError::Unavailable(route.unreachable())) };
+            let _turn = on.place.turn.lock().await;
+            if feed.state.lock().subscribed == on.generation {
+                return Ok(());
+            }
+            let Err(error) = subscribe(shared, &on, std::slice::from_ref(feed)).await else { return Ok(()) };
+            route.failed(&on, &error);
+            if error.is_timeout() || Instant::now() >= deadline {
+                return Err(ReadError::Unavailable(BackendError::new(error)));
+            }
+            tokio::time::sleep(super::link::jittered(RETRY)).await;
         }
-        let channel = feed.keys.channel(shared.database);
-        subscribe(shared, &on, &[channel]).await.map_err(|error| unavailable(BackendError::new(error)))?;
-        feed.state.lock().subscribed = on.generation;
-        Ok(())
     }
 
     /// Tells a stream's followers what is gone, whether or not it is news.
@@ -129,87 +152,84 @@ impl Live {
         }
     }
 
-    /// Keeps the subscriptions and compares tails for as long as it is polled.
-    pub(super) async fn watch(&self, shared: &Shared, writer: mpsc::WeakSender<Request>) {
-        let mut generation = 0;
-        loop {
-            let reconnected = tokio::select! {
-                biased;
-                next = shared.listen.next(generation) => match next {
-                    Some(on) => {
-                        generation = on.generation;
-                        self.subscribe_all(shared, &on).await;
-                        true
-                    }
-                    None => return,
-                },
-                () = tokio::time::sleep(shared.options.compare_every) => false,
-            };
-            self.let_go(shared, generation).await;
-            ping(shared, generation).await;
-            if let Err(error) = self.compare(shared, &writer, reconnected).await {
-                tracing::debug!(%error, "tails could not be compared");
-            }
-        }
+    /// The feeds of the streams that this primary holds.
+    fn feeds_of(&self, shared: &Shared, node: &Node) -> Vec<Arc<Feed>> {
+        let holds = node.holds(&shared.topology.now());
+        self.feeds.read().values().filter(|feed| holds[feed.keys.slot.index()]).cloned().collect()
     }
 
-    async fn subscribe_all(&self, shared: &Shared, on: &Connected) {
-        let _turn = self.turn.lock().await;
-        let feeds: Vec<_> = self.feeds.read().values().cloned().collect();
+    /// Subscribes to what is not subscribed on this connection yet, and says whether there was any.
+    async fn subscribe_all(&self, shared: &Shared, node: &Node, on: &Connected) -> bool {
+        let _turn = on.place.turn.lock().await;
+        let mut feeds = self.feeds_of(shared, node);
+        feeds.retain(|feed| feed.state.lock().subscribed != on.generation);
         for feeds in feeds.chunks(CHUNK) {
-            let channels: Vec<_> = feeds.iter().map(|feed| feed.keys.channel(shared.database)).collect();
-            match subscribe(shared, on, &channels).await {
-                Ok(()) => feeds.iter().for_each(|feed| feed.state.lock().subscribed = on.generation),
-                // If the connection broke, the next one is coming; else nothing would.
-                Err(error) => {
-                    tracing::warn!(%error, "live channels could not be subscribed to");
-                    return;
+            // If the connection broke, the next one is coming; what was refused is asked for again.
+            if let Err(error) = subscribe(shared, on, feeds).await {
+                tracing::debug!(%error, "live channels could not be subscribed to");
+                if on.place.is_retired() || super::error::breaks(&error) {
+                    break;
                 }
             }
         }
+        !feeds.is_empty()
     }
 
     /// Unsubscribes from what nobody follows any more.
-    async fn let_go(&self, shared: &Shared, generation: u64) {
-        let _turn = self.turn.lock().await;
+    async fn let_go(&self, shared: &Shared, node: &Node, on: Option<&Connected>) {
+        let _turn = node.place.turn.lock().await;
+        let holds = node.holds(&shared.topology.now());
         let mut channels = Vec::new();
         self.feeds.write().retain(|channel, feed| {
             // Whoever is about to follow holds the feed already.
-            let used = Arc::strong_count(feed) > 1 || feed.state.lock().tail.is_followed();
-            if !used {
+            let state = feed.state.lock();
+            let used = Arc::strong_count(feed) > 1 || state.tail.is_followed();
+            let goes = !used && holds[feed.keys.slot.index()];
+            if goes && on.is_some_and(|on| on.generation == state.subscribed) {
                 channels.push(channel.clone());
             }
-            used
+            !goes
         });
-        let Some(on) = shared.listen.now().filter(|on| on.generation == generation) else { return };
+        let Some(on) = on else { return };
         for channels in channels.chunks(CHUNK) {
             let mut pipe = redis::pipe();
             for channel in channels {
                 pipe.cmd("SUNSUBSCRIBE").arg(channel);
             }
-            let mut connection = on.connection.clone();
-            if let Err(error) = connection.send_packed_commands(&pipe, 0, channels.len()).await {
-                shared.listen.failed(generation, &error);
+            if let Err(error) = on.send_all(&pipe, channels.len()).await {
+                on.failed(&error);
                 return;
             }
         }
     }
 
-    /// Compares what is known of every followed stream with the log.
+    /// Compares what is known of this primary's followed streams with the log.
     async fn compare(
         &self,
         shared: &Shared,
+        node: &Node,
         writer: &mpsc::WeakSender<Request>,
         reconnected: bool,
     ) -> Result<(), BackendError> {
         let mut slots: HashMap<Slot, Vec<Arc<Feed>>> = HashMap::new();
-        for feed in self.feeds.read().values() {
-            slots.entry(feed.keys.slot).or_default().push(Arc::clone(feed));
+        for feed in self.feeds_of(shared, node) {
+            slots.entry(feed.keys.slot).or_default().push(feed);
         }
-        let mut suspects = Vec::new();
+        let (mut suspects, mut failure) = (Vec::new(), None);
         for (slot, feeds) in slots {
             for feeds in feeds.chunks(CHUNK) {
-                for (feed, stands) in self.ask(shared, slot, feeds).await? {
+                let asked = match self.ask(shared, slot, feeds).await {
+                    Ok(asked) => asked,
+                    Err(error) => {
+                        // One slot may be on its way elsewhere; without a connection none can be asked.
+                        if node.link(Purpose::Read).now().is_none() || node.place.is_retired() {
+                            return Err(error);
+                        }
+                        failure = Some(error);
+                        continue;
+                    }
+                };
+                for (feed, stands) in asked {
                     let mut state = feed.state.lock();
                     state.trimmed(stands.floor);
                     let orphaned = stands.tail > stands.committed.seq;
@@ -237,7 +257,7 @@ impl Live {
                 state.tail.lagged();
             }
         }
-        Ok(())
+        failure.map_or(Ok(()), Err)
     }
 
     /// Where these streams of one slot stand. Opens the slot's gate if it is shut: a failover is
@@ -254,17 +274,18 @@ impl Live {
         for feed in feeds {
             tails.arg(feed.keys.meta());
         }
-        let answer = super::reader::ask(shared, &tails).await?;
+        let answer = super::reader::ask(shared, slot.hash_slot(), &tails).await?;
         let odd = || error::odd("tails");
         let words = reply::words(answer).ok_or_else(odd)?;
         let [gate, fence, streams @ ..] = words.as_slice() else { return Err(odd()) };
         if gate == "SHUT" {
             let fence = reply::epoch(fence).ok_or_else(odd)?;
-            if let Some(on) = shared.write.now() {
+            let mut route = shared.topology.route(slot.hash_slot(), Purpose::Write);
+            if let Some(on) = route.now() {
                 let known = shared.gates.get(slot);
                 match shared.gates.open(&on, slot, &known, fence, fence, &shared.options).await {
                     Ok(()) => {}
-                    Err(NotOpened::Redis(error)) => shared.write.failed(on.generation, &error),
+                    Err(NotOpened::Redis(error)) => route.failed(&on, &error),
                     Err(NotOpened::Odd(error)) => return Err(error),
                 }
             }
@@ -328,29 +349,106 @@ impl State {
     }
 }
 
-/// Asks whether the listening connection still hears. Nothing is written to it otherwise, so that it
-/// could be dead for hours.
-async fn ping(shared: &Shared, generation: u64) {
-    let Some(on) = shared.listen.now().filter(|on| on.generation == generation) else { return };
-    if let Err(error) = link::send(&mut on.connection.clone(), &cmd("PING")).await {
-        tracing::debug!(%error, "the listening connection does not answer");
-        shared.listen.give_up(generation);
+/// Why the watch of a primary wakes up.
+enum Woken {
+    /// There is a new listening connection.
+    Connected,
+    /// Somebody took something over.
+    Moved,
+    /// Tails are to be compared.
+    Due,
+}
+
+/// Keeps the subscriptions at one primary, and compares tails, for as long as it is polled.
+pub(super) async fn watch(shared: Arc<Shared>, node: Arc<Node>, writer: mpsc::WeakSender<Request>) {
+    let live = Arc::clone(&shared.live);
+    let link = node.link(Purpose::Listen);
+    let mut maps = shared.topology.maps();
+    let mut taken_back = live.taken_back.subscribe();
+    let (mut generation, mut due) = (0, Instant::now() + shared.options.compare_every);
+    loop {
+        let woken = tokio::select! {
+            biased;
+            next = link.next(generation) => match next {
+                Some(on) => {
+                    generation = on.generation;
+                    Woken::Connected
+                }
+                None => return,
+            },
+            changed = maps.changed() => if changed.is_ok() { Woken::Moved } else { return },
+            changed = taken_back.changed() => if changed.is_ok() { Woken::Moved } else { return },
+            () = tokio::time::sleep_until(due) => Woken::Due,
+        };
+        let on = link.now();
+        let news = match &on {
+            Some(on) => live.subscribe_all(&shared, &node, on).await,
+            None => false,
+        };
+        let reconnected = match woken {
+            Woken::Connected => true,
+            Woken::Moved if !news => continue,
+            Woken::Moved => false,
+            Woken::Due => {
+                live.let_go(&shared, &node, on.as_ref()).await;
+                if let Some(on) = &on {
+                    ping(on).await;
+                }
+                false
+            }
+        };
+        // What came while a channel was subscribed nowhere shows in the comparison.
+        if let Err(error) = live.compare(&shared, &node, &writer, reconnected).await {
+            tracing::debug!(%error, at = %node.place.address, "tails could not be compared");
+            shared.topology.look_again();
+        }
+        due = Instant::now() + shared.options.compare_every;
     }
 }
 
-async fn subscribe(shared: &Shared, on: &Connected, channels: &[String]) -> Result<(), redis::RedisError> {
-    let mut pipe = redis::pipe();
-    for channel in channels {
-        pipe.cmd("SSUBSCRIBE").arg(channel);
+/// Asks whether the listening connection still hears. Nothing is written to it otherwise, so that it
+/// could be dead for hours.
+async fn ping(on: &Connected) {
+    if let Err(error) = on.send(&cmd("PING")).await {
+        tracing::debug!(%error, "the listening connection does not answer");
+        on.give_up();
     }
-    let mut connection = on.connection.clone();
-    let done = connection.send_packed_commands(&pipe, 0, channels.len()).await;
-    let done = done.and_then(|answers| {
-        let refused = answers.into_iter().find_map(|answer| match answer {
-            Value::ServerError(error) => Some(error),
-            _ => None,
-        });
-        refused.map_or(Ok(()), |error| Err(error.into()))
-    });
-    done.inspect_err(|error| shared.listen.failed(on.generation, error))
+}
+
+/// Subscribes to the channels of these feeds. Those that are refused are refused alone; the first
+/// such error is returned.
+async fn subscribe(shared: &Shared, on: &Connected, feeds: &[Arc<Feed>]) -> Result<(), RedisError> {
+    let mut pipe = redis::pipe();
+    for feed in feeds {
+        pipe.cmd("SSUBSCRIBE").arg(feed.keys.channel(shared.database));
+        // The first message may be here before the answer is.
+        feed.state.lock().subscribed = on.generation;
+    }
+    let answers = match on.send_all(&pipe, feeds.len()).await {
+        Ok(answers) => answers,
+        Err(error) => {
+            feeds.iter().for_each(|feed| feed.not_subscribed(on));
+            on.failed(&error);
+            return Err(error);
+        }
+    };
+    let mut refused = None;
+    for (feed, answer) in feeds.iter().zip(answers) {
+        if let Value::ServerError(error) = answer {
+            feed.not_subscribed(on);
+            let error = RedisError::from(error);
+            shared.topology.learn(feed.keys.slot.hash_slot(), &error);
+            refused.get_or_insert(error);
+        }
+    }
+    refused.map_or(Ok(()), Err)
+}
+
+impl Feed {
+    fn not_subscribed(&self, on: &Connected) {
+        let mut state = self.state.lock();
+        if state.subscribed == on.generation {
+            state.subscribed = 0;
+        }
+    }
 }

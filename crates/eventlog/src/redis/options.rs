@@ -11,6 +11,10 @@ use super::RedisUrl;
 pub struct RedisOptions {
     /// Where Redis is.
     pub url: RedisUrl,
+    /// The certificates, in PEM, of those who may vouch for a server over TLS. None takes the system's.
+    pub ca: Option<Vec<u8>>,
+    /// User, which may be empty, and password for the Sentinels, if they want any.
+    pub sentinel_login: Option<SentinelLogin>,
     /// How safe an acknowledged event is: in Redis' memory, or in a replica's too. Stored with each
     /// stream, and only ever raised.
     pub level: Level,
@@ -31,12 +35,30 @@ pub struct RedisOptions {
     pub queue_bytes: u64,
 }
 
+/// Who to be for Sentinels.
+#[derive(Clone)]
+pub struct SentinelLogin {
+    /// The user; empty for the default one.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+/// Never shows a password.
+impl std::fmt::Debug for SentinelLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SentinelLogin").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
 impl RedisOptions {
     /// The defaults.
     #[must_use]
     pub fn new(url: RedisUrl) -> Self {
         Self {
             url,
+            ca: None,
+            sentinel_login: None,
             level: Level::Home,
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(2),

@@ -13,8 +13,10 @@ use tokio::time::Instant;
 
 use super::error::{self, Fate, fate};
 use super::gates::NotOpened;
-use super::keys::Keys;
+use super::hash_slot::HashSlot;
+use super::keys::{Keys, Slot};
 use super::link::Connected;
+use super::node::Purpose;
 use super::{Shared, reply, wire};
 use crate::{BackendError, Page, ReadError, ReadLimit, StreamStatus};
 
@@ -24,38 +26,41 @@ const RANGE_FIRST: u64 = 64;
 const RANGE_MAX: u64 = 512;
 const RANGE_BYTES: u64 = 1 << 20;
 
-/// Asks on the reading connection. Asking is harmless, so it is repeated once on a new connection.
-pub(super) async fn ask(shared: &Shared, command: &Cmd) -> Result<Value, BackendError> {
+/// Asks whoever holds these keys. Asking is harmless, so it is repeated on a new connection.
+pub(super) async fn ask(shared: &Shared, at: HashSlot, command: &Cmd) -> Result<Value, BackendError> {
     let mut pipe = Pipeline::new();
     pipe.add_command(command.clone());
-    let mut answers = ask_all(shared, &pipe, 1).await?;
+    let mut answers = ask_all(shared, at, &pipe, 1).await?;
     answers.pop().ok_or_else(|| error::odd("nothing"))
 }
 
-/// Asks several things at once.
+/// Asks several things at once about keys of one hash slot.
 pub(super) async fn ask_all(
     shared: &Shared,
+    at: HashSlot,
     pipe: &Pipeline,
     answers: usize,
 ) -> Result<Vec<Value>, BackendError> {
     let deadline = Instant::now() + shared.options.response_timeout;
-    let mut last = BackendError::message("no connection to Redis");
+    let mut route = shared.topology.route(at, Purpose::Read);
+    let mut last = None;
     loop {
-        let connected = tokio::time::timeout_at(deadline, shared.read.connected()).await;
-        let Ok(Some(on)) = connected else { return Err(last) };
+        let connected = tokio::time::timeout_at(deadline, route.connected()).await;
+        let Ok(Some(on)) = connected else { return Err(last.unwrap_or_else(|| route.unreachable())) };
         match send(&on, pipe, answers).await {
             Ok(values) => return Ok(values),
             Err(error) => {
-                shared.read.failed(on.generation, &error);
+                route.failed(&on, &error);
                 let again = match fate(&error) {
                     Fate::NotExecuted | Fate::NoLibrary => true,
-                    Fate::Unknown => !error.is_timeout(),
+                    Fate::Unknown => !error.is_timeout() || on.place.is_retired(),
                     Fate::Full | Fate::Hopeless => false,
                 };
-                last = BackendError::new(error);
+                let error = BackendError::new(error);
                 if !again || Instant::now() >= deadline {
-                    return Err(last);
+                    return Err(error);
                 }
+                last = Some(error);
                 tokio::time::sleep(super::link::jittered(std::time::Duration::from_millis(10))).await;
             }
         }
@@ -63,8 +68,7 @@ pub(super) async fn ask_all(
 }
 
 async fn send(on: &Connected, pipe: &Pipeline, answers: usize) -> Result<Vec<Value>, RedisError> {
-    let mut connection = on.connection.clone();
-    let mut values = connection.send_packed_commands(pipe, 0, answers).await?;
+    let mut values = on.send_all(pipe, answers).await?;
     for value in &mut values {
         if let Value::ServerError(error) = value {
             return Err(std::mem::replace(error, error.clone()).into());
@@ -76,7 +80,7 @@ async fn send(on: &Connected, pipe: &Pipeline, answers: usize) -> Result<Vec<Val
 /// Asks a function that may find the slot never opened; then it is opened first.
 async fn ask_opened(shared: &Shared, keys: &Keys, command: &Cmd) -> Result<Vec<String>, ReadError> {
     for _ in 0..3 {
-        let answer = ask(shared, command).await.map_err(ReadError::Unavailable)?;
+        let answer = ask(shared, keys.slot.hash_slot(), command).await.map_err(ReadError::Unavailable)?;
         let words = reply::words(answer).ok_or_else(|| ReadError::Unavailable(error::odd("a question")))?;
         if words.first().is_none_or(|word| word != "NEW") {
             return Ok(words);
@@ -88,40 +92,76 @@ async fn ask_opened(shared: &Shared, keys: &Keys, command: &Cmd) -> Result<Vec<S
 
 /// Opens a slot that has no record.
 async fn open_new(shared: &Shared, keys: &Keys) -> Result<(), ReadError> {
-    let connected = tokio::time::timeout(shared.options.response_timeout, shared.write.connected()).await;
-    let Ok(Some(on)) = connected else {
-        return Err(ReadError::Unavailable(BackendError::message("no connection to Redis")));
-    };
-    let (known, none) = (shared.gates.get(keys.slot), evergate_domain::Epoch::default());
-    match shared.gates.open(&on, keys.slot, &known, none, none, &shared.options).await {
-        Ok(()) => Ok(()),
-        Err(NotOpened::Redis(error)) => {
-            shared.write.failed(on.generation, &error);
-            Err(ReadError::Unavailable(BackendError::new(error)))
-        }
-        Err(NotOpened::Odd(error)) => Err(ReadError::Unavailable(error)),
-    }
+    open(shared, keys.slot, evergate_domain::Epoch::default()).await.map_err(ReadError::Unavailable)
 }
 
 /// Opens a new epoch in a slot that has one.
-pub(super) async fn take_over(shared: &Shared, slot: super::keys::Slot) -> Result<(), BackendError> {
+pub(super) async fn take_over(shared: &Shared, slot: Slot) -> Result<(), BackendError> {
     let mut tails = cmd("FCALL_RO");
     tails.arg("evergate_1_tails").arg(1).arg(slot.record());
-    let words = reply::words(ask(shared, &tails).await?).ok_or_else(|| error::odd("tails"))?;
+    let words = ask(shared, slot.hash_slot(), &tails).await?;
+    let words = reply::words(words).ok_or_else(|| error::odd("tails"))?;
     let fence = words.get(1).and_then(|fence| reply::epoch(fence)).ok_or_else(|| error::odd("tails"))?;
-    if fence.get() == 0 {
-        return Ok(());
-    }
-    let connected = tokio::time::timeout(shared.options.response_timeout, shared.write.connected()).await;
-    let Ok(Some(on)) = connected else { return Err(BackendError::message("no connection to Redis")) };
+    if fence.get() == 0 { Ok(()) } else { open(shared, slot, fence).await }
+}
+
+/// Opens a slot above a fence.
+pub(super) async fn open(
+    shared: &Shared,
+    slot: Slot,
+    fence: evergate_domain::Epoch,
+) -> Result<(), BackendError> {
+    let mut route = shared.topology.route(slot.hash_slot(), Purpose::Write);
+    let connected = tokio::time::timeout(shared.options.response_timeout, route.connected()).await;
+    let Ok(Some(on)) = connected else { return Err(route.unreachable()) };
     let known = shared.gates.get(slot);
     match shared.gates.open(&on, slot, &known, fence, fence, &shared.options).await {
         Ok(()) => Ok(()),
         Err(NotOpened::Redis(error)) => {
-            shared.write.failed(on.generation, &error);
+            route.failed(&on, &error);
             Err(BackendError::new(error))
         }
         Err(NotOpened::Odd(error)) => Err(error),
+    }
+}
+
+/// How long whoever trims a slot has it for itself. Others take over when it is silent for so long.
+const TRIMMER_MILLIS: u64 = 75_000;
+
+/// Whether this process is the one that trims the slot now, so that a hundred need not do the same.
+/// Nothing depends on it: two that trim do no harm.
+pub(super) async fn is_trimmer(shared: &Shared, slot: Slot) -> Result<bool, BackendError> {
+    let mut claim = cmd("SET");
+    claim.arg(slot.trimmer()).arg(&shared.incarnation).arg("NX").arg("GET").arg("PX").arg(TRIMMER_MILLIS);
+    match claimed(shared, slot, &claim).await? {
+        None => Ok(true),
+        Some(other) if other != shared.incarnation => Ok(false),
+        Some(_) => {
+            let mut renew = cmd("SET");
+            renew
+                .arg(slot.trimmer())
+                .arg(&shared.incarnation)
+                .arg("XX")
+                .arg("GET")
+                .arg("PX")
+                .arg(TRIMMER_MILLIS);
+            claimed(shared, slot, &renew).await.map(|_| true)
+        }
+    }
+}
+
+/// Who had the slot. When Redis is full nobody can be noted, and then everybody makes room.
+async fn claimed(shared: &Shared, slot: Slot, claim: &Cmd) -> Result<Option<String>, BackendError> {
+    let mut route = shared.topology.route(slot.hash_slot(), Purpose::Read);
+    let Some(on) = route.now() else { return Err(route.unreachable()) };
+    match on.send(claim).await {
+        Ok(Value::Nil) => Ok(None),
+        Ok(value) => Ok(reply::text(value)),
+        Err(error) if fate(&error) == Fate::Full => Ok(None),
+        Err(error) => {
+            route.failed(&on, &error);
+            Err(BackendError::new(error))
+        }
     }
 }
 
@@ -241,10 +281,16 @@ async fn read_and_judge(
 ) -> Result<(Vec<Value>, Judged), ReadError> {
     let mut pipe = redis::pipe();
     pipe.cmd("XRANGE").arg(keys.log()).arg(format!("({cursor}")).arg("+").arg("COUNT").arg(count);
-    pipe.cmd("FCALL_RO").arg("evergate_1_resume").arg(2).arg(keys.slot.record()).arg(keys.meta());
+    pipe.cmd("FCALL_RO")
+        .arg("evergate_1_resume")
+        .arg(3)
+        .arg(keys.slot.record())
+        .arg(keys.meta())
+        .arg(keys.log());
     pipe.arg(cursor.epoch.get()).arg(cursor.seq.get()).arg(found.get());
     for _ in 0..3 {
-        let answers = ask_all(shared, &pipe, 2).await.map_err(ReadError::Unavailable)?;
+        let answers =
+            ask_all(shared, keys.slot.hash_slot(), &pipe, 2).await.map_err(ReadError::Unavailable)?;
         let odd = || ReadError::Unavailable(error::odd("resume"));
         let [entries, judged] = <[Value; 2]>::try_from(answers).map_err(|_| odd())?;
         let words = reply::words(judged).ok_or_else(odd)?;

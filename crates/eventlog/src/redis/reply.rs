@@ -15,7 +15,7 @@ pub(super) fn words(value: Value) -> Option<Vec<String>> {
 pub(super) fn text(value: Value) -> Option<String> {
     match value {
         Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
-        Value::SimpleString(text) => Some(text),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text),
         Value::Okay => Some("OK".to_owned()),
         Value::Int(number) => Some(number.to_string()),
         _ => None,

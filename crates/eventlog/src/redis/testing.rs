@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, cmd};
 
+use super::address::Address;
 use super::{RedisLog, RedisOptions, RedisUrl};
 use crate::{Clock, ManualClock};
 
@@ -111,7 +112,8 @@ impl Server {
     }
 
     pub(super) async fn connect(&self) -> redis::RedisResult<MultiplexedConnection> {
-        super::link::connect(&RedisOptions::new(self.url()), None).await
+        let address = Address::new("127.0.0.1", self.port);
+        super::link::connect(&RedisOptions::new(self.url()), &address, None).await
     }
 
     /// Sends one command over a connection of its own.

@@ -186,7 +186,7 @@ impl Kind {
                 "a list of exact origins, `scheme://host[:port]`, or `*` alone for any".to_owned()
             }
             Self::Networks => "a list of networks, such as `10.0.0.0/8`, `fd00::/8`, or single addresses".to_owned(),
-            Self::Log => "`memory`, `disk:DIR` or `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`".to_owned(),
+            Self::Log => "`memory`, `disk:DIR`, `redis://[USER:PASSWORD@]HOST[:PORT],…[/DATABASE]`, `redis-sentinel://HOST:PORT,…/NAME` or `redis-cluster://HOST:PORT,…`; with `rediss` over TLS".to_owned(),
             Self::Directives => {
                 "`error`, `warn`, `info`, `debug`, `trace`, `off`, or directives such as `info,evergate_edge=debug`".to_owned()
             }
@@ -247,7 +247,7 @@ fn read_log(text: &str) -> Result<Value, String> {
     }
     // Only the scheme is repeated: what follows it may hold a password.
     match text.split_once("://") {
-        Some(("redis" | "rediss" | "redis-sentinel" | "redis-cluster", _)) => match RedisUrl::parse(text) {
+        Some((scheme, _)) if scheme.starts_with("redis") => match RedisUrl::parse(text) {
             Ok(url) => Ok(Value::Log(LogChoice::Redis(url))),
             Err(error) => Err(error.to_string()),
         },

@@ -38,7 +38,7 @@ pub(crate) struct Config {
     pub fanout: Fanout,
     pub cursor_flush_interval: Duration,
     pub disk_reserve_bytes: u64,
-    pub redis_level: Level,
+    pub redis: Redis,
     pub shutdown: Shutdown,
     pub runtime_threads: Threads,
     pub log_output: LogOutput,
@@ -68,6 +68,13 @@ pub(crate) struct Limits {
     pub streams_per_client: Option<NonZeroU32>,
     pub connects: Option<Rate>,
     pub publishes: Option<Rate>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Redis {
+    pub level: Level,
+    pub ca_file: Option<PathBuf>,
+    pub sentinel_login_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,9 +230,13 @@ impl Config {
             },
             cursor_flush_interval: proven.duration("cursors.flush_interval"),
             disk_reserve_bytes: proven.size("disk.reserve_bytes"),
-            redis_level: match proven.choice("redis.level") {
-                "REPLICATED" => Level::Replicated,
-                _ => Level::Home,
+            redis: Redis {
+                level: match proven.choice("redis.level") {
+                    "REPLICATED" => Level::Replicated,
+                    _ => Level::Home,
+                },
+                ca_file: proven.path("redis.ca_file"),
+                sentinel_login_file: proven.path("redis.sentinel_login_file"),
             },
             shutdown: Shutdown {
                 drain: proven.duration("shutdown.drain"),

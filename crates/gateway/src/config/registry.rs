@@ -132,9 +132,9 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "log",
         Kind::Log,
         "disk:evergate-data",
-        "The event log: `memory`, `disk:DIR` for a durable one in that directory, or `redis://HOST:PORT` for one that many processes share (see `redis.md`).",
+        "The event log: `memory`, `disk:DIR` for a durable one in that directory, or a Redis that many processes share, such as `redis://HOST:PORT` (see `redis.md` for all forms).",
         Choice(
-            "With `memory` every event is lost when the process ends, and clients that come back are told of a gap. With `disk:DIR` an acknowledged event is on the disk; a relative directory counts from where the process was started. With `redis://…` it is as safe as `redis.level` says.",
+            "With `memory` every event is lost when the process ends, and clients that come back are told of a gap. With `disk:DIR` an acknowledged event is on the disk; a relative directory counts from where the process was started. In a Redis it is as safe as `redis.level` says.",
         ),
     )
     .flag("log"),
@@ -556,6 +556,20 @@ pub(crate) static SETTINGS: &[Setting] = &[
             small: "batches are refused more often than single events",
             large: "`limits.publishes_per_second` is felt only late",
         },
+    ),
+    setting(
+        "redis.ca_file",
+        Kind::Path,
+        "",
+        "A file with the certificates, in PEM, of those who may vouch for a Redis that is reached over TLS.",
+        Choice("With a file only these vouch. Without one those that the system trusts do, among which a private authority is not."),
+    ),
+    setting(
+        "redis.sentinel_login_file",
+        Kind::Path,
+        "",
+        "A file with `USER:PASSWORD`, or `:PASSWORD`, for the Sentinels themselves; the login in the log's URL is for the servers they watch.",
+        Choice("Without a file nothing is said to the Sentinels, and those that want a password do not answer."),
     ),
     setting(
         "shutdown.drain",

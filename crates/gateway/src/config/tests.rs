@@ -162,6 +162,8 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         reserve_bytes = 0
         [redis]
         level = "REPLICATED"
+        ca_file = "/etc/ca.pem"
+        sentinel_login_file = "/run/login"
         [shutdown]
         drain = "0s"
         deadline = "1s"
@@ -231,7 +233,7 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             fanout,
             cursor_flush_interval,
             disk_reserve_bytes,
-            redis_level,
+            redis,
             shutdown,
             runtime_threads,
             log_output,
@@ -279,7 +281,9 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             format!("{:?}", fanout.replay_cache_bytes),
             format!("{cursor_flush_interval:?}"),
             format!("{disk_reserve_bytes:?}"),
-            format!("{redis_level:?}"),
+            format!("{:?}", redis.level),
+            format!("{:?}", redis.ca_file),
+            format!("{:?}", redis.sentinel_login_file),
             format!("{:?}", shutdown.drain),
             format!("{:?}", shutdown.deadline),
             format!("{runtime_threads:?}"),
@@ -419,8 +423,8 @@ fn logs_of_this_build_are_taken_and_others_refused_without_their_secrets() {
             "flag --log: the Redis URL has no port from 1 to 65535 after the host",
         ),
         (
-            "redis-cluster://user:secret@host",
-            "flag --log: the Redis URL begins with redis-cluster://, which this build cannot use; write redis://HOST:PORT",
+            "redis-sentinel://user:secret@host",
+            "flag --log: the Redis URL names no primary; write redis-sentinel://HOST:PORT,HOST:PORT/NAME, with the name that Sentinel monitors",
         ),
         (
             "reddis://user:secret@host",

@@ -373,7 +373,9 @@ fn random_histories_agree_with_the_pure_rules() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let server = runtime.block_on(Server::start());
     let mut connection = runtime.block_on(server.connect()).expect("connects");
-    runtime.block_on(super::super::library::ensure(&mut connection)).expect("loads");
+    runtime
+        .block_on(super::super::library::ensure(&mut connection, super::super::library::LOADED_KEY))
+        .expect("loads");
     let cases = std::env::var("EVERGATE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new(config);
@@ -395,7 +397,7 @@ fn random_histories_agree_with_the_pure_rules() {
 async fn the_producer_that_appended_least_recently_is_forgotten_first() {
     let server = Server::start().await;
     let mut connection = server.connect().await.expect("connects");
-    super::super::library::ensure(&mut connection).await.expect("loads");
+    super::super::library::ensure(&mut connection, super::super::library::LOADED_KEY).await.expect("loads");
     let mut both = Both::new(connection).await;
     let draft = |n: usize| EventDraft {
         producer: Some(ProducerSeq { id: ProducerId::new(&format!("p{n}")).expect("valid"), seq: seq(1) }),
@@ -421,7 +423,7 @@ async fn the_producer_that_appended_least_recently_is_forgotten_first() {
 async fn the_window_ends_where_the_pure_rules_end_it() {
     let server = Server::start().await;
     let mut connection = server.connect().await.expect("connects");
-    super::super::library::ensure(&mut connection).await.expect("loads");
+    super::super::library::ensure(&mut connection, super::super::library::LOADED_KEY).await.expect("loads");
     let mut both = Both::new(connection).await;
     let window = i64::try_from(crate::WINDOW).expect("small");
     // Three runs of one event each, another producer between them.
@@ -438,7 +440,7 @@ async fn the_window_ends_where_the_pure_rules_end_it() {
 async fn a_duplicate_that_is_not_committed_writes_something_to_wait_for() {
     let server = Server::start().await;
     let mut connection = server.connect().await.expect("connects");
-    super::super::library::ensure(&mut connection).await.expect("loads");
+    super::super::library::ensure(&mut connection, super::super::library::LOADED_KEY).await.expect("loads");
     let mut both = Both::new(connection).await;
     let batch = [vec![Both::numbered(1, 1)]];
     let keys = both.keys.clone();
@@ -467,7 +469,7 @@ async fn a_duplicate_that_is_not_committed_writes_something_to_wait_for() {
 async fn numbers_are_exact_up_to_two_to_the_53() {
     let server = Server::start().await;
     let mut connection = server.connect().await.expect("connects");
-    super::super::library::ensure(&mut connection).await.expect("loads");
+    super::super::library::ensure(&mut connection, super::super::library::LOADED_KEY).await.expect("loads");
     let mut both = Both::new(connection).await;
     let largest = evergate_domain::NUMBER_MAX;
     both.epochs = epochs_at(&[], 253_402_207_200_000);
@@ -493,7 +495,7 @@ async fn numbers_are_exact_up_to_two_to_the_53() {
 async fn the_loser_of_a_race_reads_the_winners_epoch() {
     let server = Server::start().await;
     let mut connection = server.connect().await.expect("connects");
-    super::super::library::ensure(&mut connection).await.expect("loads");
+    super::super::library::ensure(&mut connection, super::super::library::LOADED_KEY).await.expect("loads");
     let mut both = Both::new(connection).await;
     let record = [both.keys.slot.record()];
     let lost = both.call("open", &record, &[text(0), text(9), text("other")]).await;
@@ -514,7 +516,7 @@ async fn the_loser_of_a_race_reads_the_winners_epoch() {
 async fn an_epoch_that_a_crash_ended_is_announced_once() {
     let server = Server::start_durable().await;
     let mut connection = server.connect().await.expect("connects");
-    super::super::library::ensure(&mut connection).await.expect("loads");
+    super::super::library::ensure(&mut connection, super::super::library::LOADED_KEY).await.expect("loads");
     let mut both = Both::new(connection).await;
     let draft = || vec![EventDraft::new("x")];
     let numbered = |n: u64| {

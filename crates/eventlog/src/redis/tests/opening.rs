@@ -6,7 +6,7 @@ use redis::cmd;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::super::library::tests::load_version;
-use super::super::library::{self, Loaded};
+use super::super::library::{self, LOADED_KEY, Loaded};
 use super::super::testing::clock;
 use super::*;
 
@@ -158,19 +158,19 @@ async fn the_library_is_replaced_only_upward() {
     let server = Server::start().await;
     let mut connection = server.connect().await.expect("connects");
     assert_eq!(load_version(&mut connection, 0).await.expect("loads"), Loaded::Replaced(None));
-    assert_eq!(library::ensure(&mut connection).await.expect("loads"), Loaded::Replaced(Some(0)));
-    assert_eq!(library::ensure(&mut connection).await.expect("loads"), Loaded::Present);
+    assert_eq!(library::ensure(&mut connection, LOADED_KEY).await.expect("loads"), Loaded::Replaced(Some(0)));
+    assert_eq!(library::ensure(&mut connection, LOADED_KEY).await.expect("loads"), Loaded::Present);
     assert_eq!(
         load_version(&mut connection, 99).await.expect("loads"),
         Loaded::Replaced(Some(*library::VERSION))
     );
-    assert_eq!(library::ensure(&mut connection).await.expect("loads"), Loaded::Newer(99));
+    assert_eq!(library::ensure(&mut connection, LOADED_KEY).await.expect("loads"), Loaded::Newer(99));
     // An older node works with it.
     let log = server.log(Level::Home).await;
     let name = StreamName::new("quote").expect("valid");
     log.append(&name, vec![EventDraft::new("x")]).await.expect("appends");
     log.close().await;
-    assert_eq!(library::ensure(&mut connection).await.expect("loads"), Loaded::Newer(99));
+    assert_eq!(library::ensure(&mut connection, LOADED_KEY).await.expect("loads"), Loaded::Newer(99));
 }
 
 #[tokio::test]
@@ -179,7 +179,7 @@ async fn of_many_nodes_one_loads_the_library() {
     let mut nodes = JoinSet::new();
     for _ in 0..16 {
         let mut connection = server.connect().await.expect("connects");
-        nodes.spawn(async move { library::ensure(&mut connection).await });
+        nodes.spawn(async move { library::ensure(&mut connection, LOADED_KEY).await });
     }
     let loaded = nodes.join_all().await.into_iter().map(|loaded| loaded.expect("no error"));
     assert_eq!(loaded.filter(|loaded| *loaded != Loaded::Present).count(), 1);
