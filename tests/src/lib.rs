@@ -7,6 +7,7 @@ pub mod program;
 pub mod redis;
 pub mod tiny_disk;
 
+pub mod gunzip;
 pub mod http1;
 pub mod http2;
 
