@@ -8,6 +8,7 @@ pub mod proxy;
 pub mod redis;
 pub mod tiny_disk;
 
+pub mod gunzip;
 pub mod http1;
 pub mod http2;
 pub mod tls;

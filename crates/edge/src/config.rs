@@ -161,6 +161,8 @@ pub struct SseConfig {
     pub streams_max: usize,
     /// Key patterns on one connection.
     pub keys_max: usize,
+    /// Whether clients that ask for it get their streams compressed.
+    pub gzip: bool,
 }
 
 /// Which origins a browser may come from.

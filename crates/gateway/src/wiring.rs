@@ -133,6 +133,7 @@ pub(crate) fn dev_edge(config: &Config, policies: Arc<StreamPolicies>, descripto
             busy_retry: config.sse.busy_retry,
             streams_max: config.sse.streams_max.get(),
             keys_max: config.sse.keys_max.get(),
+            gzip: config.sse.gzip,
         },
         cors: match &config.http.cors_origins {
             CorsOrigins::Any => evergate_edge::CorsOrigins::Any,

@@ -1,6 +1,7 @@
 //! What a subscriber is promised, checked byte by byte where bytes are what was promised.
 
 mod admin;
+mod compression;
 mod ending;
 mod filters;
 mod frames;

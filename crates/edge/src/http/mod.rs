@@ -16,6 +16,7 @@ mod connection;
 mod context;
 mod router;
 
+mod accept_encoding;
 mod answer;
 mod cors;
 mod trace;

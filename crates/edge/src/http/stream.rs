@@ -8,13 +8,16 @@ use evergate_domain::{
     ClientAddress, ClientId, Cursor, PackedCursor, ResumeKind, RetryRange, TraceParent, sse,
 };
 use evergate_eventlog::CursorStoreError;
-use evergate_fanout::{Begin, End, Farewell, Guard, Next, SubscribeError, SubscribeRequest, Subscriber};
+use evergate_fanout::{
+    Begin, Encoding, End, Farewell, Guard, Next, SubscribeError, SubscribeRequest, Subscriber,
+};
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use tokio_util::sync::CancellationToken;
 
+use crate::http::accept_encoding;
 use crate::http::answer::{Aborted, Answer, Body, empty, full};
 use crate::http::carrier::Carrier;
 use crate::http::context::Context;
@@ -55,16 +58,24 @@ pub(crate) async fn open(context: &Arc<Context>, request: StreamRequest<'_>) -> 
             "no stream of this name exists here",
         ));
     }
+    // How far a client has come is told from the bytes its system took, which must be those of events.
+    // One that acknowledges tells it itself.
+    let followed = wanted.client.is_some() && !wanted.acknowledges;
+    let encoding = if sse_config.gzip && !followed {
+        accept_encoding::preferred(request.headers)
+    } else {
+        Encoding::Identity
+    };
     if request.head_only {
-        return Ok(event_stream(crate::http::answer::no_body(), request.version));
+        return Ok(event_stream(crate::http::answer::no_body(), request.version, encoding));
     }
     let client_id = wanted.client.as_ref().map(ClientId::as_str);
     let opened = match context.limits.enter(request.client, client_id) {
-        Ok(admitted) => subscribe(context, &wanted, &request, admitted).await,
+        Ok(admitted) => subscribe(context, &wanted, encoding, &request, admitted).await,
         Err(refusal) => Err(Busy(refusal.reason())),
     };
     match opened {
-        Ok(body) => Ok(event_stream(body, request.version)),
+        Ok(body) => Ok(event_stream(body, request.version, encoding)),
         Err(busy) => busy.answer(&wanted, sse_config.busy_retry, request.version),
     }
 }
@@ -72,6 +83,7 @@ pub(crate) async fn open(context: &Arc<Context>, request: StreamRequest<'_>) -> 
 async fn subscribe(
     context: &Arc<Context>,
     wanted: &Wanted,
+    encoding: Encoding,
     asked: &StreamRequest<'_>,
     admitted: Admitted,
 ) -> Result<Body, Busy> {
@@ -97,6 +109,7 @@ async fn subscribe(
         filters: wanted.filters.clone(),
         begin: kept.begin,
         framing: wanted.framing,
+        encoding,
         heartbeat: (context.config.sse.heartbeat, wanted.heartbeat),
     };
     let (subscriber, mut opening) = context.hub.subscribe(request).await.map_err(|error| match error {
@@ -138,7 +151,7 @@ async fn subscribe(
     let live = Live { subscriber, keep };
     Ok(match handover {
         Some(handover) => handover.leave(first.into(), live).boxed_unsync(),
-        None => live.body(first.into()),
+        None => live.body(&first),
     })
 }
 
@@ -166,7 +179,8 @@ enum State {
 
 impl Live {
     /// The stream as a body, where no socket can be taken: HTTP/2 and HTTP/1.0.
-    fn body(self, first: Bytes) -> Body {
+    fn body(mut self, first: &[u8]) -> Body {
+        let first = self.subscriber.begin(first);
         let frames = stream::unfold(State::First(first, self), |state| async move {
             match state {
                 State::First(first, live) => Some((Ok(Frame::data(first)), State::Running(live))),
@@ -182,7 +196,8 @@ impl Live {
                                 Some(Next::Bytes(_)) | None => End::Dismissed,
                             };
                             let Farewell { bytes, abort } = live.keep.farewell(end, live.subscriber.cursor());
-                            Some((Ok(Frame::data(bytes)), State::Ending { abort }))
+                            let last = live.subscriber.finish(&bytes, abort);
+                            Some((Ok(Frame::data(last)), State::Ending { abort }))
                         }
                     }
                 }
@@ -267,7 +282,8 @@ impl Busy {
         let mut frame = Vec::new();
         sse::Busy { reason: self.0, cursor: cursor.as_deref(), retry_ms }.write_to(&mut frame);
         let (_, body) = full(Response::new(Full::new(frame.into()))).into_parts();
-        Ok(event_stream(body, version))
+        // Too short to gain anything.
+        Ok(event_stream(body, version, Encoding::Identity))
     }
 }
 
@@ -296,13 +312,19 @@ fn accepts(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// The head of every answer that is an event stream, `busy` included.
-fn event_stream(body: Body, version: Version) -> Answer {
+fn event_stream(body: Body, version: Version, encoding: Encoding) -> Answer {
     let mut answer = empty(StatusCode::OK).map(|_| body);
     let headers = answer.headers_mut();
     let constant = HeaderValue::from_static;
     headers.insert(header::CONTENT_TYPE, constant("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, constant("no-cache, no-store, no-transform"));
     headers.insert("x-accel-buffering", constant("no"));
+    // Also where this one is not compressed: another client's would be. CORS adds what it depends on.
+    headers.append(header::VARY, constant("Accept-Encoding"));
+    match encoding {
+        Encoding::Identity => {}
+        Encoding::Gzip => drop(headers.insert(header::CONTENT_ENCODING, constant("gzip"))),
+    }
     if version <= Version::HTTP_11 {
         // A client must not put its next request behind a stream that may end at any time.
         headers.insert(header::CONNECTION, constant("close"));

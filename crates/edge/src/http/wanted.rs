@@ -206,6 +206,7 @@ mod tests {
             busy_retry: retry,
             streams_max: 3,
             keys_max: 4,
+            gzip: true,
         };
         let mut headers = HeaderMap::new();
         if let Some(id) = last_event_id {

@@ -26,7 +26,8 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(super) struct Attended {
     engine: Engine,
     socket: TcpStream,
-    first: Bytes,
+    /// The first frames, until they are written.
+    first: Option<Bytes>,
     subscriber: Subscriber,
     guard: Box<dyn Guard>,
     stop: watch::Receiver<Option<Duration>>,
@@ -48,14 +49,26 @@ enum Done {
 }
 
 impl Attended {
-    pub(super) fn new(engine: Engine, handover: Handover, sent: u32, trail: Option<Trail>) -> Self {
+    pub(super) fn new(engine: Engine, handover: Handover, trail: Option<Trail>) -> Self {
         let Handover { socket, first, subscriber, guard } = handover;
+        Self { first: Some(first), ..Self::returned(engine, socket, subscriber, guard, 0, trail) }
+    }
+
+    /// One that a shard gives back.
+    pub(super) fn returned(
+        engine: Engine,
+        socket: TcpStream,
+        subscriber: Subscriber,
+        guard: Box<dyn Guard>,
+        sent: u32,
+        trail: Option<Trail>,
+    ) -> Self {
         let stop = engine.0.hub.stop.subscribe();
         let look_at = Instant::now() + engine.0.hub.common.config.trail_interval;
         Self {
             engine,
             socket,
-            first,
+            first: None,
             subscriber,
             guard,
             stop,
@@ -74,13 +87,16 @@ impl Attended {
     }
 
     async fn serve(mut self) -> io::Result<()> {
-        let first = chunk::of(&std::mem::take(&mut self.first));
-        self.write(&first).await?;
+        if let Some(first) = self.first.take() {
+            let first = self.subscriber.begin(&first);
+            self.write(&chunk::of(&first)).await?;
+        }
         loop {
             match self.attend().await? {
                 Done::Ends(end) => {
-                    let farewell = self.guard.farewell(end, self.subscriber.cursor());
-                    return say_farewell(self.socket, farewell).await;
+                    let Farewell { bytes, abort } = self.guard.farewell(end, self.subscriber.cursor());
+                    let last = self.subscriber.finish(&bytes, abort);
+                    return say_farewell(self.socket, &last, abort).await;
                 }
                 Done::CaughtUp(parked) => match self.park(parked).await? {
                     None => return Ok(()),
@@ -178,7 +194,7 @@ impl Attended {
             subscriber: self.subscriber,
             guard: refused.guard,
             engine: self.engine,
-            first: Bytes::new(),
+            first: None,
             stop: self.stop,
             surplus: self.surplus,
             sent: refused.sent,
@@ -208,10 +224,10 @@ fn reset(socket: &TcpStream) -> io::Error {
 }
 
 /// Ends a stream so that the client surely gets the last bytes: ours, our end, then its end.
-pub(super) async fn say_farewell(mut socket: TcpStream, farewell: Farewell) -> io::Result<()> {
+pub(super) async fn say_farewell(mut socket: TcpStream, last: &[u8], abort: bool) -> io::Result<()> {
     let last = async {
-        socket.write_all(&chunk::of(&farewell.bytes)).await?;
-        if !farewell.abort {
+        socket.write_all(&chunk::of(last)).await?;
+        if !abort {
             socket.write_all(chunk::LAST).await?;
         }
         socket.shutdown().await?;

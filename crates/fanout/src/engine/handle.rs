@@ -134,7 +134,7 @@ impl Engine {
     /// Serves a connection to its end or until it is parked. The caller's task does the work.
     pub async fn serve(&self, handover: Handover) {
         let trail = handover.guard.follows().then(|| Trail::new(handover.subscriber.cursor().pack()));
-        Attended::new(self.clone(), handover, 0, trail).run().await;
+        Attended::new(self.clone(), handover, trail).run().await;
     }
 
     /// Puts a connection into the shard with the fewest. Gives it back if no shard takes it.

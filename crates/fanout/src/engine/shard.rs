@@ -22,11 +22,12 @@ use tokio::time::Instant;
 use crate::engine::SURPLUS_MAX;
 use crate::engine::attended::{self, Attended, say_farewell, wrapped};
 use crate::engine::chunk::Chunk;
-use crate::engine::handle::{Arrival, Engine, Guard, Handover};
+use crate::engine::handle::{Arrival, Engine, Farewell, Guard};
 use crate::engine::inbox::Inbox;
-use crate::engine::lane::{Lane, Look, Runs, position};
+use crate::engine::lane::{Lane, Look, Runs};
 use crate::engine::queue::queued;
 use crate::engine::trail::Trail;
+use crate::gzip::{Encoding, Part, Sum};
 use crate::subscriber::{End, HeartbeatKind, Parked, Subscriber};
 
 /// Sends after which a sweep lets others run.
@@ -81,6 +82,8 @@ pub(super) struct Shard {
     /// How far those have come whose guards follow, by slot.
     trails: HashMap<usize, Trail>,
     look_at: Instant,
+    /// The sums of compressed bodies.
+    sums: HashMap<usize, Sum>,
     lanes: Slab<Lane>,
     by_name: HashMap<StreamName, usize>,
     tick: u32,
@@ -113,6 +116,7 @@ impl Shard {
             unsent: HashMap::new(),
             trails: HashMap::new(),
             look_at: Instant::now(),
+            sums: HashMap::new(),
             lanes: Slab::new(),
             by_name: HashMap::new(),
             tick: 0,
@@ -173,7 +177,7 @@ impl Shard {
 
     fn take_in(&mut self, arrival: Arrival) {
         let Arrival { socket, parked, guard, sent, trail } = arrival;
-        let Parked { feed, profile, cursor, unseen, quiet } = parked;
+        let Parked { feed, profile, cursor, unseen, sum, quiet } = parked;
         let name = feed.name().clone();
         // A feed that was given up and begun anew is another one, even of the same stream.
         let known =
@@ -198,6 +202,9 @@ impl Shard {
         let of_lane = &mut self.lanes[lane];
         let place = of_lane.followers.len();
         of_lane.followers.push(slot);
+        if profile.encoding == Encoding::Gzip {
+            self.sums.insert(slot, sum);
+        }
         let profile = of_lane.enter(profile);
         self.records.insert(Record {
             socket,
@@ -272,18 +279,27 @@ impl Shard {
             }
         }
         let lane = &self.lanes[record.lane as usize];
+        let common = &self.engine.0.hub.common;
         for _ in 0..RUNS_PER_TURN {
-            let run = match lane.look(runs, record.cursor, record.profile as usize) {
+            let run = match lane.look(runs, record.cursor, record.profile as usize, &common.deflater) {
                 Look::Run(run) => run,
                 Look::AtHead => return Fate::Stays,
                 Look::Behind => return Fate::Behind,
             };
             record.cursor = run.to;
             let mut bytes = run.bytes.clone();
+            if let Some(part) = &run.part {
+                add(&mut self.sums, slot, part);
+            }
             record.unseen = if bytes.is_empty() { record.unseen + run.passed } else { run.passed };
-            if record.unseen >= self.engine.0.hub.common.config.scan_max {
+            if record.unseen >= common.config.scan_max {
                 record.unseen = 0;
-                bytes = with_position(&bytes, record.cursor);
+                let encoding = lane.profile(record.profile as usize).encoding;
+                let (position, part) = private(&position(record.cursor), encoding);
+                if let Some(part) = part {
+                    add(&mut self.sums, slot, &part);
+                }
+                bytes = if bytes.is_empty() { position } else { [bytes, position].concat().into() };
             }
             if bytes.is_empty() {
                 continue;
@@ -320,8 +336,8 @@ impl Shard {
             let subscriber = Subscriber::unparked(&engine.0.hub, parked);
             match TcpStream::from_std(record.socket) {
                 Ok(socket) => {
-                    let handover = Handover { socket, first: Bytes::new(), subscriber, guard: record.guard };
-                    Attended::new(engine, handover, record.sent, trail).run().await;
+                    let sent = record.sent;
+                    Attended::returned(engine, socket, subscriber, record.guard, sent, trail).run().await;
                 }
                 Err(error) => tracing::warn!(%error, "a connection could not be given back"),
             }
@@ -333,7 +349,8 @@ impl Shard {
         let unsent = self.unsent.remove(&slot);
         let (record, parked) = self.remove(slot);
         let cursor = Cursor::new(&parked.profile.streams, vec![parked.cursor]);
-        let farewell = record.guard.farewell(end, &cursor);
+        let Farewell { bytes, abort } = record.guard.farewell(end, &cursor);
+        let last = parked.finish(&bytes, abort, &self.engine.0.hub.common.deflater);
         self.engine.0.tasks.spawn(async move {
             let guard = record.guard;
             let ended = async {
@@ -341,7 +358,7 @@ impl Shard {
                 if let Some(rest) = unsent {
                     tokio::io::AsyncWriteExt::write_all(&mut socket, &rest).await?;
                 }
-                say_farewell(socket, farewell).await
+                say_farewell(socket, &last, abort).await
             };
             // Whoever does not take the rest in time is let go all the same.
             let _ = tokio::time::timeout(Duration::from_secs(2), ended).await;
@@ -355,6 +372,7 @@ impl Shard {
         self.trails.remove(&slot);
         let record = self.records.remove(slot);
         self.unsent.remove(&slot);
+        let sum = self.sums.remove(&slot).unwrap_or_default();
         // Only fails if the socket is not there, which is what is wanted.
         let _ = epoll::delete(self.epoll.get_ref(), &record.socket);
         self.load.fetch_sub(1, Ordering::Relaxed);
@@ -369,6 +387,7 @@ impl Shard {
             profile: lane.profile(record.profile as usize).clone(),
             cursor: record.cursor,
             unseen: record.unseen,
+            sum,
             quiet: TICK * self.tick.wrapping_sub(record.written),
         };
         lane.leave(record.profile as usize);
@@ -535,21 +554,21 @@ impl Shard {
 
     fn beat_one(&mut self, slot: usize) -> Fate {
         let Some(record) = self.records.get_mut(slot) else { return Fate::Stays };
-        let kind = self.lanes[record.lane as usize].profile(record.profile as usize).heartbeat.1;
-        let mut chunk = Chunk::new(64);
+        let profile = self.lanes[record.lane as usize].profile(record.profile as usize);
+        let mut frames = Vec::new();
         if record.unseen > 0 {
             record.unseen = 0;
-            position(&mut chunk, record.cursor);
+            frames = position(record.cursor);
         }
-        match kind {
-            HeartbeatKind::Comment => chunk.put(sse::HEARTBEAT),
-            HeartbeatKind::Event => {
-                let mut frame = Vec::new();
-                sse::heartbeat(&mut frame);
-                chunk.put(&frame);
-            }
+        match profile.heartbeat.1 {
+            HeartbeatKind::Comment => frames.extend_from_slice(sse::HEARTBEAT),
+            HeartbeatKind::Event => sse::heartbeat(&mut frames),
         }
-        match send(record, chunk.finish(), self.tick, &self.sends) {
+        let (chunk, part) = private(&frames, profile.encoding);
+        if let Some(part) = part {
+            add(&mut self.sums, slot, &part);
+        }
+        match send(record, chunk, self.tick, &self.sends) {
             Sent::All => Fate::Stays,
             Sent::Part(rest) => {
                 self.unsent.insert(slot, rest);
@@ -615,12 +634,24 @@ fn drain(record: &mut Record) -> bool {
     }
 }
 
-/// A run and, behind it, the position it ends at.
-fn with_position(run: &Bytes, cursor: Offset) -> Bytes {
-    let mut chunk = Chunk::new(96);
-    position(&mut chunk, cursor);
-    let position = chunk.finish();
-    if run.is_empty() { position } else { [&run[..], &position[..]].concat().into() }
+/// Frames of one connection as a chunk, and what they add to the sum of a compressed body.
+fn private(frames: &[u8], encoding: Encoding) -> (Bytes, Option<Part>) {
+    let mut chunk = Chunk::new(frames.len() + 16);
+    let part = chunk.put_private(frames, encoding);
+    (chunk.finish(), part)
+}
+
+/// The position as a frame of its own, for a client whose copy of it lies behind.
+fn position(cursor: Offset) -> Vec<u8> {
+    let mut frame = Vec::new();
+    sse::cursor(&mut frame, &cursor.to_string());
+    frame
+}
+
+/// Notes what was put behind a compressed body.
+fn add(sums: &mut HashMap<usize, Sum>, slot: usize, part: &Part) {
+    let sum = sums.get_mut(&slot).expect("kept for every compressed body");
+    *sum = sum.then(part);
 }
 
 fn whole_ticks(time: Duration) -> u32 {

@@ -84,6 +84,7 @@ pub(crate) struct Sse {
     pub busy_retry: RetryRange,
     pub streams_max: NonZeroUsize,
     pub keys_max: NonZeroUsize,
+    pub gzip: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,6 +200,7 @@ impl Config {
                 busy_retry: proven.retry("sse.busy_retry_min", "sse.busy_retry_max"),
                 streams_max: proven.count("sse.streams_max"),
                 keys_max: proven.count("sse.keys_max"),
+                gzip: proven.choice("sse.compression") == "gzip",
             },
             publish: Publish {
                 payload_bytes_max: proven.bytes("publish.payload_bytes_max"),

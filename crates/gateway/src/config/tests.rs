@@ -128,6 +128,7 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         busy_retry_max = "16s"
         streams_max = 15
         keys_max = 0x41
+        compression = "off"
         [publish]
         payload_bytes_max = 1000
         batch_events_max = 999
@@ -267,6 +268,7 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             format!("{:?}", sse.busy_retry),
             format!("{:?}", sse.streams_max),
             format!("{:?}", sse.keys_max),
+            format!("{:?}", sse.gzip),
             format!("{:?}", publish.payload_bytes_max),
             format!("{:?}", publish.batch_events_max),
             format!("{:?}", publish.batch_bytes_max),
