@@ -297,7 +297,7 @@ fn nginx_around(file: &Path, folder: &Path) -> String {
         let _ = writeln!(temporary, "{kind}_temp_path {}/{kind};", folder.display());
     }
     format!(
-        "pid {0}/nginx.pid;\nerror_log stderr;\nevents {{ worker_connections 8192; }}\n\
+        "pid {0}/nginx.pid;\nerror_log stderr;\nevents {{ worker_connections 20000; }}\n\
          http {{\naccess_log off;\ntypes {{ text/html html; }}\n{temporary}include {1};\n}}\n",
         folder.display(),
         file.display(),

@@ -393,7 +393,7 @@ impl Findings {
                 self.add(Ailment::NoHttp2, what.to_owned());
             }
             Http2::Failed(why) => {
-                self.add(Ailment::Http2Broken, format!("HTTP/2 is offered and fails: {why}"))
+                self.add(Ailment::Http2Broken, format!("HTTP/2 is offered and fails: {why}"));
             }
             // What is wrong over HTTP/1.1 too has been told.
             Http2::Answered(look) => {
