@@ -83,6 +83,8 @@ mod tests {
             ("evergate config", 2),
             ("evergate tail", 2),
             ("evergate publish", 2),
+            ("evergate doctor", 2),
+            ("evergate doctor http://h --listen-only --publish-to http://h", 2),
             ("evergate --help", 0),
             ("evergate dev --help", 0),
             ("evergate --version", 0),

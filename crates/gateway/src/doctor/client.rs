@@ -176,8 +176,13 @@ async fn connect(url: &Url, protocol: Protocol, trust: &Trust) -> Result<Box<dyn
     if url.scheme() != "https" {
         return Ok(Box::new(socket));
     }
-    let mut config =
-        ClientConfig::builder().with_root_certificates(Arc::clone(&trust.roots)).with_no_client_auth();
+    // Named, so that no other crate of the binary can leave the choice open.
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| AskError::Failed(format!("no TLS: {error}")))?
+        .with_root_certificates(Arc::clone(&trust.roots))
+        .with_no_client_auth();
     config.alpn_protocols = match protocol {
         Protocol::Http1 => vec![b"http/1.1".to_vec()],
         Protocol::Http2 => vec![b"h2".to_vec(), b"http/1.1".to_vec()],

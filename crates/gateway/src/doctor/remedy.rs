@@ -53,7 +53,7 @@ fn general(ailment: Ailment) -> Option<&'static str> {
             "raise the idle timeout of the proxy above several heartbeats (sse.heartbeat, 15 s), say 90 s",
         ),
         Ailment::CutByAge => Some("lift the limit on the duration of a whole answer for event streams"),
-        Ailment::Goaway => None,
+        Ailment::Goaway => Some("examine again; if nothing was restarted, its log says why"),
         Ailment::NoHeartbeat => Some("check sse.heartbeat, and whether a proxy drops comment lines"),
         Ailment::LastEventIdLost => Some("let the request header Last-Event-ID through"),
         Ailment::NoHttp2 => Some("offer HTTP/2 over TLS where browsers connect"),
