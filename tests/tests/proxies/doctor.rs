@@ -270,7 +270,12 @@ async fn the_report_for_people_names_the_fault_and_the_cure() {
         .expect("the binary can be started");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "{text}");
-    for part in ["FAULT buffered: ", "nginx: `proxy_buffering off;`", "in between", "1 faults, 0 warnings"] {
+    for part in [
+        "FAULT buffered: ",
+        "nginx: `proxy_buffering off;`",
+        "in between",
+        "faults: 1; warnings and notes: 0",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
 }

@@ -7,7 +7,6 @@ use http::{HeaderMap, Version};
 /// Everything that was seen.
 #[derive(Debug, Default)]
 pub(crate) struct Evidence {
-    pub https: bool,
     /// Status and target of each redirect on the way.
     pub redirects: Vec<(u16, String)>,
     /// Why there is no answer at all.

@@ -55,17 +55,19 @@ struct Examiner<'a> {
 /// Examines the way to a stream. Takes as long as the plan says, and some seconds more.
 pub(crate) async fn examine(plan: &Plan) -> Evidence {
     let mut examiner = Examiner { plan, url: plan.url.clone() };
-    let mut evidence = Evidence { https: plan.url.scheme() == "https", ..Evidence::default() };
+    let mut evidence = Evidence::default();
     if let Err(why) = examiner.walk(&mut evidence).await {
         // A gateway that is there refuses at once what is nonsense; then only the stream is held back.
-        match (&why, examiner.refusals().await) {
-            (AskError::Silent, Some(refusals)) => {
+        let refusals = match why {
+            AskError::Silent => examiner.refusals().await,
+            AskError::NotOffered | AskError::Failed(_) => None,
+        };
+        match refusals {
+            Some(refusals) => {
                 evidence.stored_copy = refusals.is_one;
                 evidence.silent_but = Some(refusals.head);
             }
-            (AskError::Silent | AskError::NotOffered | AskError::Failed(_), _) => {
-                evidence.unreachable = Some(why.to_string());
-            }
+            None => evidence.unreachable = Some(why.to_string()),
         }
     }
     evidence
@@ -118,7 +120,6 @@ impl Examiner<'_> {
                     if evidence.redirects.len() > REDIRECTS_MAX {
                         return Err(AskError::Failed(format!("more than {REDIRECTS_MAX} redirects")));
                     }
-                    evidence.https = target.scheme() == "https";
                     self.url = target;
                 }
                 Some(_) | None => return Ok(look(asked).await.0),
@@ -244,7 +245,7 @@ impl Examiner<'_> {
             || self.refusals().await.is_some_and(|refusals| refusals.is_one)
     }
 
-    /// Asks twice for what is refused, and ends. `None` if there is no answer.
+    /// Asks twice for what is refused, and ends. `None` if there is no answer of the gateway.
     async fn refusals(&self) -> Option<Refusals> {
         let mut refused = self.url.clone();
         refused.set_query(Some(&format!("from=doctor-{:08x}", fastrand::u32(..))));
@@ -253,6 +254,10 @@ impl Examiner<'_> {
         for _ in 0..2 {
             let asked = ask(&refused, Protocol::Http1, Method::GET, &fields, Bytes::new(), &self.plan.trust);
             let asked = asked.await.ok()?;
+            // That is a proxy's word, not the gateway's.
+            if asked.head.status().is_server_error() {
+                return None;
+            }
             heads.push(asked.head.headers().clone());
             // Read to its end, or it is not worth keeping.
             asked.whole().await;

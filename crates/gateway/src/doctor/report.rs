@@ -38,7 +38,7 @@ fn text(out: &mut impl Write, url: &str, evidence: &Evidence, findings: &[Findin
     }
     let faults = findings.iter().filter(|finding| finding.is_fault()).count();
     let rest = findings.len() - faults;
-    writeln!(out, "\n{faults} faults, {rest} warnings and notes")
+    writeln!(out, "\nfaults: {faults}; warnings and notes: {rest}")
 }
 
 /// What was measured, whether anything is wrong with it or not.

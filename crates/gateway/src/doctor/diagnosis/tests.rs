@@ -35,7 +35,6 @@ fn ms(ms: u64) -> Duration {
 
 fn healthy() -> Evidence {
     Evidence {
-        https: true,
         compressible: Some(look(open("live"))),
         plain: Some(look(open("live"))),
         published: Published::Done(Delivery {
@@ -129,7 +128,6 @@ fn what_the_beginning_tells() {
 #[test]
 fn what_is_no_stream_is_all_that_is_told() {
     let answer = |status, kind: &'static str| Evidence {
-        https: true,
         compressible: Some(Look {
             status,
             headers: headers(&[("content-type", kind)]),
