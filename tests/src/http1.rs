@@ -359,6 +359,23 @@ impl Connection {
         self.read_response(request.is_head()).await
     }
 
+    /// Sends a request and reads the whole answer, if it comes whole.
+    ///
+    /// # Errors
+    /// The connection ended or was reset first.
+    pub async fn try_call(&mut self, request: &Request) -> std::io::Result<Response> {
+        self.try_send_bytes(&request.encode()).await?;
+        let head = self.try_read_head().await?;
+        let mut body = Body::new(head.framing(request.is_head()));
+        let mut content = Vec::new();
+        while body
+            .read(self, &mut content, PATIENCE)
+            .await
+            .map_err(|error| std::io::Error::other(format!("{error:?}")))?
+        {}
+        Ok(Response { head, body: content })
+    }
+
     /// Waits for the server's end of the connection; `true` if it was orderly and not a reset.
     pub async fn closed(&mut self) -> bool {
         loop {

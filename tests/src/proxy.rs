@@ -162,6 +162,15 @@ impl Proxy {
     pub async fn call(&self, request: Request) -> Response {
         self.connect().await.call(&request).await
     }
+
+    /// One request on a connection of its own, which may break.
+    ///
+    /// # Errors
+    /// The connection breaks before the end of the answer.
+    pub async fn try_call(&self, request: &Request) -> io::Result<Response> {
+        let mut connection = Connection::over(self.certificate.connect(self.address, "http/1.1").await?);
+        connection.try_call(request).await
+    }
 }
 
 impl Drop for Proxy {
@@ -288,7 +297,7 @@ fn nginx_around(file: &Path, folder: &Path) -> String {
         let _ = writeln!(temporary, "{kind}_temp_path {}/{kind};", folder.display());
     }
     format!(
-        "pid {0}/nginx.pid;\nerror_log stderr;\nevents {{ worker_connections 8192; }}\n\
+        "pid {0}/nginx.pid;\nerror_log stderr;\nevents {{ worker_connections 20000; }}\n\
          http {{\naccess_log off;\ntypes {{ text/html html; }}\n{temporary}include {1};\n}}\n",
         folder.display(),
         file.display(),

@@ -62,7 +62,12 @@ impl Certificate {
         let mut roots = RootCertStore::empty();
         let certificate = CertificateDer::from_pem_file(&self.chain).expect("openssl wrote it");
         roots.add(certificate).expect("it is well formed");
-        let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring speaks TLS 1.2 and 1.3")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
         config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
         let socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use evergate_tests::http1::Request;
 use evergate_tests::process::{Evergate, Options};
 use evergate_tests::proxy::{Product, Proxy, Upstream};
+use evergate_tests::publisher::{Publisher, event};
 use evergate_tests::subscription::Subscription;
 
 use crate::{EVENTS, through_each};
@@ -13,9 +14,14 @@ through_each!(
     streams_go_to_the_edge_with_fewer_of_them,
     a_client_keeps_its_edge_by_its_address,
     the_other_edge_takes_over,
+    more_streams_than_defaults_allow,
 );
 
 const STREAMS: usize = 40;
+/// Envoy's circuit breakers open at 1,024 unless told otherwise.
+const MANY: usize = 1_100;
+/// On one connection of a browser; all three allow so many.
+const PER_CONNECTION: usize = 100;
 
 async fn edges() -> [Evergate; 2] {
     let edge = |node: &str| Evergate::start(Options::memory().set("node", node));
@@ -92,5 +98,28 @@ async fn the_other_edge_takes_over(test: &str, product: Product) {
             }
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
+    }
+}
+
+async fn more_streams_than_defaults_allow(test: &str, product: Product) {
+    let servers = edges().await;
+    // All at one edge: limits are often per upstream.
+    let behind = [Upstream::of(&servers[0]); 2];
+    let Some(proxy) = Proxy::start(test, product, behind).await else { return };
+    let (mut clients, mut open) = (Vec::new(), Vec::new());
+    for _ in 0..MANY / PER_CONNECTION {
+        let mut client = proxy.http2().await;
+        for _ in 0..PER_CONNECTION {
+            let mut stream = Subscription::over_http2(&mut client, EVENTS, &[]).await;
+            // Not `busy`, which would be a stream as well.
+            stream.opened().await;
+            open.push(stream);
+        }
+        clients.push(client);
+    }
+    let publisher = Publisher::connect(servers[0].grpc()).await;
+    publisher.publish("s", event("to all of them")).await;
+    for stream in &mut open {
+        assert_eq!(stream.data(1).await, ["to all of them"]);
     }
 }

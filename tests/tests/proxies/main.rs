@@ -3,7 +3,9 @@
 
 mod away;
 mod browsers;
+mod doctor;
 mod edges;
+mod rolling;
 mod streams;
 
 use evergate_tests::frame::Item;

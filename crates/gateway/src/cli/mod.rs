@@ -7,6 +7,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
+use crate::doctor::DoctorArgs;
 use crate::publish::PublishArgs;
 use crate::tail::TailArgs;
 
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Publish(PublishArgs),
     /// Follow one stream or several, resuming after every cut
     Tail(TailArgs),
+    /// Examine the way from a subscriber to the gateway: what proxies do to the stream, and how to mend it
+    Doctor(DoctorArgs),
     /// Check the configuration, or print its reference
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -80,6 +83,8 @@ mod tests {
             ("evergate config", 2),
             ("evergate tail", 2),
             ("evergate publish", 2),
+            ("evergate doctor", 2),
+            ("evergate doctor http://h --listen-only --publish-to http://h", 2),
             ("evergate --help", 0),
             ("evergate dev --help", 0),
             ("evergate --version", 0),
@@ -96,7 +101,8 @@ mod tests {
         ] {
             let settings = match read(line).unwrap().command {
                 Command::Dev(settings) | Command::Config(ConfigCommand::Check(settings)) => settings,
-                other @ (Command::Publish(_) | Command::Tail(_) | Command::Config(_)) => {
+                other
+                @ (Command::Publish(_) | Command::Tail(_) | Command::Doctor(_) | Command::Config(_)) => {
                     panic!("{other:?}")
                 }
             };
