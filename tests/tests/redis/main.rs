@@ -3,5 +3,6 @@
 
 mod forgotten;
 mod restarts;
+mod storm;
 mod two_gateways;
 mod work;
