@@ -11,6 +11,8 @@ needs=(
   "chromium chromium"
   "setpriv util-linux"
   "prlimit util-linux"
+  "nsenter util-linux"
+  "ip iproute2"
   "unshare util-linux"
   "flock util-linux"
   "mount mount"

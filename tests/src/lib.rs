@@ -2,6 +2,7 @@
 //! over sockets, with its own strict parsers, sharing no code with what it judges but the generated
 //! gRPC types. A mistake of the server is a panic here, with everything needed to see it.
 
+pub mod cable;
 pub mod process;
 pub mod program;
 pub mod proxy;

@@ -1,10 +1,12 @@
 //! Who comes, how many, how fast, and whether they are still there.
 
 mod connections;
+mod leaks;
 mod proxies;
 mod publishers;
 mod stalls;
 mod streams;
+mod vanished;
 
 use std::time::{Duration, Instant};
 
@@ -19,13 +21,17 @@ pub(crate) fn events_of(stream: &str) -> String {
 
 /// The sum of a metric over all series whose labels hold `label`; 0 if there is none.
 pub(crate) async fn metric(server: &Evergate, name: &str, label: &str) -> f64 {
-    let page = call(server.admin(), Request::get("/metrics")).await;
+    value_on(call(server.admin(), Request::get("/metrics")).await.text(), name, label)
+}
+
+/// The same on a page at hand.
+pub(crate) fn value_on(page: &str, name: &str, label: &str) -> f64 {
     let of_line = |line: &str| {
         let (series, value) = line.rsplit_once(' ')?;
         let (had, labels) = series.split_once('{').unwrap_or((series, ""));
         (had == name && labels.contains(label)).then(|| value.parse::<f64>().expect("a number"))
     };
-    page.text().lines().filter_map(of_line).sum()
+    page.lines().filter_map(of_line).sum()
 }
 
 /// Waits until a metric has this value.

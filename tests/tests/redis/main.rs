@@ -4,5 +4,6 @@
 mod forgotten;
 mod places;
 mod restarts;
+mod storm;
 mod two_gateways;
 mod work;
