@@ -14,6 +14,7 @@ needs=(
   "flock util-linux"
   "mount mount"
   "redis-server redis-server"
+  "redis-cli redis-tools"
 )
 
 missing=()

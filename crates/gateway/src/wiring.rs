@@ -42,6 +42,7 @@ pub(crate) async fn open_log(
         LogChoice::Redis(url) => {
             let options = RedisOptions {
                 level: config.redis.level,
+                confirmations: config.redis.confirmations,
                 ca: config.redis.ca_file.as_deref().map(read).transpose()?,
                 sentinel_login: config.redis.sentinel_login_file.as_deref().map(login).transpose()?,
                 ..RedisOptions::new(url.clone())

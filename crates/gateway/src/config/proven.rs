@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -55,6 +55,7 @@ pub(crate) struct Http {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Redis {
     pub level: Level,
+    pub confirmations: NonZeroU32,
     pub ca_file: Option<PathBuf>,
     pub sentinel_login_file: Option<PathBuf>,
 }
@@ -203,6 +204,8 @@ impl Config {
                     "REPLICATED" => Level::Replicated,
                     _ => Level::Home,
                 },
+                confirmations: NonZeroU32::new(proven.whole("redis.confirmations") as u32)
+                    .unwrap_or(NonZeroU32::MIN),
                 ca_file: proven.path("redis.ca_file"),
                 sentinel_login_file: proven.path("redis.sentinel_login_file"),
             },
