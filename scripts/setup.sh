@@ -20,6 +20,7 @@ needs=(
   "nginx nginx"
   "haproxy haproxy"
   "openssl openssl"
+  "redis-cli redis-tools"
 )
 
 # Debian keeps servers where only root's path leads.

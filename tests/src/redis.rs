@@ -4,6 +4,9 @@
 //! Promises: the process never outlives its test (it is killed when the value is dropped, and by the
 //! kernel when the thread that started it is gone), and only that process is ever signalled, by pid.
 
+mod cluster;
+mod watched;
+
 use std::fs::{self, File};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,6 +14,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
@@ -21,6 +25,8 @@ use crate::left_out::say;
 use crate::process::Options;
 
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Where it lies, the server is a Sentinel.
+pub(crate) const SENTINEL_FILE: &str = "sentinel.conf";
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// What the server still knows after it was killed.
@@ -32,11 +38,18 @@ pub enum Keeps {
     Nothing,
 }
 
+pub use cluster::Cluster;
+pub use watched::Watched;
+
 /// A Redis server. Dropping it kills it.
 #[derive(Debug)]
 pub struct RedisServer {
     program: PathBuf,
     keeps: Keeps,
+    /// Said besides what every server is told.
+    arguments: Vec<String>,
+    /// Commands that end by executing what follows them.
+    launcher: Vec<String>,
     folder: TempDir,
     port: u16,
     child: Option<Child>,
@@ -51,12 +64,67 @@ impl RedisServer {
     /// # Panics
     /// If `redis-server` is missing on CI, or does not start.
     pub async fn start(test: &str, keeps: Keeps) -> Option<Self> {
+        Self::start_with(test, keeps, &[]).await
+    }
+
+    /// Starts one with more arguments.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub async fn start_with(test: &str, keeps: Keeps, arguments: &[&str]) -> Option<Self> {
+        let mut server = Self::prepare(test, keeps, arguments)?;
+        server.run().await;
+        Some(server)
+    }
+
+    /// Starts one whose files lie in this folder, and which is launched by these words.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub async fn start_in(test: &str, keeps: Keeps, arguments: &[&str], launcher: &[String]) -> Option<Self> {
+        let mut server = Self::prepare(test, keeps, arguments)?;
+        server.launcher = launcher.to_vec();
+        server.run().await;
+        Some(server)
+    }
+
+    /// One that does not run yet: its port and folder are known.
+    pub(crate) fn prepare(test: &str, keeps: Keeps, arguments: &[&str]) -> Option<Self> {
         let program = system(test, &["redis-server"])?;
         let folder = tempfile::Builder::new().prefix("evergate-redis-").tempdir();
         let folder = folder.expect("a temporary folder can be made");
-        let mut server = Self { program, keeps, folder, port: free_port(), child: None };
-        server.run().await;
-        Some(server)
+        let arguments = arguments.iter().map(|&word| word.to_owned()).collect();
+        Some(Self { program, keeps, arguments, launcher: vec![], folder, port: free_port(), child: None })
+    }
+
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// Adds an argument for the next start.
+    pub(crate) fn argue(&mut self, words: &[&str]) {
+        self.arguments.extend(words.iter().map(|&word| word.to_owned()));
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Stops it where it is, as if the machine were asleep.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("it runs");
+        kill_process(Pid::from_child(child), signal).expect("our own child can be signalled");
     }
 
     /// How an `evergate` with its log in this server is to be started.
@@ -83,6 +151,15 @@ impl RedisServer {
     /// # Errors
     /// Nobody answers there, or the answer is an error.
     pub async fn ask(&self, words: &[&str]) -> io::Result<String> {
+        Ok(self.ask_list(words).await?.join("\n"))
+    }
+
+    /// Sends one command over a connection of its own; returns the answer's texts, one by one,
+    /// however they are nested.
+    ///
+    /// # Errors
+    /// Nobody answers there, or the answer is an error.
+    pub async fn ask_list(&self, words: &[&str]) -> io::Result<Vec<String>> {
         let asking = async {
             let mut stream = BufReader::new(TcpStream::connect(self.address()).await?);
             let mut command = format!("*{}\r\n", words.len());
@@ -90,18 +167,59 @@ impl RedisServer {
                 command += &format!("${}\r\n{word}\r\n", word.len());
             }
             stream.write_all(command.as_bytes()).await?;
-            let mut line = String::new();
-            stream.read_line(&mut line).await?;
-            let odd = || io::Error::other(format!("{words:?} is answered by {line:?}"));
-            let line = line.strip_suffix("\r\n").ok_or_else(odd)?;
-            if let Some(length) = line.strip_prefix('$') {
-                let mut text = vec![0; length.parse().map_err(|_| odd())?];
-                stream.read_exact(&mut text).await?;
-                return String::from_utf8(text).map_err(|_| odd());
+            let (mut texts, mut wanted) = (Vec::new(), 1);
+            while wanted > 0 {
+                wanted -= 1;
+                let mut line = String::new();
+                stream.read_line(&mut line).await?;
+                let odd = || io::Error::other(format!("{words:?} is answered by {line:?}"));
+                let line = line.strip_suffix("\r\n").ok_or_else(odd)?;
+                let (kind, rest) = line.split_at_checked(1).ok_or_else(odd)?;
+                match (kind, rest) {
+                    ("$" | "*", "-1") => {}
+                    ("$", length) => {
+                        let mut text = vec![0; length.parse::<usize>().map_err(|_| odd())? + 2];
+                        stream.read_exact(&mut text).await?;
+                        text.truncate(text.len() - 2);
+                        texts.push(String::from_utf8(text).map_err(|_| odd())?);
+                    }
+                    ("*", count) => wanted += count.parse::<usize>().map_err(|_| odd())?,
+                    ("+" | ":", text) => texts.push(text.to_owned()),
+                    _ => return Err(odd()),
+                }
             }
-            line.strip_prefix('+').map(str::to_owned).ok_or_else(odd)
+            Ok(texts)
         };
         tokio::time::timeout(ANSWER_MAX, asking).await?
+    }
+
+    /// Whether it takes itself for a primary. One that does not answer is none.
+    pub async fn is_primary(&self) -> bool {
+        self.ask(&["INFO", "replication"]).await.is_ok_and(|told| told.contains("role:master"))
+    }
+
+    /// Waits until it is a replica, in step with its primary.
+    ///
+    /// # Panics
+    /// If that takes too long.
+    pub async fn until_in_step(&self) {
+        let deadline = Instant::now() + PATIENCE * 2;
+        loop {
+            let told = self.ask(&["INFO", "replication"]).await.unwrap_or_default();
+            if told.contains("master_link_status:up") {
+                return;
+            }
+            assert!(Instant::now() < deadline, "it is never in step: {told}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Sends one command that must succeed.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub async fn must(&self, words: &[&str]) -> String {
+        self.ask(words).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
     /// Forgets everything there is.
@@ -119,7 +237,7 @@ impl RedisServer {
 
     /// Starts the process and waits until it answers. One that ends at once is started again: its
     /// port may be the momentary end of somebody else's connection.
-    async fn run(&mut self) {
+    pub(crate) async fn run(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let mut child = self.spawn();
@@ -158,18 +276,29 @@ impl RedisServer {
             Keeps::Everything => &["--appendonly", "yes", "--appendfsync", "always"],
             Keeps::Nothing => &["--appendonly", "no"],
         };
-        Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(&self.program)
-            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""])
-            .arg("--dir")
-            .arg(self.folder.path())
-            .args(persistence)
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).args(&self.launcher).arg(&self.program);
+        if self.is_sentinel() {
+            command.arg(self.folder.path().join(SENTINEL_FILE)).arg("--sentinel");
+        } else {
+            command
+                .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""])
+                .args(["--enable-debug-command", "yes", "--repl-diskless-sync-delay", "0"])
+                .arg("--dir")
+                .arg(self.folder.path())
+                .args(persistence)
+                .args(&self.arguments);
+        }
+        command
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a file handle can be cloned"))
             .stderr(output)
             .spawn()
             .expect("setpriv can be started")
+    }
+
+    fn is_sentinel(&self) -> bool {
+        self.folder.path().join(SENTINEL_FILE).exists()
     }
 
     fn told(&self) -> String {

@@ -1,9 +1,12 @@
 //! The whole gateway over a real Redis: several processes on one server, a server that dies and comes
 //! back, and one that has forgotten everything. The ledger judges.
 
+mod cluster;
 mod forgotten;
+mod hard_times;
 mod places;
 mod restarts;
+mod sentinel;
 mod storm;
 mod two_gateways;
 mod work;

@@ -133,9 +133,11 @@ impl Call {
         if level == 0 || asked.unwrap_or(tail.seq) <= hwm {
             return Attempt::Done(verdicts);
         }
-        match on.confirm(shared.options.confirm_timeout).await {
+        match on.confirm(&shared.options).await {
             Ok(true) => {}
-            Ok(false) => return Attempt::Unknown(BackendError::message("no replica confirmed it in time")),
+            Ok(false) => {
+                return Attempt::Unknown(BackendError::message("too few replicas confirmed it in time"));
+            }
             Err(error) => return failed(route, on, error),
         }
         let mut commit = cmd("FCALL");

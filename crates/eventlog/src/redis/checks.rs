@@ -160,7 +160,7 @@ impl Check<'_> {
                 vec![]
             }
         };
-        for advice in advice(info, &settings, replicas, self.options.level) {
+        for advice in advice(info, &settings, replicas, self.options) {
             tracing::warn!(at = self.at(), "{advice}");
         }
     }
@@ -235,7 +235,7 @@ impl Check<'_> {
 }
 
 /// What an operator should change, a sentence each.
-fn advice(info: &str, settings: &[(String, String)], replicas: u32, level: Level) -> Vec<String> {
+fn advice(info: &str, settings: &[(String, String)], replicas: u32, options: &RedisOptions) -> Vec<String> {
     let setting =
         |name: &str| settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let mut advice = Vec::new();
@@ -249,8 +249,16 @@ fn advice(info: &str, settings: &[(String, String)], replicas: u32, level: Level
     if field(info, "aof_enabled") == Some("0") {
         say("Redis keeps no append-only file: a restart of it forgets everything; set appendonly yes");
     }
-    if level > Level::Home && replicas == 0 {
-        say("Redis has no replica: nothing can be acknowledged at the level REPLICATED until it has one");
+    let wanted = options.confirmations.get();
+    if options.level > Level::Home && replicas < wanted {
+        say(
+            "Redis has fewer replicas than must confirm: nothing can be acknowledged at the level REPLICATED until it has them",
+        );
+    }
+    if options.level > Level::Home && replicas > wanted {
+        say(
+            "Redis has more replicas than must confirm: one that never had an acknowledged event may be promoted; set redis.confirmations to their number, or promote none by hand",
+        );
     }
     if replicas > 0 && setting("min-replicas-to-write") == Some("0") {
         say(
@@ -312,7 +320,8 @@ mod tests {
     fn told(info: &str, settings: &[(&str, &str)], replicas: u32, level: Level) -> String {
         let settings: Vec<_> =
             settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        advice(info, &settings, replicas, level).join("; ")
+        let url = super::super::RedisUrl::parse("redis://h").expect("valid");
+        advice(info, &settings, replicas, &RedisOptions { level, ..RedisOptions::new(url) }).join("; ")
     }
 
     #[test]
@@ -331,7 +340,9 @@ mod tests {
         assert!(
             told(&good.replace("enabled:1", "enabled:0"), &settings, 1, Level::Home).contains("appendonly")
         );
-        assert!(told(good, &settings, 0, Level::Replicated).contains("no replica"));
+        assert!(told(good, &settings, 0, Level::Replicated).contains("fewer replicas"));
+        assert!(told(good, &settings, 2, Level::Replicated).contains("redis.confirmations"));
+        assert_eq!(told(good, &settings, 2, Level::Home), "");
         let cut_off = [("min-replicas-to-write", "0")];
         assert!(told(good, &cut_off, 1, Level::Home).contains("min-replicas-to-write 1"));
         assert_eq!(told(good, &cut_off, 0, Level::Home), "", "it would take no appends at all");

@@ -50,7 +50,7 @@ pub(super) struct Connected {
     /// Whether every command must be preceded by `ASKING`: this server is about to take the keys over.
     pub(super) asking: bool,
     connection: MultiplexedConnection,
-    /// Confirms by a replica what was written over this very connection.
+    /// Confirms by replicas what was written over this very connection.
     barrier: Arc<Barrier>,
     broken: Arc<watch::Sender<u64>>,
 }
@@ -86,10 +86,10 @@ impl Connected {
         Ok(all.into_iter().skip(1).step_by(2).collect())
     }
 
-    /// Whether a replica confirmed everything whose answer came over this connection before this
-    /// call. False is "unknown", never "no".
-    pub(super) async fn confirm(&self, within: Duration) -> RedisResult<bool> {
-        self.or_retired(self.barrier.confirm(self, within)).await
+    /// Whether enough replicas confirmed everything whose answer came over this connection before
+    /// this call. False is "unknown", never "no".
+    pub(super) async fn confirm(&self, options: &RedisOptions) -> RedisResult<bool> {
+        self.or_retired(self.barrier.confirm(self, options)).await
     }
 
     /// Notes an error; a connection that it shows to be useless is given up.
@@ -319,7 +319,7 @@ pub(super) fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + fastrand::f64())
 }
 
-/// Asks whether a replica has what was written over one connection. One question covers everybody
+/// Asks whether the replicas have what was written over one connection. One question covers everybody
 /// who came before it was put: group commit.
 #[derive(Default)]
 struct Barrier(parking_lot::Mutex<Waiting>);
@@ -331,7 +331,7 @@ struct Waiting {
 }
 
 impl Barrier {
-    async fn confirm(&self, on: &Connected, within: Duration) -> RedisResult<bool> {
+    async fn confirm(&self, on: &Connected, options: &RedisOptions) -> RedisResult<bool> {
         let (answer, answered) = oneshot::channel();
         let first = {
             let mut waiting = self.0.lock();
@@ -339,12 +339,12 @@ impl Barrier {
             !std::mem::replace(&mut waiting.asking, true)
         };
         if first {
-            self.ask(on.connection.clone(), within).await;
+            self.ask(on.connection.clone(), options).await;
         }
         answered.await.unwrap_or(Ok(false))
     }
 
-    async fn ask(&self, mut connection: MultiplexedConnection, within: Duration) {
+    async fn ask(&self, mut connection: MultiplexedConnection, options: &RedisOptions) {
         loop {
             let callers = {
                 let mut waiting = self.0.lock();
@@ -355,9 +355,11 @@ impl Barrier {
                 std::mem::take(&mut waiting.callers)
             };
             metrics::histogram!("evergate_redis_confirm_batches").record(callers.len() as f64);
-            let millis = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-            let confirmed = send(&mut connection, cmd("WAIT").arg(1).arg(millis)).await;
-            let confirmed = confirmed.map(|count| matches!(count, Value::Int(1..)));
+            let millis = u64::try_from(options.confirm_timeout.as_millis()).unwrap_or(u64::MAX);
+            let wanted = options.confirmations.get();
+            let confirmed = send(&mut connection, cmd("WAIT").arg(wanted).arg(millis)).await;
+            let confirmed =
+                confirmed.map(|count| matches!(count, Value::Int(count) if count >= i64::from(wanted)));
             for caller in callers {
                 // A caller that is gone does not want to know.
                 let _ = caller.send(confirmed.clone());

@@ -1,5 +1,6 @@
 //! How a Redis log behaves.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use evergate_domain::Level;
@@ -18,6 +19,9 @@ pub struct RedisOptions {
     /// How safe an acknowledged event is: in Redis' memory, or in a replica's too. Stored with each
     /// stream, and only ever raised.
     pub level: Level,
+    /// How many replicas must have an event before it is acknowledged above `HOME`. Fewer than there
+    /// are, and one that never had it may be promoted; as many, and none may be missing.
+    pub confirmations: NonZeroU32,
     /// How long a connection may take. Too small, and a busy server is never reached.
     pub connect_timeout: Duration,
     /// How long an answer may take before it counts as unknown. Too small, and a slow moment of
@@ -60,6 +64,7 @@ impl RedisOptions {
             ca: None,
             sentinel_login: None,
             level: Level::Home,
+            confirmations: NonZeroU32::MIN,
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(2),
             append_timeout: Duration::from_secs(8),

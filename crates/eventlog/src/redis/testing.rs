@@ -166,7 +166,7 @@ pub(super) async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl 
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("bound").port()
 }

@@ -63,6 +63,7 @@ mod contract_replicated {
 }
 
 mod cursors;
+mod deployments;
 mod faults;
 mod functions;
 mod opening;

@@ -73,6 +73,7 @@ pub(crate) struct Limits {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Redis {
     pub level: Level,
+    pub confirmations: NonZeroU32,
     pub ca_file: Option<PathBuf>,
     pub sentinel_login_file: Option<PathBuf>,
 }
@@ -237,6 +238,8 @@ impl Config {
                     "REPLICATED" => Level::Replicated,
                     _ => Level::Home,
                 },
+                confirmations: NonZeroU32::new(proven.whole("redis.confirmations") as u32)
+                    .unwrap_or(NonZeroU32::MIN),
                 ca_file: proven.path("redis.ca_file"),
                 sentinel_login_file: proven.path("redis.sentinel_login_file"),
             },

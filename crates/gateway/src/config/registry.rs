@@ -487,6 +487,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
         Choice("With `HOME` it is in the primary, and if that dies the newest events may be lost, which every subscriber is told. With `REPLICATED` a replica has confirmed it, and nobody is shown it before; without a replica nothing is acknowledged."),
     ),
     setting(
+        "redis.confirmations",
+        count(1, 16),
+        "1",
+        "How many replicas must have an event at `REPLICATED` before its publish is acknowledged.",
+        Bounds {
+            small: "with more replicas than that, one that never had an acknowledged event may be promoted, surely so by `SENTINEL FAILOVER` under load",
+            large: "with fewer replicas than that nothing is acknowledged, also while one of them is only away",
+        },
+    ),
+    setting(
         "limits.pending_max",
         count(1, 1_000_000),
         "4096",

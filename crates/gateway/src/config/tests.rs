@@ -163,6 +163,7 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         reserve_bytes = 0
         [redis]
         level = "REPLICATED"
+        confirmations = 2
         ca_file = "/etc/ca.pem"
         sentinel_login_file = "/run/login"
         [shutdown]
@@ -284,6 +285,7 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             format!("{cursor_flush_interval:?}"),
             format!("{disk_reserve_bytes:?}"),
             format!("{:?}", redis.level),
+            format!("{:?}", redis.confirmations),
             format!("{:?}", redis.ca_file),
             format!("{:?}", redis.sentinel_login_file),
             format!("{:?}", shutdown.drain),

@@ -62,7 +62,7 @@ impl Subject for Redis {
 
 suite!(Redis(Server::start().await));
 
-fn subscription(n: usize) -> (CursorKey, StreamSet) {
+pub(super) fn subscription(n: usize) -> (CursorKey, StreamSet) {
     let streams = StreamSet::new(vec![StreamName::new("quote").expect("valid")]).expect("valid");
     let client = ClientId::new(&format!("client-{n}")).expect("valid");
     (CursorKey::new(&client, &streams, &[KeyFilter::all()]), streams)

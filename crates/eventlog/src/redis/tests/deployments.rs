@@ -1,0 +1,270 @@
+//! Every kind of deployment, as an operator would set it up, and the mistakes that are refused.
+
+use std::time::Duration;
+
+use evergate_domain::{Claim, PackedCursor, Retention, UnixMillis};
+
+use super::super::testing::{clock, free_port, until};
+use super::cursors::subscription;
+use super::*;
+use crate::{CursorStore as _, CursorWrite, Move, TailItem, TakeOver, Written};
+
+const ALL: ReadLimit = ReadLimit { events: 100, bytes: 1 << 20 };
+const DIRECTLY: Duration = Duration::from_millis(500);
+
+fn stream(n: usize) -> StreamName {
+    StreamName::new(&format!("stream-{n}")).expect("valid")
+}
+
+fn url(scheme: &str, servers: &[&Server]) -> RedisUrl {
+    let at: Vec<_> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port())).collect();
+    RedisUrl::parse(&format!("{scheme}{}", at.join(","))).expect("valid")
+}
+
+async fn open(url: RedisUrl) -> Result<Arc<RedisLog>, RedisOpenError> {
+    let options =
+        RedisOptions { connect_timeout: DIRECTLY, response_timeout: DIRECTLY, ..RedisOptions::new(url) };
+    let policies = StreamPolicies::open(Retention::FOREVER);
+    RedisLog::open(options, Arc::new(policies), clock()).await.map(Arc::new)
+}
+
+async fn refused(url: RedisUrl) -> String {
+    open(url).await.err().expect("refused").to_string()
+}
+
+/// Everything a log does, on several streams.
+async fn everything_works(log: &RedisLog) {
+    for n in 0..12 {
+        let name = stream(n);
+        let mut tail = log.follow(&name).await.expect("follows");
+        let placed =
+            log.append(&name, vec![EventDraft::new("x"), EventDraft::new("y")]).await.expect("appends");
+        let mut live = 0;
+        while live < 2 {
+            let TailItem::Events(events) = tail.next().await else { panic!("what was appended comes") };
+            live += events.len();
+        }
+        assert_eq!(log.status(&name).await.expect("stands").tail, placed[1].offset);
+        let start = log.locate(&name, Start::Time(UnixMillis::new(0))).await.expect("locates");
+        let Page::Events { events, .. } = log.read(&name, start, ALL).await.expect("reads") else { panic!() };
+        assert_eq!(events.len(), 2);
+    }
+    log.trim().await.expect("trims");
+    log.take_over().await.expect("takes over");
+}
+
+/// The kept cursors have hash tags of their own, so they lie on all servers.
+async fn cursors_find_their_places(log: &RedisLog) {
+    let cursors = log.cursors();
+    let at = |text: &[u8]| PackedCursor::from_bytes(text);
+    let clients: Vec<_> = (0..12).map(subscription).collect();
+    for (key, _) in &clients {
+        let take = TakeOver { claim: Claim::new(1), position: Some(at(b"here")), acknowledges: false };
+        cursors.take_over(key, take).await.expect("begins");
+    }
+    let moves: Vec<_> = clients
+        .iter()
+        .map(|(key, _)| CursorWrite {
+            key: key.clone(),
+            claim: Some(Claim::new(1)),
+            position: at(b"there"),
+            by: Move::Hint,
+        })
+        .collect();
+    let written = cursors.write(&moves).await.expect("moves");
+    assert!(written.iter().all(|&written| written == Written::Moved), "{written:?}");
+    for (key, _) in &clients {
+        let take = TakeOver { claim: Claim::new(2), position: None, acknowledges: false };
+        let kept = cursors.take_over(key, take).await.expect("answers").expect("kept");
+        assert_eq!(kept.position, at(b"there"));
+    }
+}
+
+/// A log on three servers that share the keys.
+struct OnThree(tokio::sync::OnceCell<[Server; 3]>);
+
+impl OnThree {
+    async fn options(&self) -> RedisOptions {
+        let start = || async { [Server::start().await, Server::start().await, Server::start().await] };
+        let servers = self.0.get_or_init(start).await;
+        RedisOptions::new(url("redis://", &servers.each_ref()))
+    }
+}
+
+#[async_trait]
+impl Subject for OnThree {
+    async fn open(&self, policies: StreamPolicies, clock: Arc<dyn Clock>) -> Arc<dyn EventLog> {
+        log(self.options().await, policies, clock).await
+    }
+
+    fn durable(&self) -> bool {
+        true
+    }
+
+    async fn reopen(&self, policies: StreamPolicies, clock: Arc<dyn Clock>) -> Arc<dyn EventLog> {
+        let log = log(self.options().await, policies, clock).await;
+        log.take_over().await.expect("takes over");
+        log
+    }
+}
+
+mod contract_on_three_servers {
+    use super::*;
+    conformance::suite!(OnThree(tokio::sync::OnceCell::new()));
+}
+
+#[tokio::test]
+async fn servers_in_another_order_or_number_are_refused() {
+    let [a, b, c] = [Server::start().await, Server::start().await, Server::start().await];
+    let log = open(url("redis://", &[&a, &b])).await.expect("opens");
+    everything_works(&log).await;
+    cursors_find_their_places(&log).await;
+    log.close().await;
+    let held: [i64; 2] = [a.ask(&["DBSIZE"]).await.expect("asks"), b.ask(&["DBSIZE"]).await.expect("asks")];
+    assert!(held.iter().all(|&held| held > 20), "both hold something: {held:?}");
+    for servers in [&[&b, &a][..], &[&a], &[&a, &b, &c], &[&c, &a, &b]] {
+        let told = refused(url("redis://", servers)).await;
+        assert!(told.contains("the log's share") && told.contains("in the order"), "{told}");
+    }
+    // As a build left it that did not write down which server it was.
+    for server in [&a, &b, &c] {
+        let _: i64 = server.ask(&["DEL", "evergate:shard"]).await.expect("deletes");
+    }
+    let told = refused(url("redis://", &[&b, &a])).await;
+    assert!(told.contains("would be looked for at"), "{told}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_at_the_start_is_waited_for() {
+    let [a, b] = [Server::start().await, Server::start().await];
+    open(url("redis://", &[&a, &b])).await.expect("opens").close().await;
+    b.kill();
+    let log = open(url("redis://", &[&a, &b])).await.expect("opens without it");
+    let at = |n| {
+        log.shared
+            .topology
+            .now()
+            .node(Keys::of(&stream(n)).slot.hash_slot())
+            .map(|it| it.place.address.port())
+    };
+    let here = (0..).find(|&n| at(n) == Some(a.port())).expect("some are there");
+    let there = (0..).find(|&n| at(n) == Some(b.port())).expect("some are there");
+    log.append(&stream(here), vec![EventDraft::new("x")]).await.expect("is not concerned");
+    let error = log.read(&stream(there), Offset::BEGINNING, ALL).await.expect_err("out of reach");
+    assert!(format!("{error:?}").contains(&b.port().to_string()), "{error:?} names the server");
+    assert!(log.troubles().iter().any(|told| told.contains(&b.port().to_string())), "{:?}", log.troubles());
+    b.run().await;
+    until("it is there again", || async {
+        log.append(&stream(there), vec![EventDraft::new("x")]).await.is_ok() && log.troubles().is_empty()
+    })
+    .await;
+    log.close().await;
+    // Without any, there is nothing to begin with.
+    a.kill();
+    b.kill();
+    assert!(refused(url("redis://", &[&a, &b])).await.starts_with("no Redis answers at "));
+}
+
+/// Two nodes, each with half of the hash slots.
+async fn cluster() -> [Server; 2] {
+    let start = || async {
+        let bus = free_port().to_string();
+        Server::start_with(&["--appendonly", "no", "--cluster-enabled", "yes", "--cluster-port", &bus]).await
+    };
+    let nodes = [start().await, start().await];
+    for (node, range) in nodes.iter().zip([["0", "8191"], ["8192", "16383"]]) {
+        let _: String =
+            node.ask(&["CLUSTER", "ADDSLOTSRANGE", range[0], range[1]]).await.expect("takes them");
+    }
+    let port = nodes[1].port().to_string();
+    let bus: Vec<String> = nodes[1].ask(&["CONFIG", "GET", "cluster-port"]).await.expect("asks");
+    let _: String = nodes[0].ask(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus[1]]).await.expect("meets");
+    for node in &nodes {
+        until("the cluster is sound", || async {
+            let info: String = node.ask(&["CLUSTER", "INFO"]).await.unwrap_or_default();
+            info.contains("cluster_state:ok")
+        })
+        .await;
+    }
+    nodes
+}
+
+#[tokio::test]
+async fn a_cluster_needs_no_more_than_the_documented_user() {
+    let nodes = cluster().await;
+    let page = include_str!("../../../../../docs/redis.md");
+    let line = page.lines().find(|line| line.starts_with("ACL SETUSER evergate ")).expect("the page has it");
+    for node in &nodes {
+        let _: String = node.ask(&line.split_whitespace().collect::<Vec<_>>()).await.expect("sets");
+    }
+    // One node is enough to find the other.
+    let log = open(url("redis-cluster://evergate:change-me@", &[&nodes[0]])).await.expect("opens");
+    everything_works(&log).await;
+    log.close().await;
+    let log = open(url("redis-cluster://", &[&nodes[1]])).await.expect("opens");
+    cursors_find_their_places(&log).await;
+    log.close().await;
+
+    let told = refused(url("redis://", &[&nodes[0]])).await;
+    assert!(told.contains("is a node of a cluster; write redis-cluster://"), "{told}");
+    let alone = Server::start().await;
+    let told = refused(url("redis-cluster://", &[&alone])).await;
+    assert!(told.contains("cluster"), "{told}");
+}
+
+#[tokio::test]
+async fn sentinels_that_cannot_tell_are_named() {
+    let told = refused(RedisUrl::parse("redis-sentinel://127.0.0.1:1/main").expect("valid")).await;
+    assert!(told.starts_with("no Sentinel answers at 127.0.0.1:1: "), "{told}");
+    let server = Server::start().await;
+    let at = format!("redis-sentinel://127.0.0.1:{}/main", server.port());
+    let told = refused(RedisUrl::parse(&at).expect("valid")).await;
+    assert!(told.contains("monitor nothing called main"), "{told}");
+}
+
+#[tokio::test]
+async fn over_tls_only_who_is_vouched_for_is_believed() {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let mut params = rcgen::CertificateParams::new(vec![]).expect("valid");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&key).expect("signs");
+    let issuer = rcgen::Issuer::new(params, key);
+    let server_key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]);
+    let certificate = params.expect("valid").signed_by(&server_key, &issuer).expect("signs");
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("the folder is ours");
+        path.to_str().expect("plain").to_owned()
+    };
+    let [ca, cert, key] = [
+        file("ca.pem", authority.pem()),
+        file("cert.pem", certificate.pem()),
+        file("key.pem", server_key.serialize_pem()),
+    ];
+    let port = free_port().to_string();
+    let words = ["--tls-port", &port, "--tls-cert-file", &cert, "--tls-key-file", &key];
+    let words = [&words[..], &["--tls-ca-cert-file", &ca, "--tls-auth-clients", "no"]].concat();
+    let _server = Server::start_with(&words).await;
+    let options = |host: &str, ca: Option<Vec<u8>>| RedisOptions {
+        ca,
+        ..RedisOptions::new(RedisUrl::parse(&format!("rediss://{host}:{port}")).expect("valid"))
+    };
+    let trusted = Some(authority.pem().into_bytes());
+    let by_number =
+        log(options("127.0.0.1", trusted.clone()), StreamPolicies::open(Retention::FOREVER), clock()).await;
+    everything_works(&by_number).await;
+    by_number.close().await;
+    let by_name = log(options("localhost", trusted), StreamPolicies::open(Retention::FOREVER), clock()).await;
+    assert_eq!(by_name.status(&stream(0)).await.expect("stands").tail.seq.get(), 2);
+    by_name.close().await;
+    let refused = async |options| match RedisLog::open(options, Arc::default(), clock()).await {
+        Ok(_) => panic!("opened"),
+        Err(error) => error.to_string(),
+    };
+    let told = refused(options("127.0.0.1", None)).await;
+    assert!(told.starts_with("no Redis answers at ") && told.contains("certificate"), "{told}");
+    let told = refused(options("127.0.0.1", Some(b"no certificate".to_vec()))).await;
+    assert!(told.starts_with("no Redis answers at "), "{told}");
+}

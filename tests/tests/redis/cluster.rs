@@ -1,0 +1,140 @@
+//! A cluster whose primaries die and whose slots move while many publish and follow.
+
+use std::time::{Duration, Instant};
+
+use evergate_tests::PATIENCE;
+use evergate_tests::http1::{Request, call};
+use evergate_tests::process::Evergate;
+use evergate_tests::publisher::{Publisher, event};
+use evergate_tests::redis::Cluster;
+use evergate_tests::subscription::Subscription;
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use crate::work::{Gateway, Gateways, STREAMS, Way, Work};
+
+const ROUND_MIN: usize = 200;
+/// Moved at a time, the streams' own among them.
+const SLOTS: u16 = 50;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_that_move_and_a_primary_that_dies_lose_nothing() {
+    let test = "slots_that_move_and_a_primary_that_dies_lose_nothing";
+    let Some(mut cluster) = Cluster::start(test).await else { return };
+    let options = || cluster.options().set("redis.level", "REPLICATED").set("sse.heartbeat", "1s");
+    let servers = [Evergate::start(options()).await, Evergate::start(options()).await];
+    let [a, b] = servers.each_ref().map(Gateway::of);
+    let publishers =
+        [(Way::Grpc, a), (Way::Grpc, b), (Way::Http, a), (Way::Http, b)].map(|(way, at)| (way, vec![at]));
+    let mut work = Work::begin(Gateways::Immortal, &publishers, &[vec![a], vec![b]]);
+    work.more(ROUND_MIN).await;
+
+    let mut moved = 0;
+    for stream in STREAMS {
+        let (from, slot) = cluster.owner(stream).await;
+        let mut to = (from + 1) % cluster.nodes.len();
+        while !cluster.nodes[to].is_primary().await {
+            to = (to + 1) % cluster.nodes.len();
+        }
+        let first = slot.min(16_384 - SLOTS).saturating_sub(SLOTS / 2);
+        let mut mine = Vec::new();
+        for slot in first..first + SLOTS {
+            // Those at the edge may be somebody else's.
+            if cluster.holds(from, slot).await {
+                mine.push(slot);
+            }
+        }
+        assert!(mine.contains(&slot), "the stream's own slot moves");
+        moved += mine.len();
+        cluster.reshard(mine.into_iter(), from, to).await;
+        assert_eq!(cluster.owner(stream).await.0, to);
+        work.more(ROUND_MIN).await;
+    }
+
+    let (dying, _) = cluster.owner(STREAMS[0]).await;
+    let from = Instant::now();
+    cluster.nodes[dying].kill();
+    let deadline = Instant::now() + PATIENCE;
+    while cluster.owner_now(STREAMS[0]).await.is_none_or(|now| now == dying) {
+        assert!(Instant::now() < deadline, "nobody takes over");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // As a replica of who took over: without one nothing could be confirmed.
+    cluster.nodes[dying].restart().await;
+    work.more(1).await;
+    let outage = from.elapsed();
+    work.more(ROUND_MIN).await;
+    let totals = work.judge(4 * ROUND_MIN).await;
+    for subscriber in &work.subscribers {
+        assert_eq!(subscriber.connections(), 1, "live streams stay open");
+        assert_eq!(subscriber.gaps(), Vec::<serde_json::Value>::new(), "nothing confirmed is ever lost");
+    }
+    println!("{moved} slots moved, a primary replaced within {outage:?}: {totals:?}");
+}
+
+/// Publishes until it is taken.
+async fn publish(publisher: &Publisher, stream: &str, text: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(status) = publisher.try_publish(stream, event(text)).await {
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        assert!(Instant::now() < deadline, "{status:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_is_down_hurts_only_its_own_streams() {
+    let test = "a_shard_that_is_down_hurts_only_its_own_streams";
+    let Some(mut cluster) = Cluster::start(test).await else { return };
+    let server = Evergate::start(cluster.options().set("sse.heartbeat", "1s")).await;
+    let publisher = Publisher::connect(server.grpc()).await;
+    let streams = ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7"];
+    let mut live = Vec::new();
+    for stream in streams {
+        let mut subscription =
+            Subscription::open(server.http(), &format!("/v1/streams/{stream}/events")).await;
+        subscription.opened().await;
+        live.push(subscription);
+        publish(&publisher, stream, "before").await;
+    }
+    for subscription in &mut live {
+        assert_eq!(subscription.event().await.data, "before");
+    }
+    let mut owners = Vec::new();
+    for stream in streams {
+        owners.push(cluster.owner(stream).await.0);
+    }
+    let down = owners[0];
+    assert!(owners.iter().any(|&owner| owner != down), "the streams lie on several primaries");
+    let replica = cluster.replica_of(down).await;
+    cluster.nodes[replica].kill();
+    cluster.nodes[down].kill();
+    let at = format!("127.0.0.1:{}", cluster.nodes[down].port());
+
+    let status = publisher.try_publish(streams[0], event("lost")).await.expect_err("nobody can take it");
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    let details = status.get_error_details();
+    let delay = details.retry_info().and_then(|info| info.retry_delay);
+    assert!(delay.is_some_and(|delay| !delay.is_zero()), "when to try again is told: {status:?}");
+    let ready = call(server.admin(), Request::get("/readyz")).await;
+    assert_eq!(ready.status(), 200, "{ready:?}");
+    let body = ready.text();
+    assert!(body.contains(&at), "the shard is named: {body}");
+    let metrics = call(server.admin(), Request::get("/metrics")).await;
+    let metrics = metrics.text();
+    let gauge = format!("evergate_redis_connected{{link=\"write\",shard=\"{at}\"}} 0");
+    assert!(metrics.contains(&gauge), "the shard is named: {metrics}");
+
+    for ((stream, owner), subscription) in streams.iter().zip(&owners).zip(&mut live) {
+        if *owner == down {
+            continue;
+        }
+        publisher.try_publish(stream, event("meanwhile")).await.expect("the others are not concerned");
+        assert_eq!(subscription.event().await.data, "meanwhile");
+    }
+    // Nothing was kept: the streams of that shard begin anew, and everybody is told.
+    cluster.nodes[down].restart().await;
+    publish(&publisher, streams[0], "after").await;
+    let told = live[0].control("evergate.gap").await.json();
+    assert_eq!(told["stream"], streams[0]);
+    assert_eq!(live[0].event().await.data, "after");
+}
