@@ -75,6 +75,8 @@ pub struct ConnectionLimits {
     pub descriptors_max: usize,
     /// Connections accepted that have not sent a whole head yet; beyond it none is accepted.
     pub pending_max: usize,
+    /// The same of one address; beyond it a connection is closed.
+    pub pending_per_address: Option<NonZeroU32>,
     /// How fast connections are accepted.
     pub accepts: Option<Rate>,
     /// How long what was sent may stay unacknowledged before the peer counts as gone.
@@ -193,6 +195,7 @@ mod tests {
                 idle_timeout: Duration::ZERO,
                 descriptors_max,
                 pending_max: 1,
+                pending_per_address: None,
                 accepts: None,
                 peer_timeout: Duration::ZERO,
                 stall_timeout: Duration::ZERO,

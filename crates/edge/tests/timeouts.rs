@@ -44,6 +44,7 @@ async fn edge() -> (RunningEdge, SocketAddr) {
             idle_timeout: IDLE,
             descriptors_max: 100,
             pending_max: 100,
+            pending_per_address: None,
             accepts: None,
             peer_timeout: TOO_LONG,
             stall_timeout: TOO_LONG,

@@ -106,6 +106,7 @@ pub(crate) fn dev_edge(config: &Config, policies: Arc<StreamPolicies>, descripto
             idle_timeout: config.http.idle_timeout,
             descriptors_max: descriptors,
             pending_max: config.limits.pending_max.get(),
+            pending_per_address: config.limits.pending_per_address,
             accepts: config.limits.accepts,
             peer_timeout: config.http.peer_timeout,
             stall_timeout: config.http.stall_timeout,

@@ -40,6 +40,37 @@ async fn those_who_ask_nothing_hold_up_others_only_for_a_while() {
 }
 
 #[tokio::test]
+async fn an_address_that_asks_nothing_cannot_hold_up_the_others() {
+    let options = || {
+        Options::memory()
+            .set("limits.pending_max", "4")
+            .set("limits.pending_per_address", "2")
+            .set("http.head_timeout", "5m")
+    };
+    let server = Evergate::start(options()).await;
+    // Never more than two of them, so nobody else ever waits; asking gives the place back.
+    let mut silent = [Connection::open(server.http()).await, Connection::open(server.http()).await];
+    for _ in 0..5 {
+        Connection::open(server.http()).await.closed().await;
+    }
+    assert!(metric(&server, "evergate_connections_refused_total", "pending-of-address").await >= 5.0);
+    assert!(metric(&server, PAUSES, "pending").await < 0.5);
+    let [first, _second] = &mut silent;
+    assert_eq!(first.call(&route()).await.status(), 200);
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        let mut connection = Connection::open(server.http()).await;
+        assert_eq!(connection.call(&route()).await.status(), 200);
+        held.push(connection);
+    }
+
+    // A proxy is many clients.
+    let server = Evergate::start(options().set("http.trusted_proxies", "127.0.0.1")).await;
+    let _silent = [0; 3].map(|_| std::net::TcpStream::connect(server.http()).expect("it listens"));
+    assert_eq!(call(server.http(), route()).await.status(), 200);
+}
+
+#[tokio::test]
 async fn an_http2_connection_that_asks_nothing_is_let_go_too() {
     let options = Options::memory().set("limits.pending_max", "1").set("http.head_timeout", "500ms");
     let server = Evergate::start(options).await;

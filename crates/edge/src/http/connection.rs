@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::http::carrier::{Carrier, Handover, Watched};
 use crate::http::context::Context;
-use crate::http::door::Entry;
+use crate::http::door::{Entry, REFUSED};
 use crate::http::patient::Patient;
 use crate::http::peer::{NotAdmitted, Peer};
 use crate::http::router;
@@ -94,7 +94,7 @@ pub(crate) async fn serve(
 
 /// Counts a connection that is closed before it was answered.
 fn refused(reason: &'static str) {
-    metrics::counter!("evergate_connections_refused_total", "reason" => reason).increment(1);
+    metrics::counter!(REFUSED, "reason" => reason).increment(1);
 }
 
 async fn serve_http1(

@@ -2,15 +2,17 @@
 //! it costs nothing and is not refused.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evergate_domain::Rate;
+use evergate_domain::{AddressGroup, ClientAddress, Rate};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::config::ConnectionLimits;
+use crate::config::{ConnectionLimits, Proxies};
+use crate::http::tally::{Place, Tally};
 
 /// A rest after the system had no descriptor or memory for a connection: long enough for some to come
 /// free, instead of asking again at once.
@@ -18,10 +20,14 @@ const REST: Duration = Duration::from_millis(100);
 
 const PAUSES: &str = "evergate_accept_pauses_total";
 
+/// Connections that were closed before they were answered.
+pub(crate) const REFUSED: &str = "evergate_connections_refused_total";
+
 /// Decides when to accept.
 pub(crate) struct Door {
     places: Arc<Semaphore>,
     pending: Arc<Semaphore>,
+    by_address: Option<Tally<AddressGroup>>,
     accepts: Option<Rate>,
     begun: Instant,
     full_at: u64,
@@ -36,7 +42,13 @@ pub(crate) struct Entry {
 }
 
 /// A place among those that have asked for nothing yet; given back with the first head.
-pub(crate) struct FirstHead(Mutex<Option<OwnedSemaphorePermit>>);
+pub(crate) struct FirstHead(Mutex<Option<Pending>>);
+
+#[expect(dead_code, reason = "held, not read")]
+struct Pending {
+    among_all: OwnedSemaphorePermit,
+    among_its_address: Option<Place<AddressGroup>>,
+}
 
 impl FirstHead {
     /// It is here.
@@ -52,9 +64,11 @@ impl FirstHead {
 impl Door {
     pub(crate) fn new(limits: &ConnectionLimits) -> Self {
         metrics::describe_counter!(PAUSES, "Times that no connection was accepted for a while, and why.");
+        metrics::describe_counter!(REFUSED, "Connections closed before they were answered, and why.");
         Self {
             places: Arc::new(Semaphore::new(limits.places())),
             pending: Arc::new(Semaphore::new(limits.pending_max)),
+            by_address: limits.pending_per_address.map(Tally::new),
             accepts: limits.accepts,
             begun: Instant::now(),
             full_at: 0,
@@ -69,7 +83,23 @@ impl Door {
         if let Some(rate) = self.accepts {
             self.pace(rate).await;
         }
+        let pending = Pending { among_all: pending, among_its_address: None };
         Entry { place, first_head: FirstHead(Mutex::new(Some(pending))) }
+    }
+
+    /// Lets a connection in that was accepted, unless its address has as many waiting already: else one
+    /// address could hold up all others. A trusted proxy is many clients, and has no such bound.
+    pub(crate) fn admit(&self, from: SocketAddr, entry: &Entry, proxies: &Proxies) -> bool {
+        let client = ClientAddress::resolve(&proxies.trusted, from.ip(), []);
+        let Some(tally) = self.by_address.as_ref().filter(|_| !client.is_proxied()) else { return true };
+        let Some(place) = tally.enter(client.group()) else {
+            metrics::counter!(REFUSED, "reason" => "pending-of-address").increment(1);
+            return false;
+        };
+        if let Some(pending) = &mut *entry.first_head.0.lock() {
+            pending.among_its_address = Some(place);
+        }
+        true
     }
 
     async fn pace(&mut self, rate: Rate) {

@@ -1,15 +1,12 @@
 //! What one client may have of an edge: event streams at a time, and openings of them a second.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher as _, Hash, RandomState};
-use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::hash::{BuildHasher as _, RandomState};
 
 use evergate_domain::{AddressGroup, ClientAddress};
 use http::StatusCode;
-use parking_lot::Mutex;
 
 use crate::config::ClientLimits;
+use crate::http::tally::{Place, Tally};
 use crate::meter::Meter;
 
 /// The bounds, and what counts against them.
@@ -89,54 +86,11 @@ impl Refusal {
     }
 }
 
-/// How many streams each has. There is an entry only for whoever has one, so there are never more
-/// entries than streams.
-struct Tally<K> {
-    max: u32,
-    counts: Arc<Mutex<HashMap<K, u32>>>,
-}
-
-/// One of somebody's streams.
-struct Place<K: Hash + Eq> {
-    key: K,
-    counts: Arc<Mutex<HashMap<K, u32>>>,
-}
-
-impl<K: Hash + Eq + Copy> Tally<K> {
-    fn new(max: NonZeroU32) -> Self {
-        Self { max: max.get(), counts: Arc::default() }
-    }
-
-    fn enter(&self, key: K) -> Option<Place<K>> {
-        let mut counts = self.counts.lock();
-        let count = counts.entry(key).or_insert(0);
-        if *count >= self.max {
-            return None;
-        }
-        *count += 1;
-        Some(Place { key, counts: Arc::clone(&self.counts) })
-    }
-}
-
-impl<K: Hash + Eq> Drop for Place<K> {
-    fn drop(&mut self) {
-        let mut counts = self.counts.lock();
-        let count = counts.get_mut(&self.key).expect("an entry lasts as long as its places");
-        *count -= 1;
-        if *count == 0 {
-            counts.remove(&self.key);
-            // A storm that is over leaves no table of its size behind.
-            if counts.capacity() > 4 * counts.len().max(64) {
-                counts.shrink_to_fit();
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use evergate_domain::Rate;
+    use std::num::NonZeroU32;
 
     fn from(address: &str) -> ClientAddress {
         ClientAddress::resolve(&[], address.parse().expect("an address"), [])
@@ -160,8 +114,8 @@ mod tests {
         drop(limits.enter(here, Some("a")).expect("a place was given back"));
         drop((second, other));
         let empty = |limits: &Limits| {
-            limits.of_address.as_ref().is_some_and(|tally| tally.counts.lock().is_empty())
-                && limits.of_client.as_ref().is_some_and(|tally| tally.counts.lock().is_empty())
+            limits.of_address.as_ref().is_some_and(Tally::is_empty)
+                && limits.of_client.as_ref().is_some_and(Tally::is_empty)
         };
         assert!(empty(&limits), "nothing is kept of whoever is gone");
     }

@@ -30,6 +30,7 @@ mod patient;
 mod query;
 mod registry;
 mod stream;
+mod tally;
 mod wanted;
 
 pub(crate) use context::Context;

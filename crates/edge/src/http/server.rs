@@ -38,6 +38,9 @@ impl Server {
                 match listener.accept().await {
                     Ok((stream, from)) => {
                         door.accepted();
+                        if !door.admit(from, &entry, &context.config.proxies) {
+                            continue;
+                        }
                         let (context, ends) = (Arc::clone(&context), self.ends.clone());
                         self.connections.spawn(async move {
                             connection::serve(stream, from, context, ends, entry).await;

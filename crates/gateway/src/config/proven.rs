@@ -63,6 +63,7 @@ pub(crate) struct Http {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub pending_max: NonZeroUsize,
+    pub pending_per_address: Option<NonZeroU32>,
     pub accepts: Option<Rate>,
     pub streams_per_address: Option<NonZeroU32>,
     pub streams_per_client: Option<NonZeroU32>,
@@ -211,6 +212,7 @@ impl Config {
             },
             limits: Limits {
                 pending_max: proven.count("limits.pending_max"),
+                pending_per_address: proven.bound("limits.pending_per_address"),
                 accepts: proven.rate("limits.accepts_per_second", "limits.accepts_per_second"),
                 streams_per_address: proven.bound("limits.streams_per_address"),
                 streams_per_client: proven.bound("limits.streams_per_client"),

@@ -507,6 +507,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
         },
     ),
     setting(
+        "limits.pending_per_address",
+        count(0, 1_000_000),
+        "0",
+        "How many of those one address may have (an IPv6 network of 64 bits is one; trusted proxies are not counted); 0 sets no limit. One more is closed.",
+        Bounds {
+            small: "people who share an address are cut off when they all come at once",
+            large: "one address that asks nothing can take all of `limits.pending_max`, and everybody else waits",
+        },
+    ),
+    setting(
         "limits.accepts_per_second",
         count(0, 1_000_000),
         "0",

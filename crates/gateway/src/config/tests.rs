@@ -136,6 +136,7 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         stream_window = 7
         [limits]
         pending_max = 7
+        pending_per_address = 6
         accepts_per_second = 8
         streams_per_address = 9
         streams_per_client = 10
@@ -257,6 +258,7 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             format!("{:?}", http.proxy_protocol),
             format!("{:?}", http.forwarded_header),
             format!("{:?}", limits.pending_max),
+            format!("{:?}", limits.pending_per_address),
             format!("{:?}", limits.accepts),
             format!("{:?}", limits.streams_per_address),
             format!("{:?}", limits.streams_per_client),
