@@ -102,7 +102,7 @@ async fn subscribe(
     let live = Live { subscriber, keep };
     // Chunked framing is the engine's only one; HTTP/1.0 ends a body by closing.
     Ok(match carrier.handover {
-        Some(handover) if version == Version::HTTP_11 => handover.leave(first.into(), live).boxed_unsync(),
+        Some(handover) if version == Version::HTTP_11 => handover.leave((first.into(), live)).boxed_unsync(),
         Some(_) | None => live.body(&first),
     })
 }
