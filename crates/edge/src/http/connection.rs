@@ -6,10 +6,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use evergate_domain::{Cursor, PackedCursor};
 use evergate_fanout::{End, Farewell, Guard, Handover as Handed};
 use hyper::rt::Executor;
@@ -24,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::http::carrier::{Carrier, Handover, Watched};
+use crate::http::carrier::{self, Carrier, Handover, Step, Watched};
 use crate::http::context::Context;
 use crate::http::door::{Entry, REFUSED};
 use crate::http::patient::Patient;
@@ -126,16 +124,11 @@ async fn serve_http1(
     let mut waiting = true;
     let mut draining = false;
     loop {
-        let mut step = poll_fn(|cx| match connection.poll_without_shutdown(cx) {
-            Poll::Ready(result) => Poll::Ready(Step::Over(result)),
-            Poll::Pending => {
-                handover.take().map_or(Poll::Pending, |stream| Poll::Ready(Step::Streams(stream)))
-            }
-        });
+        let mut step = poll_fn(|cx| carrier::poll_step(&mut connection, &handover, cx));
         tokio::select! {
             biased;
             () = cut.cancelled() => {
-                reset(&connection.into_parts().io.into_inner());
+                reset(&connection.into_parts().io.into_inner().into_inner());
                 return;
             }
             () = ends.drain.cancelled(), if !draining => {
@@ -151,11 +144,11 @@ async fn serve_http1(
             }
             step = &mut step => {
                 match step {
-                    Step::Over(Ok(())) => linger(connection.into_parts().io.into_inner()).await,
+                    Step::Over(Ok(())) => linger(connection.into_parts().io.into_inner().into_inner()).await,
                     Step::Over(Err(error)) => tracing::debug!(%error, "a connection ended early"),
                     Step::Streams((first, Live { subscriber, keep })) => {
                         // What came behind the request is dropped: the answer to it would never come.
-                        let socket = connection.into_parts().io.into_inner();
+                        let socket = connection.into_parts().io.into_inner().into_inner();
                         let guard = Box::new(Placed { keep, _place: place });
                         context.engine.serve(Handed { socket, first, subscriber, guard }).await;
                     }
@@ -164,14 +157,6 @@ async fn serve_http1(
             }
         }
     }
-}
-
-/// What became of a connection.
-#[expect(clippy::large_enum_variant, reason = "made once in a connection's life and taken apart at once")]
-enum Step {
-    Over(hyper::Result<()>),
-    /// It carries an event stream from here on.
-    Streams((Bytes, Live)),
 }
 
 /// A stream's keep, with the connection's place among all connections.

@@ -150,7 +150,7 @@ async fn subscribe(
     };
     let live = Live { subscriber, keep };
     Ok(match handover {
-        Some(handover) => handover.leave(first.into(), live).boxed_unsync(),
+        Some(handover) => handover.leave((first.into(), live)).boxed_unsync(),
         None => live.body(&first),
     })
 }
