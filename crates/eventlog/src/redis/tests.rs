@@ -65,4 +65,6 @@ mod contract_replicated {
 mod deployments;
 mod faults;
 mod functions;
+mod model;
 mod opening;
+mod pruning;
