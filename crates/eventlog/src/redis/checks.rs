@@ -152,15 +152,7 @@ impl Check<'_> {
 
     /// What will do, but not well. docs/redis.md says more.
     async fn advise(&self, info: &str, connection: &mut MultiplexedConnection) {
-        let replicas = field(info, "connected_slaves").and_then(|n| n.parse::<u32>().ok()).unwrap_or(0);
-        let settings = match link::send(connection, cmd("CONFIG").arg("GET").arg(SETTINGS)).await {
-            Ok(settings) => pairs(settings),
-            Err(error) => {
-                tracing::info!(at = self.at(), %error, "the settings of Redis cannot be looked at");
-                vec![]
-            }
-        };
-        for advice in advice(info, &settings, replicas, self.options) {
+        for advice in advice_at(self.options, info, connection).await {
             tracing::warn!(at = self.at(), "{advice}");
         }
     }
@@ -232,6 +224,23 @@ impl Check<'_> {
         }
         Ok(())
     }
+}
+
+/// What should be changed about this server, a sentence each.
+pub(super) async fn advice_at(
+    options: &RedisOptions,
+    info: &str,
+    connection: &mut MultiplexedConnection,
+) -> Vec<String> {
+    let replicas = field(info, "connected_slaves").and_then(|n| n.parse::<u32>().ok()).unwrap_or(0);
+    let settings = match link::send(connection, cmd("CONFIG").arg("GET").arg(SETTINGS)).await {
+        Ok(settings) => pairs(settings),
+        Err(error) => {
+            tracing::info!(%error, "the settings of Redis cannot be looked at");
+            vec![]
+        }
+    };
+    advice(info, &settings, replicas, options)
 }
 
 /// What an operator should change, a sentence each.

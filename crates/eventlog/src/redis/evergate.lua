@@ -5,7 +5,7 @@
 --
 -- Keys, one hash tag per slot (a fixed hash of the stream's name, see keys.rs):
 --
---   evergate:{<slot>}:slot                hash    fence, token, replid, epochs
+--   evergate:{<slot>}:slot                hash    fence, token, replid, epochs, pruned
 --   evergate:{<slot>}:streams             set     names of all streams that were ever appended to
 --   evergate:{<slot>}:meta:<stream>       hash    epoch tail hwm floor bytes gone time ends row level
 --   evergate:{<slot>}:log:<stream>        stream  id <epoch>-<seq>, fields t (ms) and e (the event)
@@ -32,6 +32,7 @@ local ROW_EVENTS = 256
 local ROW_BYTES = 1048576
 local ROW_MILLIS = 10000
 local SCAN = 32
+local EPOCHS_MAX = 64
 
 -- token -> {slot, epoch, replid}. Volatile on purpose: it is lost with the process, with a replaced
 -- library, and does not fit any more after a promotion, which changes master_replid.
@@ -126,6 +127,14 @@ local function open(keys, args)
     if slot.replid ~= slot.current_replid then epochs = epochs .. '!' end
     epochs = epochs .. ' ' .. int(epoch)
   end
+  -- The oldest are forgotten. A cursor of one of them is unknown, and whoever crosses its end is told
+  -- that something may be lost, as its mark is forgotten with it.
+  local _, many = string.gsub(epochs, '%d+', '')
+  for _ = EPOCHS_MAX + 1, many do
+    local oldest, rest = string.match(epochs, '^(%d+)!? (.*)$')
+    redis.call('HSET', keys[1], 'pruned', oldest)
+    epochs = rest
+  end
   redis.call('HSET', keys[1], 'fence', int(epoch), 'token', token, 'replid', slot.current_replid, 'epochs', epochs)
   gates[slot.token] = nil
   gates[token] = { slot = keys[1], epoch = epoch, replid = slot.current_replid }
@@ -193,7 +202,7 @@ end
 
 -- A stream as its readers need it: with the slot's epochs.
 local function history(slot_key, meta_key)
-  local stored = redis.call('HMGET', slot_key, 'fence', 'epochs')
+  local stored = redis.call('HMGET', slot_key, 'fence', 'epochs', 'pruned')
   local meta = load(meta_key)
   local known, torn = {}, {}
   for epoch, mark in string.gmatch(stored[2] or '', '(%d+)(!?)') do
@@ -204,13 +213,15 @@ local function history(slot_key, meta_key)
   local ends = lineage(meta)
   for i = 1, #ends do known[ends[i].epoch] = true end
   local current = max(tonumber(stored[1] or '0'), meta.epoch)
-  return { meta = meta, ends = ends, known = known, torn = torn, current = current }
+  local pruned = tonumber(stored[3] or '0')
+  return { meta = meta, ends = ends, known = known, torn = torn, current = current, pruned = pruned }
 end
 
 -- Whether going on from an event of epoch `from` to one of epoch `to` crosses the end of an epoch
 -- that may have lost events which were acknowledged. Above HOME nothing acknowledged can be lost so.
 local function torn_between(h, from, to)
-  if h.meta.level > 0 then return false end
+  if h.meta.level > 0 or from >= to then return false end
+  if from <= h.pruned then return true end
   for i = 1, #h.torn do
     if h.torn[i] >= from and h.torn[i] < to then return true end
   end
@@ -417,6 +428,17 @@ local function trim_rows(log, index, meta, keep_events, keep_bytes, row_events, 
   return true
 end
 
+-- Forgets the oldest epochs of which nothing survives. The slot has forgotten them too by then.
+local function prune_ends(ends, floor)
+  local _, many = string.gsub(ends, '%-', '')
+  for _ = EPOCHS_MAX, many - 1 do
+    local rest, second = string.match(ends, '^%S+ (%d+%-(%d+).*)$')
+    if tonumber(second) > floor then return ends end
+    ends = rest
+  end
+  return ends
+end
+
 -- append <slot> <streams> <meta> <log> <index> <producers> <recent>
 --   : epoch token level now keep-events keep-bytes channel stream
 --     then per batch: number of spans, per span: producer, its first seq, count, and the events
@@ -528,7 +550,8 @@ local function append(keys, args)
     elseif meta.epoch ~= epoch then
       -- The first append under a new epoch seals the one before at its tail.
       if meta.ends ~= '' then meta.ends = meta.ends .. ' ' end
-      set('ends', meta.ends .. offset(meta.epoch, meta.tail))
+      meta.ends = prune_ends(meta.ends .. offset(meta.epoch, meta.tail), meta.floor)
+      set('ends', meta.ends)
     end
     local first, time = meta.tail + 1, max(now, meta.time)
     local time_text, epoch_text = int(time), int(epoch) .. '-'

@@ -66,4 +66,6 @@ mod cursors;
 mod deployments;
 mod faults;
 mod functions;
+mod model;
 mod opening;
+mod pruning;

@@ -131,6 +131,57 @@ async fn the_documented_acl_suffices() {
     log.close().await;
 }
 
+/// The files that are shipped.
+#[tokio::test]
+async fn there_is_no_advice_against_the_recommended_settings() {
+    let conf = include_str!("../../../../../deploy/redis/redis.conf");
+    let lines = conf.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let words: Vec<String> = lines
+        .flat_map(|line| {
+            let (name, value) = line.split_once(' ').expect("a setting and its value");
+            [format!("--{name}"), value.to_owned()]
+        })
+        .collect();
+    let server = Server::start_with(&words.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let _replica = server.replica().await;
+    let options = server.options(Level::Replicated);
+    let mut connection = server.connect().await.expect("connects");
+    let info: String = server.ask(&["INFO"]).await.expect("tells");
+    let advice = super::super::checks::advice_at(&options, &info, &mut connection).await;
+    assert_eq!(advice, Vec::<String>::new());
+    let log = server.log(Level::Replicated).await;
+    let name = StreamName::new("quote").expect("valid");
+    log.append(&name, vec![EventDraft::new("x")]).await.expect("appends");
+    log.close().await;
+}
+
+#[tokio::test]
+async fn the_users_that_are_shipped_may_do_what_they_must_and_no_more() {
+    let acl = include_str!("../../../../../deploy/redis/users.acl");
+    let page = include_str!("../../../../../docs/redis.md");
+    let server = Server::start().await;
+    server.log(Level::Home).await.close().await;
+    for line in acl.lines().filter(|line| line.starts_with("user ")) {
+        let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+        if words[0] == "evergate" {
+            assert!(page.contains(&format!("ACL SETUSER {}\n", words.join(" "))), "the page says the same");
+        }
+        let command = [&["ACL", "SETUSER"][..], &words].concat();
+        let _: String = server.ask(&command).await.expect("sets");
+    }
+    let url = RedisUrl::parse(&format!("redis://evergate-reader:change-me-too@127.0.0.1:{}", server.port()));
+    let options = RedisOptions::new(url.expect("valid"));
+    let address = super::super::address::Address::new("127.0.0.1", server.port());
+    let mut reader = super::super::link::connect(&options, &address, None).await.expect("connects");
+    let key = "evergate:{0}:log:x";
+    let read: redis::RedisResult<redis::Value> =
+        cmd("XRANGE").arg(key).arg("-").arg("+").query_async(&mut reader).await;
+    read.expect("may look");
+    let wrote: redis::RedisResult<redis::Value> =
+        cmd("XADD").arg(key).arg("1-1").arg("e").arg("x").query_async(&mut reader).await;
+    assert_eq!(wrote.expect_err("may not write").code(), Some("NOPERM"));
+}
+
 #[tokio::test]
 async fn a_name_that_somebody_else_uses() {
     let server = Server::start().await;
