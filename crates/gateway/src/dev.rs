@@ -46,10 +46,15 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<Exit> {
         gateway = Gateway::start(&config, descriptors) => gateway?,
     };
     greet(&config, gateway.addresses);
+    let drain = gateway.drain.clone();
     let failed = tokio::select! {
         biased;
         signal = signals.next() => {
             info!(signal, "shutting down");
+            false
+        }
+        () = drain.cancelled() => {
+            info!("asked to drain; shutting down");
             false
         }
         why = gateway.failed() => {
@@ -78,6 +83,8 @@ struct Gateway {
     readiness: Readiness,
     admin: JoinHandle<std::io::Result<()>>,
     stop_admin: CancellationToken,
+    /// Cancelled when the admin pages are asked to end the process.
+    drain: CancellationToken,
     /// Keeps the metrics' memory bounded until dropped.
     _metrics: AbortOnDropHandle<()>,
     storage: Storage,
@@ -92,7 +99,9 @@ impl Gateway {
         let metrics = Metrics::start(&config.node, &config.region)?;
         let readiness = Readiness::default();
         let troubles = Troubles::default();
+        let drain = CancellationToken::new();
         let about = About {
+            drain: drain.clone(),
             node: config.node.clone(),
             region: config.region.clone(),
             readiness: readiness.clone(),
@@ -140,7 +149,17 @@ impl Gateway {
             version = env!("CARGO_PKG_VERSION"),
             "ready"
         );
-        Ok(Self { readiness, admin, stop_admin, _metrics: keeper, storage, edge, addresses, ready_file })
+        Ok(Self {
+            readiness,
+            admin,
+            stop_admin,
+            drain,
+            _metrics: keeper,
+            storage,
+            edge,
+            addresses,
+            ready_file,
+        })
     }
 
     /// Why a part ended that should not have. Waits for as long as all is well.
@@ -159,15 +178,19 @@ impl Gateway {
     async fn stop(self, limits: config::Shutdown) -> bool {
         let Self { readiness, admin, stop_admin, _metrics, storage, edge, ready_file, .. } = self;
         let Storage { log, cursors } = storage;
-        let mut shutdown = Shutdown::begin(limits.deadline);
         readiness.advance(Stage::Stopping);
         // Whoever waits for the file must not find a process that is leaving.
         drop(ready_file);
+        if !limits.grace.is_zero() {
+            info!(grace_ms = limits.grace.as_millis(), "still accepting, until balancers have noticed");
+            tokio::time::sleep(limits.grace).await;
+        }
+        let mut shutdown = Shutdown::begin(limits.deadline);
         let held = || format!("{} streams, {} connections", edge.open_streams(), edge.open_connections());
 
         shutdown.phase("stop accepting", BRIEF, async { edge.stop_accepting() }, held).await;
         // After the last stream was told to go, clients need a moment to close.
-        let window = limits.drain;
+        let window = limits.window(edge.open_streams());
         shutdown.phase("end streams", window + BRIEF, edge.end_streams(window), held).await;
         shutdown.phase("close the edge", BRIEF, edge.close(), || "tasks of the edge").await;
         shutdown.phase("close the cursor store", BRIEF, cursors.close(), || "cursors under way").await;

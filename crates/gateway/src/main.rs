@@ -10,6 +10,7 @@ mod config;
 
 mod admin;
 mod dev;
+mod drain;
 mod logging;
 mod metrics;
 mod open_files;
@@ -57,6 +58,7 @@ fn run(command: Command) -> Exit {
             Err(exit) => exit,
         },
         Command::Publish(args) => told(block_on(publish::run(args))),
+        Command::Drain(args) => told(block_on(drain::run(args))),
         Command::Tail(args) => told(block_on(tail::run(args))),
         Command::Doctor(args) => told(block_on(doctor::run(args))),
         Command::Config(ConfigCommand::Check(settings)) => match load(&settings, Defaults::General) {

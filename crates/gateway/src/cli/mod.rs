@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 use crate::doctor::DoctorArgs;
+use crate::drain::DrainArgs;
 use crate::publish::PublishArgs;
 use crate::tail::TailArgs;
 
@@ -36,6 +37,8 @@ pub(crate) enum Command {
     Tail(TailArgs),
     /// Examine the way from a subscriber to the gateway: what proxies do to the stream, and how to mend it
     Doctor(DoctorArgs),
+    /// End a running process in order: readiness, streams, then itself
+    Drain(DrainArgs),
     /// Check the configuration, or print its reference
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -101,8 +104,11 @@ mod tests {
         ] {
             let settings = match read(line).unwrap().command {
                 Command::Dev(settings) | Command::Config(ConfigCommand::Check(settings)) => settings,
-                other
-                @ (Command::Publish(_) | Command::Tail(_) | Command::Doctor(_) | Command::Config(_)) => {
+                other @ (Command::Publish(_)
+                | Command::Tail(_)
+                | Command::Doctor(_)
+                | Command::Drain(_)
+                | Command::Config(_)) => {
                     panic!("{other:?}")
                 }
             };

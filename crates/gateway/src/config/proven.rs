@@ -116,8 +116,23 @@ pub(crate) struct Fanout {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shutdown {
+    /// From failing readiness to no longer accepting.
+    pub grace: Duration,
     pub drain: Duration,
+    /// Streams ended a second at the most.
+    pub pace: Option<NonZeroUsize>,
     pub deadline: Duration,
+}
+
+impl Shutdown {
+    /// The window over which so many streams are ended: longer than `drain` if the pace asks for it,
+    /// but within the deadline.
+    pub(crate) fn window(&self, streams: usize) -> Duration {
+        let paced = self
+            .pace
+            .map_or(Duration::ZERO, |pace| Duration::from_secs_f64(streams as f64 / pace.get() as f64));
+        self.drain.max(paced.min(self.deadline.mul_f64(0.8)))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -246,7 +261,9 @@ impl Config {
                 sentinel_login_file: proven.path("redis.sentinel_login_file"),
             },
             shutdown: Shutdown {
+                grace: proven.duration("shutdown.grace"),
                 drain: proven.duration("shutdown.drain"),
+                pace: NonZeroUsize::new(proven.whole("shutdown.pace")),
                 deadline: proven.duration("shutdown.deadline"),
             },
             runtime_threads: NonZeroUsize::new(proven.whole("runtime.threads"))

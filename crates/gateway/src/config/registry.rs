@@ -601,6 +601,26 @@ pub(crate) static SETTINGS: &[Setting] = &[
         Choice("Without a file nothing is said to the Sentinels, and those that want a password do not answer."),
     ),
     setting(
+        "shutdown.grace",
+        millis(0, 600_000),
+        "0s",
+        "How long a process that was asked to end still accepts connections, with `/readyz` failing, so that a balancer in front can notice. Where there is one, a little more than it takes to look twice.",
+        Bounds {
+            small: "a balancer that has not noticed yet sends clients to a closed port",
+            large: "a restart takes longer, and clients come to a process that is about to send them away",
+        },
+    ),
+    setting(
+        "shutdown.pace",
+        count(0, 10_000_000),
+        "0",
+        "How many streams are ended a second at the most; 0 leaves it to `shutdown.drain`. What the other edges can take on, together. It is kept within four fifths of `shutdown.deadline`.",
+        Bounds {
+            small: "the drain of a full process takes long",
+            large: "all clients come to the other edges at once",
+        },
+    ),
+    setting(
         "shutdown.drain",
         millis(0, 3_600_000),
         "5s",

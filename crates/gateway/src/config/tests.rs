@@ -168,6 +168,8 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         ca_file = "/etc/ca.pem"
         sentinel_login_file = "/run/login"
         [shutdown]
+        grace = "7s"
+        pace = 500
         drain = "0s"
         deadline = "1s"
         [runtime]
@@ -290,6 +292,8 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             format!("{:?}", redis.confirmations),
             format!("{:?}", redis.ca_file),
             format!("{:?}", redis.sentinel_login_file),
+            format!("{:?}", shutdown.grace),
+            format!("{:?}", shutdown.pace),
             format!("{:?}", shutdown.drain),
             format!("{:?}", shutdown.deadline),
             format!("{runtime_threads:?}"),
@@ -534,4 +538,19 @@ fn a_file_that_is_not_text_is_told_where() {
         contents: b"node = \"a\"\nregion = \"\xff\"".to_vec(),
     });
     said.mistakes(&["evergate.toml:2:11: the file is not UTF-8 text"]);
+}
+
+#[test]
+fn a_pace_makes_the_window_of_a_drain_longer_but_not_than_the_deadline_allows() {
+    let seconds = Duration::from_secs;
+    let limits = |pace| super::Shutdown {
+        grace: Duration::ZERO,
+        drain: seconds(5),
+        pace: NonZeroUsize::new(pace),
+        deadline: seconds(100),
+    };
+    assert_eq!(limits(0).window(1_000_000), seconds(5));
+    assert_eq!(limits(1000).window(100), seconds(5));
+    assert_eq!(limits(1000).window(20_000), seconds(20));
+    assert_eq!(limits(1000).window(1_000_000), seconds(80));
 }
