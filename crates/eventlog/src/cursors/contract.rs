@@ -69,7 +69,7 @@ pub enum Move {
 pub struct CursorWrite {
     /// Which.
     pub key: CursorKey,
-    /// The connection's right; `None` for an acknowledgement that names no connection.
+    /// The connection's right; `None` only for an acknowledgement that names no connection.
     pub claim: Option<Claim>,
     /// Where to.
     pub position: PackedCursor,

@@ -87,16 +87,14 @@ impl RedisCursors {
     ) -> Result<Vec<Written>, CursorStoreError> {
         let mut call = self.call("evergate_1_cursors_write", bucket);
         for write in writes {
-            call.arg(write.key.field());
-            call.arg(match write.by {
-                Move::Hint => "h",
-                Move::Acknowledgement => "a",
+            let mut cursor = write.claim.unwrap_or_default().get().to_be_bytes().to_vec();
+            cursor.push(match (write.by, write.claim) {
+                (Move::Hint, _) => 0,
+                (Move::Acknowledgement, Some(_)) => 1,
+                (Move::Acknowledgement, None) => 2,
             });
-            match write.claim {
-                Some(claim) => call.arg(&claim.get().to_be_bytes()),
-                None => call.arg(""),
-            };
-            call.arg(write.position.as_bytes());
+            cursor.extend_from_slice(write.position.as_bytes());
+            call.arg(write.key.field()).arg(cursor);
         }
         let answer = self.ask(bucket, &call).await?;
         let written = match &answer {

@@ -841,14 +841,16 @@ local function cursors_take(keys, args)
   return value
 end
 
--- cursors_write <tomorrow> <today> <yesterday> : (field h|a claim(or empty) position)...
--- Answers per write M (moved), R (replaced by another claim) or A (its client acknowledges).
+-- cursors_write <tomorrow> <today> <yesterday> : (field cursor)...
+-- A cursor is given as it is to be kept: with 0 where it is a hint, with 1 for an acknowledgement;
+-- with 2 for one that names no claim, which keeps the claim that is there.
+-- Answers per cursor M (moved), R (replaced by another claim) or A (its client acknowledges).
 local function cursors_write(keys, args)
-  if #keys ~= 3 or #args == 0 or #args % 4 ~= 0 then
-    error({ err = 'ERR evergate: cursors_write is called with three keys and four arguments a cursor' })
+  if #keys ~= 3 or #args == 0 or #args % 2 ~= 0 then
+    error({ err = 'ERR evergate: cursors_write is called with three keys and two arguments a cursor' })
   end
   local fields = {}
-  for i = 1, #args, 4 do fields[#fields + 1] = args[i] end
+  for i = 1, #args, 2 do fields[#fields + 1] = args[i] end
   local today = redis.call('HMGET', keys[2], unpack(fields))
   local kept, days, changed, answers = {}, {}, {}, {}
   for n, field in ipairs(fields) do
@@ -859,16 +861,17 @@ local function cursors_write(keys, args)
     end
   end
   for n, field in ipairs(fields) do
-    local by, claim, position = args[4 * n - 2], args[4 * n - 1], args[4 * n]
-    local value = kept[field]
-    if value and claim ~= '' and claim ~= string.sub(value, 1, 4) then
+    local value, old = args[2 * n], kept[field]
+    local by = string.byte(value, 5)
+    if old and by ~= 2 and string.sub(old, 1, 4) ~= string.sub(value, 1, 4) then
       answers[n] = 'R'
-    elseif value and by == 'h' and string.byte(value, 5) == 1 then
+    elseif old and by == 0 and string.byte(old, 5) == 1 then
       answers[n] = 'A'
-      changed[field] = value
+      changed[field] = old
     else
-      if claim == '' then claim = value and string.sub(value, 1, 4) or '\0\0\0\0' end
-      value = claim .. string.char(by == 'a' and 1 or 0) .. position
+      if by == 2 then
+        value = string.sub(old or value, 1, 4) .. '\1' .. string.sub(value, 6)
+      end
       kept[field], changed[field], answers[n] = value, value, 'M'
     end
   end
