@@ -13,6 +13,7 @@ needs=(
   "unshare util-linux"
   "flock util-linux"
   "mount mount"
+  "ip iproute2"
   "redis-server redis-server"
   "redis-cli redis-tools"
 )
