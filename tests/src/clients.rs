@@ -19,6 +19,8 @@ pub struct Pinned {
     pub node: PathBuf,
     /// Where its packages are.
     pub node_modules: PathBuf,
+    /// The Envoy binary.
+    pub envoy: PathBuf,
     /// The gRPC code generated for Python.
     pub stubs: PathBuf,
 }
@@ -50,6 +52,7 @@ pub fn pinned(test: &str) -> Option<Pinned> {
             python: path("python"),
             node: path("node"),
             node_modules: path("node_modules"),
+            envoy: path("envoy"),
             stubs: path("stubs"),
         })
     });
@@ -70,9 +73,11 @@ pub fn pinned(test: &str) -> Option<Pinned> {
 #[must_use]
 pub fn system(test: &str, names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
+    // Debian keeps servers where only root's path leads.
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).chain(["/usr/sbin".into()]).collect();
     let found = names
         .iter()
-        .flat_map(|name| std::env::split_paths(&path).map(move |folder| folder.join(name)))
+        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
         .find(|file| file.is_file());
     if found.is_none() {
         let why = format!("none of {names:?} is installed; scripts/setup.sh installs it");

@@ -4,10 +4,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::PATIENCE;
+
+/// What carries a connection: a socket, or TLS over one.
+pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send + Sync + std::fmt::Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync + std::fmt::Debug> Wire for T {}
 
 /// A head larger than this from the server is a mistake.
 const HEAD_MAX: usize = 64 * 1024;
@@ -58,7 +63,7 @@ pub enum Framing {
 /// A connection that may carry several requests.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Wire>,
     /// Read from the socket and not yet used.
     pub(crate) unread: Vec<u8>,
 }
@@ -272,10 +277,10 @@ impl Connection {
         Self::over(stream)
     }
 
-    /// Over a socket that is connected already.
+    /// Over a socket that is connected already, or TLS over one.
     #[must_use]
-    pub fn over(stream: TcpStream) -> Self {
-        Self { stream, unread: Vec::new() }
+    pub fn over(stream: impl Wire + 'static) -> Self {
+        Self { stream: Box::new(stream), unread: Vec::new() }
     }
 
     /// Sends bytes as they are.
@@ -352,6 +357,23 @@ impl Connection {
     pub async fn call(&mut self, request: &Request) -> Response {
         self.send(request).await;
         self.read_response(request.is_head()).await
+    }
+
+    /// Sends a request and reads the whole answer, if it comes whole.
+    ///
+    /// # Errors
+    /// The connection ended or was reset first.
+    pub async fn try_call(&mut self, request: &Request) -> std::io::Result<Response> {
+        self.try_send_bytes(&request.encode()).await?;
+        let head = self.try_read_head().await?;
+        let mut body = Body::new(head.framing(request.is_head()));
+        let mut content = Vec::new();
+        while body
+            .read(self, &mut content, PATIENCE)
+            .await
+            .map_err(|error| std::io::Error::other(format!("{error:?}")))?
+        {}
+        Ok(Response { head, body: content })
     }
 
     /// Waits for the server's end of the connection; `true` if it was orderly and not a reset.

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::PATIENCE;
-use crate::http1::{BodyError, Head, Response};
+use crate::http1::{BodyError, Head, Response, Wire};
 
 /// One connection. Dropping it closes it.
 #[derive(Debug)]
@@ -28,12 +28,17 @@ impl Client {
     /// Connects, speaking HTTP/2 from the first byte.
     pub async fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("the server accepts");
-        let (sender, connection) = h2::client::handshake(stream).await.expect("an HTTP/2 handshake");
+        Self::over(stream, &address.to_string()).await
+    }
+
+    /// Over a socket that is connected already, or TLS over one.
+    pub async fn over(wire: impl Wire + 'static, authority: &str) -> Self {
+        let (sender, connection) = h2::client::handshake(wire).await.expect("an HTTP/2 handshake");
         let driver = tokio::spawn(async move {
             // Its end shows in the requests under way.
             let _ = connection.await;
         });
-        Self { sender, driver, authority: address.to_string() }
+        Self { sender, driver, authority: authority.to_owned() }
     }
 
     /// `GET target`: the head, and the body as it comes.

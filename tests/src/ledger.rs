@@ -1,47 +1,33 @@
 //! The ledger: every publish and its acknowledgement against every receipt. It alone judges whether
-//! anything was lost, doubled, out of order or altered.
+//! anything was lost, doubled, out of order, altered or made up, and whether a subscriber was told the
+//! truth about what it missed.
 //!
 //! It relies on one thing: no two events of a stream have the same text, so a text names its event.
+//! And on subscribers without a filter, which are owed every event. It reads no clock: how long things
+//! may take is the tests' own business.
 
+mod reader;
+mod stream;
 mod verdict;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::offset::Offset;
 
-pub use verdict::{Fault, Totals, Traffic, Verdict};
+use reader::Reader;
+use stream::Stream;
+pub use verdict::{Demands, Fault, Totals, Traffic, Verdict};
 
 /// What was promised and what was seen.
 #[derive(Debug, Default)]
 pub struct Ledger {
     streams: BTreeMap<String, Stream>,
     /// By subscriber and stream.
-    subscribers: BTreeMap<(String, String), Subscriber>,
+    readers: BTreeMap<(String, String), Reader>,
     faults: Vec<Fault>,
-}
-
-/// One stream, as far as the world outside knows it.
-#[derive(Debug, Default)]
-struct Stream {
-    /// Texts that were sent, so that they may appear.
-    attempted: BTreeSet<u64>,
-    acknowledged: BTreeMap<Offset, u64>,
-    /// The one digest ever seen at an offset, by anybody.
-    seen: BTreeMap<Offset, u64>,
-    /// The one offset at which a text was ever seen.
-    places: HashMap<u64, Offset>,
-}
-
-/// What one subscriber saw of one stream.
-#[derive(Debug, Default)]
-struct Subscriber {
-    /// It is owed what comes after this.
-    after: Option<Offset>,
-    /// Losses it was told of: from, up to but without.
-    told: Vec<(Offset, Offset)>,
-    received: BTreeSet<Offset>,
-    last: Option<Offset>,
+    resumes: usize,
+    injected: usize,
 }
 
 impl Ledger {
@@ -53,44 +39,73 @@ impl Ledger {
 
     /// `text` is about to be sent: from now on it may appear in the stream.
     pub fn attempted(&mut self, stream: &str, text: &str) {
-        let digest = digest(text);
-        self.streams.entry(stream.to_owned()).or_default().attempted.insert(digest);
+        self.stream(stream).attempted.insert(digest(text));
+    }
+
+    /// The same, of a producer that numbers its events: they must appear in its order.
+    pub fn attempted_as(&mut self, stream: &str, producer: &str, seq: u64, text: &str) {
+        self.attempted(stream, text);
+        self.stream(stream).authored.insert((producer.to_owned(), seq), digest(text));
     }
 
     /// The server has promised `text` a place.
     pub fn acknowledged(&mut self, stream: &str, offset: Offset, text: &str) {
         self.place(stream, offset, digest(text));
-        let book = self.streams.entry(stream.to_owned()).or_default();
-        book.acknowledged.insert(offset, digest(text));
+        self.stream(stream).acknowledged.insert(offset, digest(text));
+    }
+
+    /// The server has said for good that it does not take `text`: it must never appear.
+    pub fn refused(&mut self, stream: &str, text: &str) {
+        self.stream(stream).refused.insert(digest(text));
+    }
+
+    /// What stood from `from` up to but without `until` is known to be gone: retention removed it, or
+    /// the test destroyed it. Only this may a subscriber be told to be missing.
+    pub fn removed(&mut self, stream: &str, from: Offset, until: Offset) {
+        self.stream(stream).removed.push((from, until));
+    }
+
+    /// Something was broken on purpose: killed, cut, stopped, trimmed.
+    pub fn injected(&mut self) {
+        self.injected += 1;
     }
 
     /// A subscriber begins after a position: everything later is owed to it.
     pub fn subscribed(&mut self, subscriber: &str, stream: &str, after: Offset) {
-        self.subscriber(subscriber, stream).after.get_or_insert(after);
+        self.reader(subscriber, stream).begin(after);
+    }
+
+    /// A subscriber came back, and its stream begins again after `at`.
+    pub fn resumed(&mut self, subscriber: &str, stream: &str, at: Offset) {
+        self.resumes += 1;
+        self.positioned(subscriber, stream, at);
+    }
+
+    /// A subscriber was given a position to come back to, as the id of a control event.
+    pub fn positioned(&mut self, subscriber: &str, stream: &str, at: Offset) {
+        self.reader(subscriber, stream).positioned(at);
     }
 
     /// A subscriber was told that events are missing.
     pub fn told(&mut self, subscriber: &str, stream: &str, first_missing: Offset, resumed_at: Offset) {
-        self.subscriber(subscriber, stream).told.push((first_missing, resumed_at));
+        self.reader(subscriber, stream).told(first_missing, resumed_at);
     }
 
     /// A subscriber received an event.
     pub fn received(&mut self, subscriber: &str, stream: &str, offset: Offset, text: &str) {
         self.place(stream, offset, digest(text));
-        let attempted = self.streams.get(stream).is_some_and(|book| book.attempted.contains(&digest(text)));
+        let attempted = self.stream(stream).attempted.contains(&digest(text));
         let at = |kind: fn(String, String, Offset) -> Fault| {
             kind(subscriber.to_owned(), stream.to_owned(), offset)
         };
         if !attempted {
             self.faults.push(at(Fault::Invented));
         }
-        let reader = self.subscribers.entry((subscriber.to_owned(), stream.to_owned())).or_default();
-        if !reader.received.insert(offset) {
-            self.faults.push(at(Fault::Duplicate));
-        } else if reader.last.is_some_and(|last| offset < last) {
-            self.faults.push(at(Fault::Disorder));
+        match self.reader(subscriber, stream).receive(offset) {
+            reader::Receipt::Due => {}
+            reader::Receipt::Again => self.faults.push(at(Fault::Duplicate)),
+            reader::Receipt::Late => self.faults.push(at(Fault::Disorder)),
         }
-        reader.last = reader.last.max(Some(offset));
     }
 
     /// The newest acknowledged offset of a stream.
@@ -104,7 +119,7 @@ impl Ledger {
     pub fn totals(&self) -> Totals {
         Totals {
             acknowledged: self.streams.values().map(|book| book.acknowledged.len()).sum(),
-            received: self.subscribers.values().map(|reader| reader.received.len()).sum(),
+            received: self.readers.values().map(Reader::received).sum(),
         }
     }
 
@@ -112,27 +127,37 @@ impl Ledger {
     /// `at_least` proves nothing and is said to be inconclusive, unless it was faulty.
     #[must_use]
     pub fn judge(&self, at_least: Traffic) -> Verdict {
+        self.judge_run(Demands { traffic: at_least, resumes: 0, injected: 0 })
+    }
+
+    /// The same, of a run in which so much must also have been broken and mended.
+    #[must_use]
+    pub fn judge_run(&self, demands: Demands) -> Verdict {
         let mut faults = self.faults.clone();
-        for (stream, book) in &self.streams {
-            faults.extend(book.holes().map(|offset| Fault::Hole(stream.clone(), offset)));
+        for (name, book) in &self.streams {
+            book.judge(name, &mut faults);
         }
-        for ((subscriber, stream), reader) in &self.subscribers {
-            let Some(book) = self.streams.get(stream) else { continue };
-            let missing = book.acknowledged.keys().filter(|&&offset| reader.is_owed(offset));
-            faults.extend(missing.map(|&offset| Fault::Loss(subscriber.clone(), stream.clone(), offset)));
+        for ((subscriber, stream), reader) in &self.readers {
+            if let Some(book) = self.streams.get(stream) {
+                reader.judge(subscriber, stream, book, &mut faults);
+            }
         }
         let totals = self.totals();
         if !faults.is_empty() {
             return Verdict::Faulty(totals, faults);
         }
-        match at_least.lacking(totals) {
+        match demands.lacking(totals, self.resumes, self.injected) {
             Some(why) => Verdict::Inconclusive(why),
             None => Verdict::Sound(totals),
         }
     }
 
-    fn subscriber(&mut self, subscriber: &str, stream: &str) -> &mut Subscriber {
-        self.subscribers.entry((subscriber.to_owned(), stream.to_owned())).or_default()
+    fn stream(&mut self, stream: &str) -> &mut Stream {
+        self.streams.entry(stream.to_owned()).or_default()
+    }
+
+    fn reader(&mut self, subscriber: &str, stream: &str) -> &mut Reader {
+        self.readers.entry((subscriber.to_owned(), stream.to_owned())).or_default()
     }
 
     /// Somebody says that this text stands there. Everybody must say the same for ever.
@@ -146,23 +171,6 @@ impl Ledger {
         if place != offset {
             self.faults.push(Fault::Doubled(stream.to_owned(), place, offset));
         }
-    }
-}
-
-impl Stream {
-    /// Places between the first and the last one seen where nothing was ever seen. Sequences are
-    /// dense, across epochs too.
-    fn holes(&self) -> impl Iterator<Item = Offset> + '_ {
-        let following = self.seen.keys().zip(self.seen.keys().skip(1));
-        following.filter(|(before, after)| after.seq != before.seq + 1).map(|(before, _)| before.plus(1))
-    }
-}
-
-impl Subscriber {
-    fn is_owed(&self, offset: Offset) -> bool {
-        let begun = self.after.is_some_and(|after| offset > after);
-        let told = self.told.iter().any(|&(from, to)| (from..to).contains(&offset));
-        begun && !told && !self.received.contains(&offset)
     }
 }
 

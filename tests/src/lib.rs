@@ -2,13 +2,17 @@
 //! over sockets, with its own strict parsers, sharing no code with what it judges but the generated
 //! gRPC types. A mistake of the server is a panic here, with everything needed to see it.
 
+pub mod cable;
 pub mod process;
 pub mod program;
+pub mod proxy;
 pub mod redis;
 pub mod tiny_disk;
 
+pub mod gunzip;
 pub mod http1;
 pub mod http2;
+pub mod tls;
 
 pub mod event_source;
 pub mod frame;

@@ -4,7 +4,7 @@
 //! kernel when the thread that started it is gone), and only that process is ever signalled, by pid.
 
 use std::fs::{self, File};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -24,6 +24,7 @@ pub struct Options {
     settings: Vec<(String, String)>,
     /// The text of a configuration file.
     file: Option<String>,
+    host: IpAddr,
     launcher: Vec<String>,
 }
 
@@ -83,7 +84,8 @@ impl Options {
     }
 
     fn new(log: Log) -> Self {
-        Self { log, settings: Vec::new(), file: None, launcher: Vec::new() }
+        let host = Ipv4Addr::LOCALHOST.into();
+        Self { log, settings: Vec::new(), file: None, host, launcher: Vec::new() }
     }
 
     /// Adds `--set key=value`.
@@ -100,6 +102,13 @@ impl Options {
         self
     }
 
+    /// Listens at this address instead of the machine's own.
+    #[must_use]
+    pub fn listening_at(mut self, host: IpAddr) -> Self {
+        self.host = host;
+        self
+    }
+
     /// A command that ends by executing what follows it, such as `unshare`. It must keep the pid.
     #[must_use]
     pub fn launched_by(mut self, command: &[&str]) -> Self {
@@ -110,8 +119,8 @@ impl Options {
 
 impl Addresses {
     /// Ports of the system's choice.
-    fn anywhere() -> Self {
-        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    fn anywhere(host: IpAddr) -> Self {
+        let address = SocketAddr::new(host, 0);
         Self { http: address, grpc: address, admin: address }
     }
 }
@@ -122,7 +131,7 @@ impl Evergate {
     /// Call it on the thread of the test: the kernel kills the process when that thread ends.
     pub async fn start(options: Options) -> Self {
         let home = new_home();
-        let launched = launch(&options, home.path(), Addresses::anywhere(), 1).await;
+        let launched = launch(&options, home.path(), Addresses::anywhere(options.host), 1).await;
         let (child, addresses) = launched.unwrap_or_else(|why| panic!("{why}"));
         Self { child, addresses, options, home, starts: 1 }
     }
@@ -130,7 +139,7 @@ impl Evergate {
     /// Starts a process that must refuse to run. Returns what it wrote.
     pub async fn refusal(options: Options) -> String {
         let home = new_home();
-        match launch(&options, home.path(), Addresses::anywhere(), 1).await {
+        match launch(&options, home.path(), Addresses::anywhere(options.host), 1).await {
             Err(why) => why,
             Ok((mut child, _)) => {
                 let _ = child.kill();
@@ -178,6 +187,22 @@ impl Evergate {
             Log::Disk(None) => own_log(self.home.path()),
             Log::Memory | Log::Redis(_) => panic!("this log lies in no folder"),
         }
+    }
+
+    /// How many descriptors the process has open.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("our own child can be looked at").count()
+    }
+
+    /// The memory the process has in use, in bytes.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("our own child can be looked at");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kib << 10
     }
 
     /// Everything the process has written so far, of its latest start.

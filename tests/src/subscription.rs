@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::PATIENCE;
 use crate::frame::{Frame, FrameParser, Item};
+use crate::gunzip::Gunzip;
 use crate::http1::{Body, BodyError, Connection, Head, Request};
 use crate::http2;
 use crate::offset::{Offset, offset};
@@ -15,7 +16,9 @@ pub struct Subscription {
     head: Head,
     source: Source,
     parser: FrameParser,
-    /// Every byte of the body so far.
+    /// Where the body is compressed.
+    gunzip: Option<Gunzip>,
+    /// Every byte of the body so far, uncompressed.
     raw: Vec<u8>,
     end: Option<End>,
 }
@@ -113,7 +116,11 @@ impl Subscription {
     fn new(head: Head, source: Source) -> Self {
         assert_eq!(head.status, 200, "no stream but {head:?}");
         assert_eq!(head.must("content-type"), "text/event-stream");
-        Self { head, source, parser: FrameParser::new(), raw: Vec::new(), end: None }
+        let gunzip = head.header("content-encoding").map(|coding| {
+            assert_eq!(coding, "gzip");
+            Gunzip::default()
+        });
+        Self { head, source, parser: FrameParser::new(), gunzip, raw: Vec::new(), end: None }
     }
 
     /// The head of the answer.
@@ -122,7 +129,13 @@ impl Subscription {
         &self.head
     }
 
-    /// Every byte of the body so far.
+    /// Whether a compressed body has come to its end.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.gunzip.as_ref().is_none_or(Gunzip::is_whole)
+    }
+
+    /// Every byte of the body so far, uncompressed.
     #[must_use]
     pub fn raw(&self) -> &[u8] {
         &self.raw
@@ -148,10 +161,15 @@ impl Subscription {
                 return Some(Next::End(end));
             }
             let before = self.raw.len();
+            let mut packed = Vec::new();
+            let into = if self.gunzip.is_some() { &mut packed } else { &mut self.raw };
             let more = match &mut self.source {
-                Source::Http1 { connection, body } => body.read(connection, &mut self.raw, within).await,
-                Source::Http2(incoming) => incoming.read(&mut self.raw, within).await,
+                Source::Http1 { connection, body } => body.read(connection, into, within).await,
+                Source::Http2(incoming) => incoming.read(into, within).await,
             };
+            if let Some(gunzip) = &mut self.gunzip {
+                gunzip.feed(&packed, &mut self.raw);
+            }
             self.parser.feed(&self.raw[before..]);
             match more {
                 Ok(true) => {}
@@ -162,6 +180,7 @@ impl Subscription {
                         "a clean end within a frame: {:?}",
                         String::from_utf8_lossy(&rest)
                     );
+                    assert!(self.is_whole(), "a clean end without the trailer: {:?}", self.gunzip);
                     self.end = Some(End::Clean);
                 }
                 Err(BodyError::Cut) => self.end = Some(End::Cut),

@@ -30,6 +30,13 @@ async fn cut(server: &Evergate, opened: &Value) {
     assert_eq!(answer.status(), 204, "{answer:?}");
 }
 
+/// How many events the server has deflated.
+async fn deflated(server: &Evergate) -> u64 {
+    let metrics = call(server.admin(), Request::get("/metrics")).await;
+    let line = metrics.text().lines().find_map(|line| line.strip_prefix("evergate_events_deflated_total "));
+    line.map_or(0, |count| count.parse().expect("a count"))
+}
+
 async fn publish(publisher: &Publisher, numbers: std::ops::RangeInclusive<u64>) {
     publisher.publish_all("s", numbers.map(|n| n.to_string())).await;
 }
@@ -71,9 +78,14 @@ async fn next_event(client: &mut Program, name: &str, printed: &mut Vec<Value>) 
         if told["event"] == name {
             return told;
         }
-        let remark = matches!(told["event"].as_str(), Some("request" | "disconnected"));
+        let remark = matches!(told["event"].as_str(), Some("request" | "response" | "disconnected"));
         assert!(remark, "{name} was expected, not {told}");
     }
+}
+
+/// The last one of this name among those that were printed.
+fn last_of<'a>(printed: &'a [Value], name: &str) -> &'a Value {
+    printed.iter().rfind(|told| told["event"] == name).expect("it was printed")
 }
 
 /// curl's standard output, as frames.
@@ -111,8 +123,13 @@ async fn curl_reads_is_cut_and_resumes() {
     let server = server().await;
     let publisher = Publisher::connect(server.grpc()).await;
     let url = server.url(EVENTS);
-    for version in ["--http1.1", "--http1.0", "--http2-prior-knowledge"] {
-        let mut first = Curl::start(&curl, &[version, &url]);
+    let versions = ["--http1.1", "--http1.0", "--http2-prior-knowledge"];
+    for (version, packed) in versions
+        .into_iter()
+        .flat_map(|version| ["--no-compressed", "--compressed"].map(|packed| (version, packed)))
+    {
+        let before = deflated(&server).await;
+        let mut first = Curl::start(&curl, &[version, packed, &url]);
         let opened = first.frame().await;
         publish(&publisher, 1..=3).await;
         let mut last = Frame::default();
@@ -126,12 +143,14 @@ async fn curl_reads_is_cut_and_resumes() {
 
         publish(&publisher, 4..=6).await;
         let field = format!("Last-Event-ID: {}", last.must_id());
-        let mut second = Curl::start(&curl, &[version, "-H", &field, &url]);
+        let mut second = Curl::start(&curl, &[version, packed, "-H", &field, &url]);
         assert_eq!(second.frame().await.json()["resume"], "exact");
         publish(&publisher, 7..=7).await;
         for n in 4..=7 {
-            assert_eq!(second.data().await, n.to_string(), "{version}");
+            assert_eq!(second.data().await, n.to_string(), "{version} {packed}");
         }
+        let packed = packed == "--compressed";
+        assert!(!packed || deflated(&server).await >= before + 7, "{version}: it was not compressed");
     }
 }
 
@@ -175,6 +194,7 @@ async fn the_npm_package_eventsource_is_cut_and_resumes() {
     let told = next_event(&mut client, "message", &mut Vec::new()).await;
     assert_eq!(told["data"], "two\nlines\nand a third: 🦀");
     client.finish().await;
+    assert!(deflated(&server).await >= 11, "all of it was compressed");
 }
 
 #[tokio::test]
@@ -184,6 +204,7 @@ async fn python_with_httpx_sse_is_cut_and_resumes() {
     let arguments = [script("python/sse.py").into_os_string(), server.url(EVENTS).into()];
     let mut client = Program::start(&pinned.python, &arguments, &[]);
     follow_through_a_cut(&server, &mut client).await;
+    assert!(deflated(&server).await >= 10, "all of it was compressed");
 }
 
 #[tokio::test]
@@ -242,6 +263,33 @@ async fn chromium_s_own_eventsource_is_cut_and_resumes_by_header() {
     let publisher = Publisher::connect(server.grpc()).await;
     publisher.publish("s", Event { r#type: "trade".into(), ..event("typed") }).await;
     assert_eq!(next_event(&mut page, "trade", &mut Vec::new()).await["data"], "typed");
+
+    // A long stream, small events and large ones, and a cut in the middle of it.
+    let opened = last_of(&printed, "evergate.open");
+    for round in 0..2 {
+        for n in 0..500 {
+            let size = if n % 100 == 0 { 70_000 } else { n % 50 };
+            publisher.publish("s", event(format!("{round} {n} {}", "x".repeat(size)))).await;
+        }
+        if round == 0 {
+            cut(&server, &control_data(opened)).await;
+        }
+    }
+    let mut cut = false;
+    for round in 0..2 {
+        for n in 0..500 {
+            let mut told = page.json().await;
+            while told["event"] != "message" {
+                assert_ne!(told["event"], "evergate.gap");
+                cut |= told["event"] == "evergate.open";
+                told = page.json().await;
+            }
+            let begin = format!("{round} {n} ");
+            assert!(told["data"].as_str().is_some_and(|data| data.starts_with(&begin)), "{begin}: {told}");
+        }
+    }
+    assert!(cut, "it was to be cut");
+    assert!(deflated(&server).await >= 1_011, "all of it was compressed");
     page.finish().await;
 }
 

@@ -127,16 +127,42 @@ impl Cursor {
     fn token(&self) -> String {
         let mut bytes = Vec::with_capacity(DIGEST_BYTES + self.offsets.len() * 8);
         bytes.extend_from_slice(&self.digest);
-        let mut before = 0;
-        for offset in &self.offsets {
-            let epoch = signed(offset.epoch.get());
-            push_varint(&mut bytes, zigzag(epoch - before));
-            push_varint(&mut bytes, offset.seq.get());
-            before = epoch;
-        }
+        push_offsets(&mut bytes, &self.offsets);
         let mut token = String::from(PREFIX);
         URL_SAFE_NO_PAD.encode_string(bytes, &mut token);
         token
+    }
+
+    /// The shortest form, for keeping where it is known which streams it belongs to.
+    #[must_use]
+    pub fn pack(&self) -> PackedCursor {
+        let mut bytes = Vec::with_capacity(self.offsets.len() * 12);
+        push_offsets(&mut bytes, &self.offsets);
+        PackedCursor(bytes.into())
+    }
+}
+
+/// A cursor without the names of its streams: `zigzag(epoch − the one before), seq` per stream, as
+/// LEB128 varints. About ten bytes for one stream.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PackedCursor(Box<[u8]>);
+
+impl PackedCursor {
+    /// Takes bytes that [`as_bytes`](Self::as_bytes) once gave. They are judged when unpacked.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The bytes to keep.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The cursor, if the bytes are one of exactly as many streams.
+    pub fn unpack(&self, streams: &StreamSet) -> Result<Cursor, CursorError> {
+        Ok(Cursor::new(streams, take_offsets(streams, &self.0)?))
     }
 }
 
@@ -152,10 +178,24 @@ impl fmt::Display for Cursor {
 fn parse_token(streams: &StreamSet, text: &str) -> Result<Vec<Offset>, CursorError> {
     let body = text.strip_prefix(PREFIX).ok_or(CursorError::Malformed)?;
     let bytes = URL_SAFE_NO_PAD.decode(body).map_err(|_| CursorError::Malformed)?;
-    let (digest, mut rest) = bytes.split_at_checked(DIGEST_BYTES).ok_or(CursorError::Malformed)?;
+    let (digest, rest) = bytes.split_at_checked(DIGEST_BYTES).ok_or(CursorError::Malformed)?;
     if digest != streams.digest() {
         return Err(CursorError::OtherStreams);
     }
+    take_offsets(streams, rest)
+}
+
+fn push_offsets(bytes: &mut Vec<u8>, offsets: &[Offset]) {
+    let mut before = 0;
+    for offset in offsets {
+        let epoch = signed(offset.epoch.get());
+        push_varint(bytes, zigzag(epoch - before));
+        push_varint(bytes, offset.seq.get());
+        before = epoch;
+    }
+}
+
+fn take_offsets(streams: &StreamSet, mut rest: &[u8]) -> Result<Vec<Offset>, CursorError> {
     let mut offsets = Vec::with_capacity(streams.0.len());
     let mut before = 0;
     for _ in &streams.0 {
@@ -264,7 +304,9 @@ mod tests {
             let cursor = Cursor::new(&streams, offsets.iter().map(|&(e, s)| offset(e, s)).collect());
             let token = cursor.to_string();
             prop_assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~-".contains(&b)));
-            prop_assert_eq!(Cursor::parse(&streams, &token), Ok(cursor));
+            prop_assert_eq!(Cursor::parse(&streams, &token), Ok(cursor.clone()));
+            let packed = PackedCursor::from_bytes(cursor.pack().as_bytes());
+            prop_assert_eq!(packed.unpack(&streams), Ok(cursor));
         }
 
         #[test]
@@ -278,6 +320,10 @@ mod tests {
             let streams = set(&["a", "b"]);
             let mut whole = streams.digest().to_vec();
             whole.append(&mut bytes);
+            if let Ok(cursor) = PackedCursor::from_bytes(&whole[DIGEST_BYTES..]).unpack(&streams) {
+                let packed = cursor.pack();
+                prop_assert_eq!(packed.as_bytes(), &whole[DIGEST_BYTES..]);
+            }
             let token = format!("m1.{}", URL_SAFE_NO_PAD.encode(whole));
             if let Ok(cursor) = Cursor::parse(&streams, &token) {
                 prop_assert_eq!(cursor.to_string(), token);

@@ -53,6 +53,13 @@ impl KeyFilter {
         }
     }
 
+    /// Every wish once, in an order that does not depend on how they were given.
+    #[must_use]
+    pub fn patterns(&self) -> BTreeSet<KeyPattern> {
+        let exact = self.exact.iter().cloned().map(KeyPattern::Exact);
+        exact.chain(self.prefixes.iter().cloned().map(KeyPattern::Prefix)).collect()
+    }
+
     /// Whether nothing is filtered.
     #[must_use]
     pub fn is_all(&self) -> bool {

@@ -17,17 +17,26 @@ mod cursor;
 mod filter;
 mod resume;
 mod retry;
+mod stored;
+
+mod client;
+mod network;
+mod rate;
 
 pub mod sse;
 
-pub use cursor::{Cursor, CursorError, STREAMS_MAX, StreamSet};
+pub use client::{AddressGroup, ClientAddress};
+pub use cursor::{Cursor, CursorError, PackedCursor, STREAMS_MAX, StreamSet};
 pub use event::{Event, EventDraft, Level, ProducerSeq, TraceParent};
 pub use filter::{KeyFilter, KeyPattern};
 pub use gap::{Gap, GapReason};
-pub use name::{EventType, Key, NameError, ProducerId, StreamName};
+pub use name::{ClientId, EventType, Key, NameError, ProducerId, StreamName};
+pub use network::{Network, NetworkError};
 pub use offset::{Epoch, NUMBER_MAX, Offset, OffsetError, Seq};
 pub use policy::StreamPolicies;
+pub use rate::{Allowance, Rate, RateTable, TooFast};
 pub use resume::{ResumeKind, Start, StartError};
 pub use retention::Retention;
 pub use retry::RetryRange;
+pub use stored::{BUCKETS, Claim, CursorKey, StoredCursor};
 pub use time::UnixMillis;

@@ -131,6 +131,10 @@ fn is_dotted(c: char) -> bool {
     is_word(c) || matches!(c, '.' | ':' | '-')
 }
 
+fn is_client(c: char) -> bool {
+    is_dotted(c) || matches!(c, '~' | '@' | '+' | '=' | '/')
+}
+
 fn is_key(c: char) -> bool {
     c != '*' && !c.is_control()
 }
@@ -180,6 +184,20 @@ name!(
 );
 
 name!(
+    /// Who subscribes, so that the server can keep its place: 1 to 128 letters, digits and
+    /// `_ . : - ~ @ + = /`.
+    ClientId,
+    Rule {
+        what: "client id",
+        allowed: "letters, digits and _ . : - ~ @ + = / are allowed",
+        bytes_max: 128,
+        first: is_client,
+        rest: is_client,
+        reserved: None,
+    }
+);
+
+name!(
     /// The type of an event, the SSE field `event:`. 1 to 128 bytes of UTF-8 without control
     /// characters, and not starting with `evergate.`, which marks Evergate's own control events.
     EventType,
@@ -214,6 +232,7 @@ mod tests {
             assert!(Key::new(bad).is_err());
             assert!(EventType::new(bad).is_err());
             assert!(ProducerId::new(bad).is_err());
+            assert!(ClientId::new(bad).is_err());
         }
     }
 

@@ -1,10 +1,11 @@
 //! What an edge is told at its start: proven values only.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evergate_domain::{RetryRange, StreamPolicies};
+use evergate_domain::{Network, Rate, RetryRange, StreamPolicies};
 use evergate_fanout::HubConfig;
 
 /// Everything an edge needs to know.
@@ -24,12 +25,19 @@ pub struct EdgeConfig {
     pub publish: PublishLimits,
     /// Bounds on HTTP connections.
     pub connections: ConnectionLimits,
+    /// Bounds on what one client may have of them.
+    pub clients: ClientLimits,
+    /// Who may speak for others.
+    pub proxies: Proxies,
     /// How event streams behave.
     pub sse: SseConfig,
     /// Which origins a browser may come from.
     pub cors: CorsOrigins,
     /// The fan-out below.
     pub hub: HubConfig,
+    /// How often moved cursors are written: what a client gets again at the most, if it comes back
+    /// without a position of its own.
+    pub cursor_flush: Duration,
     /// Tasks that share the connections among them; one per core.
     pub shards: usize,
     /// The demo page and what it needs, for development only.
@@ -47,6 +55,8 @@ pub struct PublishLimits {
     pub batch_bytes_max: usize,
     /// Requests of one `PublishStream` that are under way at once.
     pub stream_window: usize,
+    /// Events of one client address.
+    pub rate: Option<Rate>,
 }
 
 /// Bounds on HTTP connections.
@@ -60,6 +70,84 @@ pub struct ConnectionLimits {
     pub head_timeout: Duration,
     /// A connection that carries no stream is closed after this.
     pub idle_timeout: Duration,
+    /// Descriptors that HTTP connections may take; the others are for the log, the links between nodes
+    /// and the admin pages.
+    pub descriptors_max: usize,
+    /// Connections accepted that have not sent a whole head yet; beyond it none is accepted.
+    pub pending_max: usize,
+    /// The same of one address; beyond it a connection is closed.
+    pub pending_per_address: Option<NonZeroU32>,
+    /// How fast connections are accepted.
+    pub accepts: Option<Rate>,
+    /// How long what was sent may stay unacknowledged before the peer counts as gone.
+    pub peer_timeout: Duration,
+    /// How long a client may leave its socket full before it is let go.
+    pub stall_timeout: Duration,
+}
+
+/// Connections beyond the streams' bound: for publishes, refusals and everything short.
+const EXTRA: usize = 1_000;
+
+impl ConnectionLimits {
+    /// How many HTTP connections there may be.
+    pub(crate) fn places(&self) -> usize {
+        self.streams_max.saturating_add(EXTRA).min(self.descriptors_max).max(1)
+    }
+
+    /// How many event streams there may be: fewer than places, so that somebody who comes when they are
+    /// taken can still be told so.
+    pub(crate) fn streams(&self) -> usize {
+        let places = self.places();
+        let kept = EXTRA.min(places.div_ceil(8));
+        self.streams_max.min(places.saturating_sub(kept).max(1))
+    }
+}
+
+/// Bounds on what one client may have; `None` is no bound.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ClientLimits {
+    /// Event streams of one address.
+    pub streams_per_address: Option<NonZeroU32>,
+    /// Event streams of one `client_id`.
+    pub streams_per_client: Option<NonZeroU32>,
+    /// How fast one address may open them.
+    pub connects: Option<Rate>,
+}
+
+/// Who may say where a connection or request really comes from, and how.
+#[derive(Debug, Clone, Default)]
+pub struct Proxies {
+    /// Where the proxies are. Nobody else is believed.
+    pub trusted: Vec<Network>,
+    /// Whether they begin a connection with a PROXY header.
+    pub protocol: ProxyProtocol,
+    /// In which field they note the hops of a request.
+    pub header: ForwardedHeader,
+}
+
+/// Whether trusted proxies begin a connection with a PROXY header.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// Never; such a header is no HTTP.
+    #[default]
+    Off,
+    /// They may.
+    Accept,
+    /// They do, and there are no other connections.
+    Require,
+}
+
+/// In which field trusted proxies note the hops of a request. Only that one is read: the other one they
+/// pass on as the client sent it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded`, RFC 7239.
+    Forwarded,
+    /// In none.
+    None,
 }
 
 /// How event streams behave.
@@ -75,6 +163,8 @@ pub struct SseConfig {
     pub streams_max: usize,
     /// Key patterns on one connection.
     pub keys_max: usize,
+    /// Whether clients that ask for it get their streams compressed.
+    pub gzip: bool,
 }
 
 /// Which origins a browser may come from.
@@ -87,4 +177,33 @@ pub enum CorsOrigins {
     Any,
     /// Exactly these, with credentials.
     Listed(Vec<String>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn somebody_can_always_be_told_that_all_is_taken() {
+        for (streams_max, descriptors_max) in
+            [(16_000, usize::MAX), (16_000, 16_000), (100, 50), (1, 1 << 20), (10, 2), (1, 1)]
+        {
+            let limits = ConnectionLimits {
+                streams_max,
+                head_bytes_max: 0,
+                head_timeout: Duration::ZERO,
+                idle_timeout: Duration::ZERO,
+                descriptors_max,
+                pending_max: 1,
+                pending_per_address: None,
+                accepts: None,
+                peer_timeout: Duration::ZERO,
+                stall_timeout: Duration::ZERO,
+            };
+            let (places, streams) = (limits.places(), limits.streams());
+            assert!(places <= descriptors_max && streams <= streams_max && streams >= 1);
+            assert!(streams < places || descriptors_max == 1, "{streams} streams in {places} places");
+            assert!(descriptors_max < usize::MAX || streams == streams_max, "nothing is short");
+        }
+    }
 }

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evergate_eventlog::EventLog;
-use evergate_fanout::{Engine, Hub};
+use evergate_eventlog::{CursorStore, EventLog};
+use evergate_fanout::{Engine, Hub, HubConfig};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::EdgeConfig;
+use crate::cursors::Keeper;
 use crate::http::Context;
 use crate::http::server::Server;
 use crate::publish::{self, Publisher};
@@ -36,16 +37,21 @@ pub struct BindError {
 pub struct Edge {
     config: EdgeConfig,
     log: Arc<dyn EventLog>,
+    cursors: Arc<dyn CursorStore>,
     http: TcpListener,
     grpc: TcpListener,
 }
 
 impl Edge {
     /// Binds the edge's addresses.
-    pub async fn bind(config: EdgeConfig, log: Arc<dyn EventLog>) -> Result<Self, BindError> {
+    pub async fn bind(
+        config: EdgeConfig,
+        log: Arc<dyn EventLog>,
+        cursors: Arc<dyn CursorStore>,
+    ) -> Result<Self, BindError> {
         let http = listen("HTTP", config.http)?;
         let grpc = listen("gRPC", config.grpc)?;
-        Ok(Self { config, log, http, grpc })
+        Ok(Self { config, log, cursors, http, grpc })
     }
 
     /// Where HTTP is served, the port being the real one.
@@ -63,14 +69,20 @@ impl Edge {
     /// Begins to serve.
     #[must_use]
     pub fn start(self) -> RunningEdge {
-        let hub = Hub::new(Arc::clone(&self.log), self.config.hub);
+        let hub_config = HubConfig { trail_interval: self.config.cursor_flush, ..self.config.hub };
+        let hub = Hub::new(Arc::clone(&self.log), hub_config);
         let policies = Arc::clone(&self.config.policies);
         let publisher = Publisher::new(Arc::clone(&self.log), policies, self.config.publish);
         let engine = Engine::start(&hub, self.config.shards);
-        let context = Context::new(self.config, hub.clone(), engine, publisher.clone());
+        // Those of streams that have gone wait beside those of the streams that are open.
+        let waiting_max = self.config.connections.streams_max * 2;
+        let cursors = Keeper::new(self.cursors, engine.clone(), waiting_max);
+        let flush_every = self.config.cursor_flush;
+        let context = Context::new(self.config, hub.clone(), engine, publisher.clone(), Arc::clone(&cursors));
+        let proxies = Arc::new(context.config.proxies.clone());
         let server = Arc::new(Server::new());
         let stop_grpc = CancellationToken::new();
-        let stop_trim = CancellationToken::new();
+        let stop_chores = CancellationToken::new();
         let ended = CancellationToken::new();
 
         let http = tokio::spawn({
@@ -86,20 +98,29 @@ impl Edge {
             let ended = ended.clone().drop_guard();
             async move {
                 let _ended = ended;
-                if let Err(error) = publish::serve_grpc(listener, publisher, stop.cancelled_owned()).await {
+                let served = publish::serve_grpc(listener, publisher, proxies, stop.cancelled_owned());
+                if let Err(error) = served.await {
                     tracing::error!(%error, "the gRPC server failed");
                 }
             }
         });
         let trim = tokio::spawn({
-            let (log, stop) = (self.log, stop_trim.clone());
+            let (log, stop) = (self.log, stop_chores.clone());
             let ended = ended.clone().drop_guard();
             async move {
                 let _ended = ended;
                 let _: Option<()> = stop.run_until_cancelled(trim(log)).await;
             }
         });
-        RunningEdge { context, hub, server, stop_grpc, stop_trim, ended, tasks: [http, grpc, trim] }
+        let flush = tokio::spawn({
+            let stop = stop_chores.clone();
+            let ended = ended.clone().drop_guard();
+            async move {
+                let _ended = ended;
+                let _: Option<()> = stop.run_until_cancelled(cursors.run(flush_every)).await;
+            }
+        });
+        RunningEdge { context, hub, server, stop_grpc, stop_chores, ended, tasks: [http, grpc, trim, flush] }
     }
 }
 
@@ -135,10 +156,10 @@ pub struct RunningEdge {
     hub: Hub,
     server: Arc<Server>,
     stop_grpc: CancellationToken,
-    stop_trim: CancellationToken,
+    stop_chores: CancellationToken,
     /// Set as soon as one of the tasks has ended, in whatever way.
     ended: CancellationToken,
-    tasks: [JoinHandle<()>; 3],
+    tasks: [JoinHandle<()>; 4],
 }
 
 impl RunningEdge {
@@ -164,13 +185,14 @@ impl RunningEdge {
         self.context.engine.emptied().await;
     }
 
-    /// Ends everything that is left, at once, and waits for it. The log is its owner's to close.
+    /// Ends everything that is left, at once, waits for it, and writes the cursors that moved. The log
+    /// and the cursor store are their owner's to close.
     pub async fn close(self) {
         self.stop_accepting();
         self.server.ends.kill.cancel();
         self.hub.stop(Duration::ZERO);
         self.context.engine.kill();
-        self.stop_trim.cancel();
+        self.stop_chores.cancel();
         for task in self.tasks {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a task of the edge failed");
@@ -179,6 +201,19 @@ impl RunningEdge {
         self.server.closed().await;
         self.context.engine.emptied().await;
         self.hub.stopped().await;
+        self.context.cursors.flush().await;
+    }
+
+    /// Sets the gauges of what is open now, each time it is called. Keeps nothing alive.
+    pub fn gauges(&self) -> impl Fn() + Send + Sync + use<> {
+        let (context, server) = (Arc::downgrade(&self.context), Arc::downgrade(&self.server));
+        move || {
+            let (Some(context), Some(server)) = (context.upgrade(), server.upgrade()) else { return };
+            let parked = context.engine.parked();
+            metrics::gauge!("evergate_connections_open").set((server.open() + parked) as f64);
+            metrics::gauge!("evergate_connections_parked").set(parked as f64);
+            metrics::gauge!("evergate_streams_followed").set(context.hub.feeds() as f64);
+        }
     }
 
     /// How many event streams are open.

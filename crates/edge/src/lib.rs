@@ -5,10 +5,16 @@
 //! edge resumes any subscriber, because a subscriber is a cursor over the log.
 
 mod config;
+mod cursors;
 mod edge;
 mod http;
+mod liveness;
+mod meter;
 mod problem;
 mod publish;
 
-pub use config::{ConnectionLimits, CorsOrigins, EdgeConfig, PublishLimits, SseConfig};
+pub use config::{
+    ClientLimits, ConnectionLimits, CorsOrigins, EdgeConfig, ForwardedHeader, Proxies, ProxyProtocol,
+    PublishLimits, SseConfig,
+};
 pub use edge::{BindError, Edge, RunningEdge};

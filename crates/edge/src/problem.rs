@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use evergate_domain::Allowance;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use serde::Serialize;
+
+use crate::meter;
 
 /// A refusal that lasts: the same request will be refused again, unless `retry_after` says when not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub(crate) struct Problem {
     detail: String,
     errors: Vec<FieldError>,
     retry_after: Option<Duration>,
+    /// What is left of the client's budget.
+    allowance: Option<Allowance>,
     /// What would be right: the methods for a 405, the media types for a 415.
     instead: Option<&'static str>,
 }
@@ -83,6 +88,7 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             retry_after: None,
+            allowance: None,
             instead: None,
         }
     }
@@ -105,6 +111,12 @@ impl Problem {
     /// The same request may succeed after this time.
     pub(crate) fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
+        self
+    }
+
+    /// Tells what is left of the client's budget.
+    pub(crate) fn with_allowance(mut self, allowance: Option<Allowance>) -> Self {
+        self.allowance = allowance;
         self
     }
 
@@ -176,6 +188,9 @@ impl Problem {
                 header::RETRY_AFTER,
                 HeaderValue::from(after.as_millis().div_ceil(1000).max(1) as u64),
             );
+        }
+        if let Some(allowance) = &self.allowance {
+            meter::tell(headers, allowance);
         }
         if let Some(instead) = self.instead {
             let name =

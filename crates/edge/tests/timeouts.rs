@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evergate_domain::{Retention, RetryRange, StreamPolicies};
-use evergate_edge::{ConnectionLimits, CorsOrigins, Edge, EdgeConfig, PublishLimits, RunningEdge, SseConfig};
-use evergate_eventlog::{MemoryLog, SystemClock};
+use evergate_edge::{
+    ClientLimits, ConnectionLimits, CorsOrigins, Edge, EdgeConfig, Proxies, PublishLimits, RunningEdge,
+    SseConfig,
+};
+use evergate_eventlog::{MemoryCursors, MemoryLog, SystemClock};
 use evergate_fanout::HubConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -32,21 +35,39 @@ async fn edge() -> (RunningEdge, SocketAddr) {
             batch_events_max: 1000,
             batch_bytes_max: 1 << 20,
             stream_window: 64,
+            rate: None,
         },
         connections: ConnectionLimits {
             streams_max: 10,
             head_bytes_max: 16 << 10,
             head_timeout: HEAD,
             idle_timeout: IDLE,
+            descriptors_max: 100,
+            pending_max: 100,
+            pending_per_address: None,
+            accepts: None,
+            peer_timeout: TOO_LONG,
+            stall_timeout: TOO_LONG,
         },
-        sse: SseConfig { heartbeat: HEAD / 2, retry, busy_retry: retry, streams_max: 16, keys_max: 64 },
+        clients: ClientLimits::default(),
+        proxies: Proxies::default(),
+        sse: SseConfig {
+            heartbeat: HEAD / 2,
+            retry,
+            busy_retry: retry,
+            streams_max: 16,
+            keys_max: 64,
+            gzip: true,
+        },
         cors: CorsOrigins::None,
         hub: HubConfig::default(),
+        cursor_flush: Duration::from_secs(5),
         shards: 2,
         demo: false,
     };
     let log = Arc::new(MemoryLog::new(policies, Arc::new(SystemClock)));
-    let edge = Edge::bind(config, log).await.expect("free ports");
+    let cursors = Arc::new(MemoryCursors::new(Arc::new(SystemClock)));
+    let edge = Edge::bind(config, log, cursors).await.expect("free ports");
     let http = edge.http_addr();
     (edge.start(), http)
 }

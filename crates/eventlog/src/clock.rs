@@ -11,6 +11,11 @@ pub trait Clock: Debug + Send + Sync + 'static {
     fn now(&self) -> UnixMillis;
 }
 
+/// The day of an instant, counted from 1970. Ages things out, nothing else.
+pub(crate) fn day(at: UnixMillis) -> u64 {
+    at.get() / 86_400_000
+}
+
 /// The machine's clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;

@@ -37,8 +37,8 @@ mod node;
 mod topology;
 
 mod call;
-#[allow(dead_code, reason = "for the stores that keep something beside the log")]
 mod commands;
+mod cursors;
 mod gates;
 mod writer;
 
@@ -55,8 +55,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-#[allow(unused_imports, reason = "for the stores that keep something beside the log")]
-pub(crate) use commands::RedisCommands;
+use commands::RedisCommands;
+pub use cursors::RedisCursors;
 pub use error::RedisOpenError;
 pub use options::{RedisOptions, SentinelLogin};
 pub use url::RedisUrl;
@@ -165,8 +165,7 @@ impl RedisLog {
     }
 
     /// For whoever keeps something of its own on the same servers.
-    #[allow(dead_code, reason = "for the stores that keep something beside the log")]
-    pub(crate) fn commands(&self) -> RedisCommands {
+    fn commands(&self) -> RedisCommands {
         RedisCommands::new(Arc::clone(&self.shared))
     }
 

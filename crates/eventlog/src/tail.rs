@@ -74,7 +74,7 @@ impl Tail {
             sink.take(item);
         }
         let sink = Arc::downgrade(sink);
-        sinks.push(sink);
+        enlist(&mut sinks, sink);
     }
 }
 
@@ -116,7 +116,7 @@ impl TailSender {
     pub fn follow(&self, start: Offset) -> Tail {
         let queue = Arc::<Queue>::default();
         let sink: Weak<Queue> = Arc::downgrade(&queue);
-        self.0.0.lock().push(sink);
+        enlist(&mut self.0.0.lock(), sink);
         Tail { start, queue, sender: Arc::downgrade(&self.0) }
     }
 
@@ -141,6 +141,12 @@ impl TailSender {
     pub fn trimmed(&self, floor: Seq) {
         self.0.tell(|| TailItem::Trimmed(floor));
     }
+}
+
+/// Adds a sink, and takes those out that are gone: on a quiet stream nothing else would.
+fn enlist(sinks: &mut Vec<Weak<dyn TailSink>>, sink: Weak<dyn TailSink>) {
+    sinks.retain(|sink| sink.strong_count() > 0);
+    sinks.push(sink);
 }
 
 impl Shared {
@@ -213,6 +219,18 @@ mod tests {
         tail.attach(&sink);
         assert_eq!(sink.0.lock().first(), Some(&1));
         assert_eq!(sink.0.lock().last(), Some(&0));
+    }
+
+    #[test]
+    fn followers_that_come_and_go_leave_nothing_behind_although_nothing_is_told() {
+        let sender = TailSender::default();
+        let stays = sender.follow(Offset::BEGINNING);
+        for _ in 0..100 {
+            sender.follow(Offset::BEGINNING).attach(&Arc::<Noted>::default());
+        }
+        // The last one, who is known to be gone only when the next one comes.
+        assert!(sender.0.0.lock().len() <= 3, "{}", sender.0.0.lock().len());
+        drop(stays);
     }
 
     #[test]

@@ -19,8 +19,12 @@ pub struct HubConfig {
     pub scan_max: u32,
     /// Bytes a subscriber takes at once before it lets others on.
     pub piece_bytes: usize,
+    /// How often it is looked how far those have come whose guards want to know.
+    pub trail_interval: Duration,
     /// How long a cursor that is ahead of this region is held.
     pub hold: Duration,
+    /// How long a connection may take nothing of what it has to get before it is let go.
+    pub stall: Duration,
 }
 
 impl Default for HubConfig {
@@ -32,7 +36,9 @@ impl Default for HubConfig {
             page: ReadLimit { events: 256, bytes: 1 << 20 },
             scan_max: 10_000,
             piece_bytes: 64 << 10,
+            trail_interval: Duration::from_secs(5),
             hold: Duration::from_secs(30),
+            stall: Duration::from_secs(60),
         }
     }
 }

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::HubConfig;
 use crate::engine::Listener;
 use crate::frame::Frame;
+use crate::gzip::Deflater;
 use crate::replay::Replay;
 use crate::ring::Ring;
 
@@ -24,6 +25,7 @@ pub(crate) struct Common {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) config: HubConfig,
     pub(crate) replay: Replay,
+    pub(crate) deflater: Arc<Deflater>,
     /// Repairs under way.
     pub(crate) repairs: TaskTracker,
     /// How many feeds there are.
@@ -34,6 +36,7 @@ impl Common {
     pub(crate) fn new(log: Arc<dyn EventLog>, config: HubConfig) -> Arc<Self> {
         Arc::new(Self {
             replay: Replay::new(Arc::clone(&log), config.page, config.replay_bytes),
+            deflater: Arc::default(),
             log,
             config,
             repairs: TaskTracker::new(),

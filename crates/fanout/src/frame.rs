@@ -5,6 +5,8 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use evergate_domain::{Event, EventType, Offset, StreamName, sse};
 
+use crate::gzip::{Deflated, Deflater};
+
 /// How the data of an event is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Framing {
@@ -21,6 +23,8 @@ pub(crate) struct Frame {
     event: Arc<Event>,
     plain: OnceLock<Encoded>,
     envelope: OnceLock<Encoded>,
+    /// By framing, and for one stream or several. Boxed: mostly there is one of them, or none.
+    deflated: [OnceLock<Box<Deflated>>; 4],
 }
 
 /// `event:` and `data:` lines, then `id:` and the blank line for a subscriber of this one stream.
@@ -44,7 +48,7 @@ impl Encoded {
 
 impl Frame {
     pub(crate) fn new(event: Arc<Event>) -> Self {
-        Self { event, plain: OnceLock::new(), envelope: OnceLock::new() }
+        Self { event, plain: OnceLock::new(), envelope: OnceLock::new(), deflated: Default::default() }
     }
 
     pub(crate) fn event(&self) -> &Event {
@@ -56,12 +60,41 @@ impl Frame {
     }
 
     pub(crate) fn encoded(&self, stream: &StreamName, framing: Framing) -> &Encoded {
+        self.kept(framing).get_or_init(|| self.encode(stream, framing))
+    }
+
+    /// The frame as deflate blocks: the whole one, or without its id.
+    pub(crate) fn deflated(
+        &self,
+        stream: &StreamName,
+        framing: Framing,
+        whole: bool,
+        deflater: &Deflater,
+    ) -> &Deflated {
+        let form = usize::from(framing == Framing::Envelope) * 2 + usize::from(whole);
+        self.deflated[form].get_or_init(|| {
+            let deflate = |encoded: &Encoded| {
+                Box::new(deflater.deflate(if whole { encoded.whole() } else { encoded.fields() }))
+            };
+            // Where everybody wants it deflated, the other encoding is not kept.
+            match self.kept(framing).get() {
+                Some(encoded) => deflate(encoded),
+                None => deflate(&self.encode(stream, framing)),
+            }
+        })
+    }
+
+    fn kept(&self, framing: Framing) -> &OnceLock<Encoded> {
         match framing {
-            Framing::Plain => self.plain.get_or_init(|| encode(&self.event, &self.event.data)),
-            Framing::Envelope => self.envelope.get_or_init(|| {
-                let data = sse::envelope(stream, &self.event);
-                encode(&self.event, &data)
-            }),
+            Framing::Plain => &self.plain,
+            Framing::Envelope => &self.envelope,
+        }
+    }
+
+    fn encode(&self, stream: &StreamName, framing: Framing) -> Encoded {
+        match framing {
+            Framing::Plain => encode(&self.event, &self.event.data),
+            Framing::Envelope => encode(&self.event, &sse::envelope(stream, &self.event)),
         }
     }
 }

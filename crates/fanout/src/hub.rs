@@ -13,6 +13,8 @@ use tokio::time::Instant;
 
 use crate::config::HubConfig;
 use crate::feed::{Common, Feed};
+use crate::gzip::Sum;
+use crate::output::Output;
 use crate::replay::NoRun;
 use crate::session::Session;
 use crate::subscriber::{Begin, Follow, Opening, SubscribeRequest, Subscriber};
@@ -80,7 +82,8 @@ impl Hub {
             cursor,
             self.0.common.config.scan_max,
         );
-        let subscriber = Subscriber::new(Arc::clone(&self.0), session, follows, stop, request.heartbeat);
+        let out = Output::new(request.encoding, Sum::default(), &self.0.common.deflater);
+        let subscriber = Subscriber::new(Arc::clone(&self.0), session, follows, stop, request.heartbeat, out);
         Ok((subscriber, opening))
     }
 
@@ -120,6 +123,18 @@ impl Hub {
             }
         }
         Ok(kind)
+    }
+
+    /// How many streams of the log are followed, each once for all who follow it here.
+    #[must_use]
+    pub fn feeds(&self) -> usize {
+        self.0.common.alive.load(Ordering::Relaxed)
+    }
+
+    /// How often an event was deflated so far: once for everybody who is sent it compressed.
+    #[must_use]
+    pub fn deflated(&self) -> u64 {
+        self.0.common.deflater.deflated()
     }
 
     pub(crate) fn inner(&self) -> Arc<Inner> {

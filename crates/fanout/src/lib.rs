@@ -9,9 +9,12 @@
 //! There is no queue per subscriber. A slow one has a cursor that lies further back, and that is
 //! all it costs. The writer never waits for anybody.
 //!
-//! This crate knows nothing of HTTP: it takes a request in its own words and yields bytes.
+//! This crate knows nothing of HTTP but chunks and gzip: it takes a request in its own words and
+//! yields bytes.
 
 mod config;
+mod gzip;
+
 mod frame;
 mod output;
 
@@ -29,6 +32,7 @@ mod subscriber;
 pub use config::HubConfig;
 pub use engine::{Engine, Farewell, Guard, Handover};
 pub use frame::Framing;
+pub use gzip::Encoding;
 pub use hub::{Hub, SubscribeError};
 pub use session::Session;
 pub use subscriber::{Begin, End, HeartbeatKind, Next, Opening, SubscribeRequest, Subscriber};

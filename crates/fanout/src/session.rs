@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use evergate_domain::{Cursor, Gap, KeyFilter, Offset, StreamSet, sse};
 
 use crate::frame::{Frame, Framing};
@@ -95,14 +94,13 @@ impl Session {
                 continue;
             }
             self.unseen = 0;
-            let encoded = frame.encoded(&self.streams.names()[stream], self.framing);
+            let name = &self.streams.names()[stream];
             if single {
-                out.share(encoded.whole());
+                out.whole(frame, name, self.framing);
             } else {
                 let mut id = Vec::with_capacity(128);
                 sse::id(&mut id, |out| self.cursor.write_to(out));
-                out.write(encoded.fields());
-                out.write(&id);
+                out.with_id(frame, name, self.framing, &id);
             }
         }
     }
@@ -113,7 +111,7 @@ impl Session {
         self.unseen = 0;
         let mut frame = Vec::new();
         sse::gap(&mut frame, self.streams.names()[stream].as_str(), gap, &self.cursor.to_string());
-        out.write(&frame);
+        out.private(&frame);
     }
 
     /// A sign of life after a time of silence, and the position, if the client's is behind.
@@ -124,9 +122,9 @@ impl Session {
         if as_event {
             let mut frame = Vec::new();
             sse::heartbeat(&mut frame);
-            out.write(&frame);
+            out.private(&frame);
         } else {
-            out.share(&Bytes::from_static(sse::HEARTBEAT));
+            out.private(sse::HEARTBEAT);
         }
     }
 
@@ -134,7 +132,7 @@ impl Session {
         self.unseen = 0;
         let mut frame = Vec::new();
         sse::cursor(&mut frame, &self.cursor.to_string());
-        out.write(&frame);
+        out.private(&frame);
     }
 }
 

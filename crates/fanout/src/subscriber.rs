@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::feed::Feed;
 use crate::frame::Framing;
+use crate::gzip::{Deflater, Encoding, Sum};
 use crate::hub::Inner;
 use crate::output::Output;
 use crate::replay::{NoRun, Run};
@@ -29,6 +30,8 @@ pub struct SubscribeRequest {
     pub begin: Begin,
     /// How data is shown.
     pub framing: Framing,
+    /// How the body is packed.
+    pub encoding: Encoding,
     /// Silence after which a sign of life is sent, and whether as an event or as a comment.
     pub heartbeat: (Duration, HeartbeatKind),
 }
@@ -75,6 +78,8 @@ pub enum Next {
 pub enum End {
     /// The hub ends its streams.
     Stopped,
+    /// Its guard ended this one.
+    Dismissed,
     /// The log was closed.
     LogClosed,
     /// The log is damaged where the subscriber stands. Going on would be a silent loss.
@@ -100,6 +105,7 @@ pub struct Subscriber {
     hub: Arc<Inner>,
     session: Session,
     follows: Vec<Follow>,
+    out: Output,
     /// The stream whose turn it is, so that a busy one does not starve the others.
     turn: usize,
     stop: watch::Receiver<Option<Duration>>,
@@ -117,6 +123,7 @@ pub(crate) struct Profile {
     pub(crate) streams: StreamSet,
     pub(crate) filter: KeyFilter,
     pub(crate) framing: Framing,
+    pub(crate) encoding: Encoding,
     pub(crate) heartbeat: (Duration, HeartbeatKind),
 }
 
@@ -126,8 +133,26 @@ pub(crate) struct Parked {
     pub(crate) profile: Profile,
     pub(crate) cursor: Offset,
     pub(crate) unseen: u32,
+    /// Of its body, if that is compressed.
+    pub(crate) sum: Sum,
     /// How long nothing was written to it.
     pub(crate) quiet: Duration,
+}
+
+impl Parked {
+    /// The last bytes of its body, as of [`Subscriber::finish`].
+    pub(crate) fn finish(&self, frames: &[u8], cut_short: bool, deflater: &Arc<Deflater>) -> Bytes {
+        let mut out = Output::new(self.profile.encoding, self.sum, deflater);
+        last_bytes(&mut out, frames, cut_short)
+    }
+}
+
+fn last_bytes(out: &mut Output, frames: &[u8], cut_short: bool) -> Bytes {
+    out.private(frames);
+    if !cut_short {
+        out.finish();
+    }
+    out.take()
 }
 
 /// What a look at one stream found.
@@ -150,11 +175,13 @@ impl Subscriber {
         follows: Vec<Follow>,
         stop: watch::Receiver<Option<Duration>>,
         heartbeat: (Duration, HeartbeatKind),
+        out: Output,
     ) -> Self {
         Self {
             hub,
             session,
             follows,
+            out,
             turn: 0,
             stop,
             stop_at: None,
@@ -168,6 +195,19 @@ impl Subscriber {
     #[must_use]
     pub fn cursor(&self) -> &Cursor {
         self.session.cursor()
+    }
+
+    /// The first bytes of its body: these frames, as the encoding has it. Before anything else, once.
+    pub fn begin(&mut self, frames: &[u8]) -> Bytes {
+        self.out.begin();
+        self.out.private(frames);
+        self.out.take()
+    }
+
+    /// The last bytes of its body: these frames, and what makes it complete unless it is to be cut
+    /// short. Nothing may come behind them.
+    pub fn finish(&mut self, frames: &[u8], cut_short: bool) -> Bytes {
+        last_bytes(&mut self.out, frames, cut_short)
     }
 
     /// Waits for what comes next. Not cancel-safe: a dropped call may take frames along.
@@ -191,17 +231,18 @@ impl Subscriber {
         if self.stop_at.is_some_and(|at| at <= Instant::now()) {
             return Some(Next::End(End::Stopped));
         }
-        let mut out = Output::default();
-        self.failing = match self.collect(&mut out).await {
-            Ok(failing) => failing,
-            Err(end) => return Some(Next::End(end)),
-        };
-        if out.is_empty() && self.beat_at <= Instant::now() {
-            self.session.beat(self.heartbeat.1 == HeartbeatKind::Event, &mut out);
+        match self.collect().await {
+            Ok(failing) => self.failing = failing,
+            Err(end) if self.out.is_empty() => return Some(Next::End(end)),
+            // What was collected goes first; the end is met again.
+            Err(_) => {}
         }
-        if !out.is_empty() {
+        if self.out.is_empty() && self.beat_at <= Instant::now() {
+            self.session.beat(self.heartbeat.1 == HeartbeatKind::Event, &mut self.out);
+        }
+        if !self.out.is_empty() {
             self.beat_at = Instant::now() + self.heartbeat.0;
-            return Some(Next::Bytes(out.take()));
+            return Some(Next::Bytes(self.out.take()));
         }
         let closed = self.follows.iter().any(|follow| follow.feed.is_closed());
         closed.then_some(Next::End(End::LogClosed))
@@ -220,17 +261,19 @@ impl Subscriber {
                 streams: self.session.streams().clone(),
                 filter: self.session.filter(0).clone(),
                 framing: self.session.framing(),
+                encoding: self.out.encoding(),
                 heartbeat: self.heartbeat,
             },
             cursor,
             unseen: self.session.unseen(),
+            sum: self.out.sum(),
             quiet: self.heartbeat.0.saturating_sub(self.beat_at.saturating_duration_since(Instant::now())),
         })
     }
 
     /// The subscriber that a shard gives back.
     pub(crate) fn unparked(hub: &Arc<Inner>, parked: Parked) -> Self {
-        let Parked { feed, profile, cursor, unseen, quiet } = parked;
+        let Parked { feed, profile, cursor, unseen, sum, quiet } = parked;
         let cursor = Cursor::new(&profile.streams, vec![cursor]);
         let mut session = Session::new(
             profile.streams,
@@ -241,20 +284,21 @@ impl Subscriber {
         );
         session.set_unseen(unseen);
         let (hub, stop) = (Arc::clone(hub), hub.stop.subscribe());
-        let mut subscriber = Self::new(hub, session, vec![Follow::new(feed)], stop, profile.heartbeat);
+        let out = Output::new(profile.encoding, sum, &hub.common.deflater);
+        let mut subscriber = Self::new(hub, session, vec![Follow::new(feed)], stop, profile.heartbeat, out);
         subscriber.beat_at = Instant::now() + profile.heartbeat.0.saturating_sub(quiet);
         subscriber
     }
 
     /// Takes a turn of each stream until a piece is full or nothing is there. True if the log
     /// cannot be read for some stream.
-    async fn collect(&mut self, out: &mut Output) -> Result<bool, End> {
+    async fn collect(&mut self) -> Result<bool, End> {
         let streams = self.follows.len();
         let (mut idle, mut failing) = (0, false);
-        while idle < streams && out.len() < self.hub.common.config.piece_bytes {
+        while idle < streams && self.out.len() < self.hub.common.config.piece_bytes {
             let stream = self.turn;
             self.turn = (self.turn + 1) % streams;
-            match self.advance(stream, out).await? {
+            match self.advance(stream).await? {
                 Progress::Moved => idle = 0,
                 Progress::Waiting => idle += 1,
                 Progress::Failing => {
@@ -266,7 +310,7 @@ impl Subscriber {
         Ok(failing)
     }
 
-    async fn advance(&mut self, stream: usize, out: &mut Output) -> Result<Progress, End> {
+    async fn advance(&mut self, stream: usize) -> Result<Progress, End> {
         let follow = &mut self.follows[stream];
         // Before looking: what comes after the look rings again.
         follow.bell.mark_unchanged();
@@ -284,7 +328,7 @@ impl Subscriber {
                 };
                 match taken {
                     Taken::Frames(frames) => {
-                        self.session.run(stream, &frames, out);
+                        self.session.run(stream, &frames, &mut self.out);
                         return Ok(Progress::Moved);
                     }
                     Taken::AtHead => return Ok(Progress::Waiting),
@@ -294,12 +338,12 @@ impl Subscriber {
         };
         match answer {
             Ok(run) => {
-                self.session.run(stream, &run, out);
+                self.session.run(stream, &run, &mut self.out);
                 Ok(if run.is_empty() { Progress::Waiting } else { Progress::Moved })
             }
             Err(NoRun::Gap(gap)) => {
                 metrics::counter!("evergate_gaps_total", "reason" => gap.reason.as_str()).increment(1);
-                self.session.gap(stream, &gap, out);
+                self.session.gap(stream, &gap, &mut self.out);
                 Ok(Progress::Moved)
             }
             Err(NoRun::Hold) => Ok(Progress::Failing),

@@ -1,6 +1,8 @@
 //! The engine with real sockets: slow readers, filters, cuts at any byte, a ring so small that
 //! connections wander between shard and task all the time. Each client accounts for every event.
 
+mod gunzip;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,12 +15,15 @@ use evergate_domain::{
 };
 use evergate_eventlog::{EventLog, MemoryLog, ReadLimit, SystemClock};
 use evergate_fanout::{
-    Begin, End, Engine, Farewell, Framing, Guard, Handover, HeartbeatKind, Hub, HubConfig, SubscribeRequest,
+    Begin, Encoding, End, Engine, Farewell, Framing, Guard, Handover, HeartbeatKind, Hub, HubConfig,
+    SubscribeRequest,
 };
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use gunzip::Gunzip;
 
 const EVENTS: u64 = 4_000;
 const CLIENTS: usize = 40;
@@ -28,13 +33,14 @@ const KEYS: [&str; 3] = ["a", "b", "c"];
 struct Held {
     cut: CancellationToken,
     open: Arc<AtomicUsize>,
+    abort: bool,
 }
 
 impl Guard for Held {
     fn farewell(&self, _: End, _: &Cursor) -> Farewell {
         let mut bytes = Vec::new();
         sse::Goaway { reason: "test", retry_ms: 1 }.write_to(&mut bytes);
-        Farewell { bytes: bytes.into(), abort: false }
+        Farewell { bytes: bytes.into(), abort: self.abort }
     }
 
     fn cut(&self) -> &CancellationToken {
@@ -82,8 +88,19 @@ fn world(config: HubConfig) -> Arc<World> {
 }
 
 impl World {
-    /// A connected pair whose server end is the engine's. Small buffers make readers slow at once.
     async fn open(&self, begin: Begin, filter: KeyFilter, heartbeat: Duration) -> (TcpStream, String) {
+        self.open_as(Encoding::Identity, begin, filter, heartbeat, false).await
+    }
+
+    /// A connected pair whose server end is the engine's. Small buffers make readers slow at once.
+    async fn open_as(
+        &self,
+        encoding: Encoding,
+        begin: Begin,
+        filter: KeyFilter,
+        heartbeat: Duration,
+        abort: bool,
+    ) -> (TcpStream, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
@@ -95,11 +112,12 @@ impl World {
             filters: vec![filter],
             begin,
             framing: Framing::Plain,
+            encoding,
             heartbeat: (heartbeat, HeartbeatKind::Comment),
         };
         let (subscriber, opening) = self.hub.subscribe(request).await.expect("subscribes");
         self.open.fetch_add(1, Ordering::SeqCst);
-        let guard = Box::new(Held { cut: CancellationToken::new(), open: Arc::clone(&self.open) });
+        let guard = Box::new(Held { cut: CancellationToken::new(), open: Arc::clone(&self.open), abort });
         let engine = self.engine.clone();
         let handover = Handover { socket, first: Bytes::from_static(b": hello\n"), subscriber, guard };
         self.serving.lock().await.spawn(async move { engine.serve(handover).await });
@@ -117,14 +135,24 @@ impl World {
     }
 }
 
-/// Undoes chunked framing, strictly.
+/// Undoes chunked framing and the encoding, strictly.
 #[derive(Default)]
 struct Chunks {
     raw: Vec<u8>,
     ended: bool,
+    gunzip: Option<Gunzip>,
 }
 
 impl Chunks {
+    fn of(encoding: Encoding) -> Self {
+        Self { gunzip: (encoding == Encoding::Gzip).then(Gunzip::new), ..Self::default() }
+    }
+
+    /// The last chunk has come, and the body in the chunks is whole too.
+    fn is_whole(&self) -> bool {
+        self.ended && self.gunzip.as_ref().is_none_or(Gunzip::is_whole)
+    }
+
     fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.raw.extend_from_slice(bytes);
         let mut data = Vec::new();
@@ -135,7 +163,11 @@ impl Chunks {
                 break;
             }
             assert_eq!(&self.raw[line + 2 + size..line + 4 + size], b"\r\n", "a chunk's end");
-            data.extend_from_slice(&self.raw[line + 2..line + 2 + size]);
+            let chunk = &self.raw[line + 2..line + 2 + size];
+            match &mut self.gunzip {
+                Some(gunzip) if size > 0 => data.extend(gunzip.feed_whole(chunk)),
+                Some(_) | None => data.extend_from_slice(chunk),
+            }
             self.raw.drain(..line + 4 + size);
             self.ended = size == 0;
         }
@@ -147,6 +179,7 @@ struct Client {
     random: fastrand::Rng,
     patterns: Vec<&'static str>,
     slow: bool,
+    encoding: Encoding,
 }
 
 impl Client {
@@ -154,8 +187,9 @@ impl Client {
         self.patterns.iter().map(|pattern| KeyPattern::parse(pattern).expect("valid")).collect()
     }
 
-    /// Reads until the end of the stream, cut and resumed on the way, and gives the sequences seen.
-    async fn run(mut self, world: Arc<World>) -> Vec<u64> {
+    /// Reads until the last event, cut and resumed on the way. Gives the sequences seen, and the
+    /// connection with what was read of it.
+    async fn run(mut self, world: Arc<World>) -> (Vec<u64>, TcpStream, Chunks) {
         let mut seen = Vec::new();
         let mut last_id = String::new();
         loop {
@@ -163,11 +197,13 @@ impl Client {
                 Ok(offset) => Begin::Resume(Cursor::new(&streams(), vec![offset])),
                 Err(_) => Begin::Start(Start::Earliest),
             };
-            let (mut socket, opened_at) = world.open(begin, self.filter(), Duration::from_millis(700)).await;
+            let beat = Duration::from_millis(700);
+            let (mut socket, opened_at) =
+                world.open_as(self.encoding, begin, self.filter(), beat, false).await;
             if last_id.is_empty() {
                 last_id = opened_at;
             }
-            let (mut chunks, mut decoder) = (Chunks::default(), sse::Decoder::new(1 << 20, &last_id));
+            let (mut chunks, mut decoder) = (Chunks::of(self.encoding), sse::Decoder::new(1 << 20, &last_id));
             let mut left = if self.random.u32(0..3) == 0 { usize::MAX } else { self.random.usize(1..60_000) };
             let mut buffer = vec![0; 3_000];
             while left > 0 {
@@ -193,7 +229,7 @@ impl Client {
                         other => panic!("unexpected {other}: {}", message.data),
                     }
                     if seq == EVENTS {
-                        return seen;
+                        return (seen, socket, chunks);
                     }
                 }
                 world.most_parked.fetch_max(world.engine.parked(), Ordering::Relaxed);
@@ -220,7 +256,8 @@ async fn every_client_gets_every_event_once_and_in_order() {
     for n in 0..CLIENTS {
         let patterns = [vec![], vec!["a"], vec!["b", "c*"]][random.usize(0..3)].clone();
         filters.insert(n, patterns.clone());
-        let client = Client { random: random.fork(), patterns, slow: n % 4 == 0 };
+        let encoding = if random.bool() { Encoding::Gzip } else { Encoding::Identity };
+        let client = Client { random: random.fork(), patterns, slow: n % 4 == 0, encoding };
         let world = Arc::clone(&world);
         clients.spawn(async move { (n, client.run(world).await) });
     }
@@ -242,8 +279,10 @@ async fn every_client_gets_every_event_once_and_in_order() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
+    let mut still_open = Vec::new();
     while let Some(done) = clients.join_next().await {
-        let (n, seen) = done.expect("no panic");
+        let (n, (seen, socket, chunks)) = done.expect("no panic");
+        still_open.push((socket, chunks));
         let filter: KeyFilter = filters[&n].iter().map(|p| KeyPattern::parse(p).expect("valid")).collect();
         let wanted = |key: &str| filter.matches(Some(&Key::new(key).expect("valid")));
         let mut expected: Vec<u64> =
@@ -258,6 +297,14 @@ async fn every_client_gets_every_event_once_and_in_order() {
         (world.most_parked.load(Ordering::Relaxed), world.replayed.load(Ordering::Relaxed));
     println!("parked at once {parked}, cut and resumed {replayed}");
     assert!(parked > CLIENTS / 4 && replayed > CLIENTS as u64, "too little happened: {parked} {replayed}");
+    // However they wandered, the sum of each body is right in the end.
+    world.hub.stop(Duration::ZERO);
+    for (mut socket, mut chunks) in still_open {
+        let mut rest = Vec::new();
+        socket.read_to_end(&mut rest).await.expect("a clean end");
+        let last = chunks.feed(&rest);
+        assert!(chunks.is_whole() && last.ends_with(b"\n\n"), "{:?}", String::from_utf8_lossy(&last));
+    }
     world.ended().await;
 }
 
@@ -294,43 +341,60 @@ async fn quiet_streams_beat_and_a_client_that_leaves_is_let_go() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_end_with_their_last_words_even_when_they_are_parked() {
-    let world = world(HubConfig::default());
-    let begin = Begin::Start(Start::Latest);
-    let mut socket = world.open(begin, KeyFilter::all(), Duration::from_secs(15)).await.0;
-    while world.engine.parked() == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+    for encoding in [Encoding::Identity, Encoding::Gzip] {
+        for abort in [false, true] {
+            let world = world(HubConfig::default());
+            let begin = Begin::Start(Start::Latest);
+            let beat = Duration::from_secs(15);
+            let mut socket = world.open_as(encoding, begin, KeyFilter::all(), beat, abort).await.0;
+            while world.engine.parked() == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            world.log.append(&name(), vec![EventDraft::new("one")]).await.expect("appends");
+            world.hub.stop(Duration::from_millis(100));
+            let mut all = Vec::new();
+            socket.read_to_end(&mut all).await.expect("a clean end");
+            drop(socket);
+            let mut chunks = Chunks::of(encoding);
+            let data = String::from_utf8(chunks.feed(&all)).expect("UTF-8");
+            assert!(data.contains("data: one\n") && data.contains("event: evergate.goaway"), "{data}");
+            assert_eq!((chunks.ended, chunks.is_whole()), (!abort, !abort));
+            let trailer = chunks.gunzip.is_none_or(|gunzip| gunzip.is_whole() != abort);
+            assert!(trailer, "an end that is to look cut short looks whole, or the other way round");
+            world.ended().await;
+        }
     }
-    world.hub.stop(Duration::from_millis(100));
-    let mut all = Vec::new();
-    socket.read_to_end(&mut all).await.expect("a clean end");
-    drop(socket);
-    let mut chunks = Chunks::default();
-    let data = String::from_utf8(chunks.feed(&all)).expect("UTF-8");
-    assert!(chunks.ended && data.contains("event: evergate.goaway"), "{data}");
-    world.ended().await;
 }
 
-/// What a delivery costs, guarded by a count: a burst is one send per subscriber, a single event too.
+/// What a delivery costs, guarded by counts: a burst is one send per subscriber, a single event too,
+/// and each event is deflated once, whoever wants it so.
 #[tokio::test]
-async fn a_burst_costs_one_send_per_subscriber() {
+async fn a_burst_costs_one_send_per_subscriber_and_one_deflate_per_event() {
     const SUBSCRIBERS: u64 = 50;
+    for encoding in [Encoding::Identity, Encoding::Gzip] {
+        burst(encoding, SUBSCRIBERS).await;
+    }
+}
+
+async fn burst(encoding: Encoding, subscribers: u64) {
     let world = world(HubConfig::default());
     let mut sockets = Vec::new();
-    for _ in 0..SUBSCRIBERS {
-        let begin = Begin::Start(Start::Latest);
-        sockets.push(world.open(begin, KeyFilter::all(), Duration::from_secs(3_600)).await.0);
+    for _ in 0..subscribers {
+        let (begin, beat) = (Begin::Start(Start::Latest), Duration::from_secs(3_600));
+        let socket = world.open_as(encoding, begin, KeyFilter::all(), beat, false).await.0;
+        sockets.push((socket, Chunks::of(encoding)));
     }
     while world.engine.parked() < sockets.len() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     for (events, last) in [(1, "1"), (64, "65"), (1, "66")] {
-        let before = world.engine.sends();
+        let before = (world.engine.sends(), world.hub.deflated());
         for _ in 0..events {
             // This log never waits, so on this one thread no shard runs before the last of them.
             world.log.append(&name(), vec![EventDraft::new("x".repeat(100))]).await.expect("appends");
         }
-        for socket in &mut sockets {
-            let (mut chunks, mut data, mut buffer) = (Chunks::default(), Vec::new(), vec![0; 1 << 14]);
+        for (socket, chunks) in &mut sockets {
+            let (mut data, mut buffer) = (Vec::new(), vec![0; 1 << 14]);
             let end = format!("-{last}\n\n");
             while !data.ends_with(end.as_bytes()) {
                 let n = socket.read(&mut buffer).await.expect("reads");
@@ -338,7 +402,9 @@ async fn a_burst_costs_one_send_per_subscriber() {
                 data.extend(chunks.feed(&buffer[..n]));
             }
         }
-        assert_eq!(world.engine.sends() - before, SUBSCRIBERS, "{events} events");
+        assert_eq!(world.engine.sends() - before.0, subscribers, "{events} events");
+        let deflated = if encoding == Encoding::Gzip { events } else { 0 };
+        assert_eq!(world.hub.deflated() - before.1, deflated, "{events} events");
     }
     drop(sockets);
     world.ended().await;

@@ -5,6 +5,8 @@
 //! must be able to account for every event of its streams: received once and in order, not wanted
 //! by its filter, or named in a gap notice.
 
+mod gunzip;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +20,7 @@ use evergate_eventlog::{
     AppendError, EventLog, ManualClock, MemoryLog, Page, Placed, ReadError, ReadLimit, StreamStatus, Tail,
     TailItem, TailSender,
 };
-use evergate_fanout::{Begin, Framing, HeartbeatKind, Hub, HubConfig, Next, SubscribeRequest};
+use evergate_fanout::{Begin, Encoding, Framing, HeartbeatKind, Hub, HubConfig, Next, SubscribeRequest};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
@@ -144,6 +146,7 @@ struct Counts {
     gaps: u64,
     events: u64,
     positions: u64,
+    ends: u64,
 }
 
 struct Client {
@@ -197,11 +200,13 @@ impl Client {
                 Err(_) if random.one_in(2) => Begin::Start(Start::Latest),
                 Err(_) => Begin::Start(Start::Earliest),
             };
+            let encoding = if random.one_in(2) { Encoding::Gzip } else { Encoding::Identity };
             let request = SubscribeRequest {
                 streams: self.streams.clone(),
                 filters: vec![self.filter(); self.streams.names().len()],
                 begin,
                 framing: Framing::Plain,
+                encoding,
                 heartbeat: (Duration::from_secs(15), HeartbeatKind::Comment),
             };
             let (mut subscriber, opening) = hub.subscribe(request).await.expect("subscribes");
@@ -212,19 +217,39 @@ impl Client {
             }
             assert_eq!(opening.cursor, last_id, "open names the position the client asked for");
             let mut decoder = sse::Decoder::new(1 << 20, &last_id);
+            let mut gunzip = (encoding == Encoding::Gzip).then(gunzip::Gunzip::new);
             let cut_after = 1 + random.below(3_000);
+            let mut bytes = subscriber.begin(b": hello\n");
             let mut read = 0;
             while read < cut_after && done.contains(&false) {
-                let Next::Bytes(bytes) = subscriber.next().await else { panic!("ended") };
                 let taken = &bytes[..bytes.len().min(cut_after - read)];
                 read += taken.len();
                 let mut items = Vec::new();
-                decoder.feed(taken, &mut items).expect("a valid stream");
+                let data = match &mut gunzip {
+                    None => taken.to_vec(),
+                    Some(gunzip) if taken.len() == bytes.len() => gunzip.feed_whole(taken),
+                    Some(gunzip) => gunzip.feed(taken),
+                };
+                decoder.feed(&data, &mut items).expect("a valid stream");
                 for item in items {
                     self.take(item, &mut last_id, &mut done);
                 }
                 if random.one_in(4) {
                     tokio::task::yield_now().await;
+                }
+                if taken.len() == bytes.len() {
+                    if read >= cut_after || !done.contains(&false) {
+                        // Not cut but ended.
+                        let last = subscriber.finish(b": bye\n", false);
+                        let whole = gunzip.take().is_none_or(|mut gunzip| {
+                            gunzip.feed_whole(&last).ends_with(b": bye\n") && gunzip.is_whole()
+                        });
+                        assert!(whole, "a body ends without the right trailer");
+                        self.counts.ends += 1;
+                        break;
+                    }
+                    let Next::Bytes(next) = subscriber.next().await else { panic!("ended") };
+                    bytes = next;
                 }
             }
             self.counts.cuts += 1;
@@ -398,6 +423,7 @@ async fn history(seed: u64) -> Counts {
         counts.gaps += client.counts.gaps;
         counts.events += client.counts.events;
         counts.positions += client.counts.positions;
+        counts.ends += client.counts.ends;
     }
     hub.stop(Duration::ZERO);
     log.close().await;
@@ -425,9 +451,56 @@ fn every_client_accounts_for_every_event() {
         total.gaps += counts.gaps;
         total.events += counts.events;
         total.positions += counts.positions;
+        total.ends += counts.ends;
     }
     println!("{total:?}");
-    let enough =
-        total.cuts > SEEDS && total.gaps > SEEDS && total.events > 50 * SEEDS && total.positions > SEEDS;
+    let enough = total.cuts > SEEDS
+        && total.gaps > SEEDS
+        && total.events > 50 * SEEDS
+        && total.positions > SEEDS
+        && total.ends > SEEDS;
     assert!(only.is_some() || enough, "too little happened to prove anything: {total:?}");
+}
+
+/// Whether plain or as an envelope, whether it is one stream's or one of several: however many are
+/// sent an event compressed, it is deflated once for each of these four forms.
+#[tokio::test]
+async fn a_thousand_compressed_subscribers_cost_one_deflate_per_event() {
+    const EACH: usize = 250;
+    let policies = Arc::new(StreamPolicies::open(Retention::FOREVER));
+    let log: Arc<dyn EventLog> =
+        Arc::new(MemoryLog::new(policies, Arc::new(ManualClock::at(UnixMillis::new(1)))));
+    let hub = Hub::new(Arc::clone(&log), HubConfig::default());
+    let mut subscribers = Vec::new();
+    for n in 0..4 * EACH {
+        let names = if n % 2 == 0 { vec![name("left")] } else { streams().to_vec() };
+        let request = SubscribeRequest {
+            filters: vec![KeyFilter::all(); names.len()],
+            streams: StreamSet::new(names).expect("one or two"),
+            begin: Begin::Start(Start::Latest),
+            framing: if n % 4 < 2 { Framing::Plain } else { Framing::Envelope },
+            encoding: Encoding::Gzip,
+            heartbeat: (Duration::from_secs(15), HeartbeatKind::Comment),
+        };
+        let mut subscriber = hub.subscribe(request).await.expect("subscribes").0;
+        let mut gunzip = gunzip::Gunzip::new();
+        gunzip.feed_whole(&subscriber.begin(b""));
+        subscribers.push((subscriber, gunzip));
+    }
+    for n in 1..=3 {
+        log.append(&name("left"), vec![EventDraft::new(format!("event {n}"))]).await.expect("appends");
+        for (subscriber, gunzip) in &mut subscribers {
+            let Next::Bytes(bytes) = subscriber.next().await else { panic!("ended") };
+            let text = String::from_utf8(gunzip.feed_whole(&bytes)).expect("UTF-8");
+            assert!(text.contains(&format!("event {n}")), "{text}");
+        }
+        assert_eq!(hub.deflated(), 4 * n);
+    }
+    for (mut subscriber, mut gunzip) in subscribers {
+        gunzip.feed_whole(&subscriber.finish(b"", false));
+        assert!(gunzip.is_whole());
+    }
+    hub.stop(Duration::ZERO);
+    log.close().await;
+    hub.stopped().await;
 }

@@ -1,33 +1,46 @@
-//! The admin listener: `/livez`, `/readyz` and `/metrics`, for supervisors, not for the public.
+//! The admin listener: `/livez`, `/readyz`, `/metrics` and `/drain`, for supervisors, not for the
+//! public.
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use axum::serve::ListenerExt as _;
 use serde_json::json;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 use crate::readiness::{Readiness, Stage};
 use crate::troubles::Troubles;
 
 /// What the pages tell.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct About {
     pub node: String,
     pub region: String,
     pub readiness: Readiness,
     pub troubles: Troubles,
     pub metrics: Metrics,
+    /// Cancelled when the process is asked to end.
+    pub drain: CancellationToken,
 }
 
+/// Asks the process to end in order.
+pub(crate) const DRAIN: &str = "/drain";
+
+/// Must come with it. A page in somebody's browser cannot send it to another origin without asking
+/// first, and that is never allowed here.
+pub(crate) const DRAIN_HEADER: &str = "evergate-admin";
+
 /// A bound listener; it answers as soon as it [`run`](Self::run)s.
-#[derive(Debug)]
 pub(crate) struct Admin {
     listener: TcpListener,
     about: About,
@@ -45,7 +58,20 @@ impl Admin {
 
     /// Serves until `stop`, then finishes the requests under way.
     pub(crate) async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-        axum::serve(self.listener, router(self.about)).with_graceful_shutdown(stop).await
+        let listener = self.listener.tap_io(|socket| {
+            let probes = TcpKeepalive::new()
+                .with_time(Duration::from_secs(60))
+                .with_interval(Duration::from_secs(10))
+                .with_retries(3);
+            let socket = SockRef::from(&*socket);
+            let set = socket
+                .set_tcp_keepalive(&probes)
+                .and_then(|()| socket.set_tcp_user_timeout(Some(Duration::from_secs(30))));
+            if let Err(error) = set {
+                tracing::debug!(%error, "an admin connection was gone before it was served");
+            }
+        });
+        axum::serve(listener, router(self.about)).with_graceful_shutdown(stop).await
     }
 }
 
@@ -54,6 +80,7 @@ fn router(about: About) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route(DRAIN, post(drain).fallback(only_post))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(about)
@@ -87,8 +114,24 @@ async fn metrics(State(about): State<About>) -> Response {
     (headers, about.metrics.render()).into_response()
 }
 
+/// Begins what a SIGTERM begins. Harmless if repeated.
+async fn drain(State(about): State<About>, headers: HeaderMap) -> Response {
+    if !headers.contains_key(DRAIN_HEADER) {
+        return problem(StatusCode::FORBIDDEN, &format!("the header field {DRAIN_HEADER} is missing"));
+    }
+    about.drain.cancel();
+    let body = json!({ "status": Stage::Stopping.as_str(), "node": about.node });
+    reply(StatusCode::ACCEPTED, "application/json", &body)
+}
+
+async fn only_post() -> Response {
+    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "only POST is answered here");
+    response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("POST"));
+    response
+}
+
 async fn not_found(uri: Uri) -> Response {
-    let detail = format!("there is no {}, only /livez, /readyz and /metrics", uri.path());
+    let detail = format!("there is no {}, only /livez, /readyz, /metrics and /drain", uri.path());
     problem(StatusCode::NOT_FOUND, &detail)
 }
 
@@ -135,6 +178,7 @@ mod tests {
             readiness: Readiness::default(),
             troubles: Troubles::default(),
             metrics: Metrics::of(recorder),
+            drain: CancellationToken::new(),
         }
     }
 
@@ -177,6 +221,29 @@ mod tests {
         drop(stop);
         running.await.unwrap().unwrap();
         assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_process_is_drained_by_who_means_it() {
+        let about = about(&recorder().unwrap());
+        let drain = about.drain.clone();
+        let admin = Admin::bind("127.0.0.1:0".parse().unwrap(), about).await.unwrap();
+        let address = admin.address().unwrap();
+        let running = tokio::spawn(admin.run(std::future::pending()));
+        for (method, path, status) in [
+            ("GET", "/drain", "405 Method Not Allowed"),
+            ("POST", "/drain", "403 Forbidden"),
+            // As a page of another origin may send it.
+            ("POST", "/drain?evergate-admin=drain", "403 Forbidden"),
+        ] {
+            let (head, _) = ask(address, method, path).await;
+            assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
+            assert!(!drain.is_cancelled());
+        }
+        let (head, _) = ask(address, "POST", "/drain HTTP/1.1\r\nevergate-admin: drain\r\nx-rest:").await;
+        assert!(head.starts_with("HTTP/1.1 202"), "{head}");
+        assert!(drain.is_cancelled());
+        running.abort();
     }
 
     #[tokio::test]

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use evergate_edge::{Edge, RunningEdge};
-use evergate_eventlog::EventLog;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -29,7 +28,7 @@ use crate::readiness::{Readiness, Stage};
 use crate::ready_file::{Addresses, ReadyFile};
 use crate::shutdown::{Shutdown, Signals};
 use crate::troubles::Troubles;
-use crate::wiring;
+use crate::wiring::{self, Storage};
 
 /// How long the parts may take that have nothing to wait for but themselves.
 const BRIEF: Duration = Duration::from_secs(5);
@@ -37,20 +36,25 @@ const BRIEF: Duration = Duration::from_secs(5);
 /// Runs until a signal, or until a part fails.
 pub(crate) async fn run(config: Config) -> anyhow::Result<Exit> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    open_files::raise(config.http.connections_max.get());
+    let descriptors = open_files::raise(config.http.connections_max.get());
     let mut gateway = tokio::select! {
         biased;
         signal = signals.next() => {
             info!(signal, "ended while starting");
             return Ok(Exit::Ok);
         }
-        gateway = Gateway::start(&config) => gateway?,
+        gateway = Gateway::start(&config, descriptors) => gateway?,
     };
     greet(&config, gateway.addresses);
+    let drain = gateway.drain.clone();
     let failed = tokio::select! {
         biased;
         signal = signals.next() => {
             info!(signal, "shutting down");
+            false
+        }
+        () = drain.cancelled() => {
+            info!("asked to drain; shutting down");
             false
         }
         why = gateway.failed() => {
@@ -79,9 +83,11 @@ struct Gateway {
     readiness: Readiness,
     admin: JoinHandle<std::io::Result<()>>,
     stop_admin: CancellationToken,
+    /// Cancelled when the admin pages are asked to end the process.
+    drain: CancellationToken,
     /// Keeps the metrics' memory bounded until dropped.
     _metrics: AbortOnDropHandle<()>,
-    log: Arc<dyn EventLog>,
+    storage: Storage,
     edge: RunningEdge,
     addresses: Addresses,
     ready_file: Option<ReadyFile>,
@@ -89,11 +95,13 @@ struct Gateway {
 
 impl Gateway {
     /// Starts everything. A part that fails takes those before it with it.
-    async fn start(config: &Config) -> anyhow::Result<Self> {
+    async fn start(config: &Config, descriptors: usize) -> anyhow::Result<Self> {
         let metrics = Metrics::start(&config.node, &config.region)?;
         let readiness = Readiness::default();
         let troubles = Troubles::default();
+        let drain = CancellationToken::new();
         let about = About {
+            drain: drain.clone(),
             node: config.node.clone(),
             region: config.region.clone(),
             readiness: readiness.clone(),
@@ -106,14 +114,23 @@ impl Gateway {
         let admin_address = admin.address()?;
         let stop_admin = CancellationToken::new();
         let admin = tokio::spawn(admin.run(stop_admin.clone().cancelled_owned()));
-        let metrics = AbortOnDropHandle::new(tokio::spawn(async move { metrics.keep_up().await }));
+        let keeper = metrics.clone();
+        let keeper = AbortOnDropHandle::new(tokio::spawn(async move { keeper.keep_up().await }));
 
         let policies = Arc::new(wiring::policies(config));
-        let log = wiring::open_log(config, Arc::clone(&policies)).await?;
-        troubles.ask(&log);
-        let edge = Edge::bind(wiring::dev_edge(config, policies), Arc::clone(&log)).await?;
+        let storage = wiring::open_storage(config, Arc::clone(&policies)).await?;
+        let Storage { log, cursors } = &storage;
+        troubles.ask(log);
+        let edge =
+            Edge::bind(wiring::dev_edge(config, policies, descriptors), Arc::clone(log), Arc::clone(cursors))
+                .await?;
         let addresses = Addresses { http: edge.http_addr(), grpc: edge.grpc_addr(), admin: admin_address };
         let edge = edge.start();
+        metrics.before_each_page(edge.gauges());
+        let runtime = tokio::runtime::Handle::current();
+        metrics.before_each_page(move || {
+            ::metrics::gauge!("evergate_runtime_tasks").set(runtime.metrics().num_alive_tasks() as f64);
+        });
         let ready_file = match &config.ready_file {
             Some(path) => Some(
                 ReadyFile::write(path, addresses)
@@ -132,7 +149,17 @@ impl Gateway {
             version = env!("CARGO_PKG_VERSION"),
             "ready"
         );
-        Ok(Self { readiness, admin, stop_admin, _metrics: metrics, log, edge, addresses, ready_file })
+        Ok(Self {
+            readiness,
+            admin,
+            stop_admin,
+            drain,
+            _metrics: keeper,
+            storage,
+            edge,
+            addresses,
+            ready_file,
+        })
     }
 
     /// Why a part ended that should not have. Waits for as long as all is well.
@@ -149,18 +176,24 @@ impl Gateway {
 
     /// Ends everything, in phases. Tells whether each ended by itself.
     async fn stop(self, limits: config::Shutdown) -> bool {
-        let Self { readiness, admin, stop_admin, _metrics, log, edge, ready_file, .. } = self;
-        let mut shutdown = Shutdown::begin(limits.deadline);
+        let Self { readiness, admin, stop_admin, _metrics, storage, edge, ready_file, .. } = self;
+        let Storage { log, cursors } = storage;
         readiness.advance(Stage::Stopping);
         // Whoever waits for the file must not find a process that is leaving.
         drop(ready_file);
+        if !limits.grace.is_zero() {
+            info!(grace_ms = limits.grace.as_millis(), "still accepting, until balancers have noticed");
+            tokio::time::sleep(limits.grace).await;
+        }
+        let mut shutdown = Shutdown::begin(limits.deadline);
         let held = || format!("{} streams, {} connections", edge.open_streams(), edge.open_connections());
 
         shutdown.phase("stop accepting", BRIEF, async { edge.stop_accepting() }, held).await;
         // After the last stream was told to go, clients need a moment to close.
-        let window = limits.drain;
+        let window = limits.window(edge.open_streams());
         shutdown.phase("end streams", window + BRIEF, edge.end_streams(window), held).await;
         shutdown.phase("close the edge", BRIEF, edge.close(), || "tasks of the edge").await;
+        shutdown.phase("close the cursor store", BRIEF, cursors.close(), || "cursors under way").await;
         let all = shutdown.remaining();
         shutdown.phase("flush and close the log", all, log.close(), || "appends under way").await;
         stop_admin.cancel();

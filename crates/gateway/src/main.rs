@@ -1,7 +1,8 @@
 //! The `evergate` binary: reads the configuration, wires the roles, owns the shutdown.
 //!
 //! In reading order: [`cli`] says what can be asked, [`config`] what can be set; [`dev`] runs a
-//! whole gateway in this process; [`publish`] and [`tail`] are its clients. Nothing below this crate
+//! whole gateway in this process; [`publish`] and [`tail`] are its clients, and [`doctor`] examines the
+//! way to it. Nothing below this crate
 //! reads the environment, a file of settings or the command line.
 
 mod cli;
@@ -9,6 +10,7 @@ mod config;
 
 mod admin;
 mod dev;
+mod drain;
 mod logging;
 mod metrics;
 mod open_files;
@@ -17,6 +19,7 @@ mod ready_file;
 mod shutdown;
 mod wiring;
 
+mod doctor;
 mod printable;
 mod publish;
 mod tail;
@@ -55,7 +58,9 @@ fn run(command: Command) -> Exit {
             Err(exit) => exit,
         },
         Command::Publish(args) => told(block_on(publish::run(args))),
+        Command::Drain(args) => told(block_on(drain::run(args))),
         Command::Tail(args) => told(block_on(tail::run(args))),
+        Command::Doctor(args) => told(block_on(doctor::run(args))),
         Command::Config(ConfigCommand::Check(settings)) => match load(&settings, Defaults::General) {
             Ok(_) => printed("configuration is valid\n"),
             Err(exit) => exit,

@@ -1,9 +1,11 @@
 //! The metrics of this process: collected by the `metrics` facade, printed for Prometheus.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use parking_lot::Mutex;
 
 /// From a tenth of a millisecond, which a write to a local socket takes, to ten seconds, after which
 /// nobody is waiting any more.
@@ -13,8 +15,14 @@ const SECONDS_BUCKETS: [f64; 16] =
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// The collector of this process.
-#[derive(Debug, Clone)]
-pub(crate) struct Metrics(PrometheusHandle);
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    handle: PrometheusHandle,
+    gauges: Arc<Mutex<Vec<Gauges>>>,
+}
+
+/// Sets gauges to what is so now.
+type Gauges = Box<dyn Fn() + Send>;
 
 impl Metrics {
     /// Installs the collector of this process. Once only.
@@ -38,19 +46,27 @@ impl Metrics {
 
     /// What this collector has collected.
     pub(crate) fn of(recorder: &PrometheusRecorder) -> Self {
-        Self(recorder.handle())
+        Self { handle: recorder.handle(), gauges: Arc::default() }
+    }
+
+    /// Has this called before each page: for gauges that are cheaper asked for than kept.
+    pub(crate) fn before_each_page(&self, gauges: impl Fn() + Send + 'static) {
+        self.gauges.lock().push(Box::new(gauges));
     }
 
     /// Everything collected, in the text format of Prometheus.
     pub(crate) fn render(&self) -> String {
-        self.0.render()
+        for gauges in &*self.gauges.lock() {
+            gauges();
+        }
+        self.handle.render()
     }
 
     /// Keeps the memory of histograms bounded, until dropped.
     pub(crate) async fn keep_up(&self) {
         loop {
             tokio::time::sleep(UPKEEP_EVERY).await;
-            self.0.run_upkeep();
+            self.handle.run_upkeep();
         }
     }
 }

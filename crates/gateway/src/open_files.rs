@@ -11,7 +11,10 @@ const OTHERS: u64 = 512;
 ///
 /// The soft limit is low on most systems for the sake of programs that use `select`; this one does
 /// not.
-pub(crate) fn raise(streams_max: usize) {
+///
+/// Returns how many of them the HTTP connections may take. The others are kept for the rest, so that
+/// no storm of clients can cut the process off from its log, its publishers and its operator.
+pub(crate) fn raise(streams_max: usize) -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     // `None` is unlimited.
     let reached = match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
@@ -25,8 +28,14 @@ pub(crate) fn raise(streams_max: usize) {
     if let Some(limit) = reached
         && limit < wanted
     {
-        warn!(limit, wanted, "fewer files may be open than http.connections_max needs");
+        warn!(limit, wanted, "fewer files may be open than http.connections_max needs, so fewer clients");
     }
+    reached.map_or(usize::MAX, for_connections)
+}
+
+/// What of a limit is for HTTP connections.
+fn for_connections(limit: u64) -> usize {
+    usize::try_from(limit - OTHERS.min(limit / 4)).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -38,5 +47,10 @@ mod tests {
         raise(1);
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
         assert_eq!(current, maximum);
+    }
+
+    #[test]
+    fn something_is_kept_for_the_rest() {
+        assert_eq!([64, 1024, 20_000].map(for_connections), [48, 768, 19_488]);
     }
 }

@@ -7,9 +7,13 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use evergate_domain::StreamPolicies;
-use evergate_edge::{ConnectionLimits, EdgeConfig, PublishLimits, SseConfig};
+use evergate_edge::{
+    ClientLimits, ConnectionLimits, EdgeConfig, ForwardedHeader, Proxies, ProxyProtocol, PublishLimits,
+    SseConfig,
+};
 use evergate_eventlog::{
-    DiskLog, DiskOptions, EventLog, MemoryLog, RedisLog, RedisOptions, SentinelLogin, SystemClock,
+    CursorStore, DiskCursors, DiskLog, DiskOptions, EventLog, MemoryCursors, MemoryLog, RedisLog,
+    RedisOptions, SentinelLogin, SystemClock,
 };
 use evergate_fanout::HubConfig;
 
@@ -24,20 +28,34 @@ pub(crate) fn policies(config: &Config) -> StreamPolicies {
     }
 }
 
-/// Opens the log that was chosen.
-pub(crate) async fn open_log(
-    config: &Config,
-    policies: Arc<StreamPolicies>,
-) -> anyhow::Result<Arc<dyn EventLog>> {
+/// What this process keeps, or has kept for it.
+pub(crate) struct Storage {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) cursors: Arc<dyn CursorStore>,
+}
+
+/// The clients' places, beside the disk log in its folder.
+const CURSORS_FILE: &str = "cursors.redb";
+
+/// Opens the log that was chosen, and the cursor store that belongs to it.
+pub(crate) async fn open_storage(config: &Config, policies: Arc<StreamPolicies>) -> anyhow::Result<Storage> {
     let clock = Arc::new(SystemClock);
     match &config.log {
-        LogChoice::Memory => Ok(Arc::new(MemoryLog::new(policies, clock))),
+        LogChoice::Memory => Ok(Storage {
+            log: Arc::new(MemoryLog::new(policies, Arc::clone(&clock) as _)),
+            cursors: Arc::new(MemoryCursors::new(clock)),
+        }),
         LogChoice::Disk(directory) => {
             let options =
                 DiskOptions { reserve_bytes: config.disk_reserve_bytes, ..DiskOptions::new(directory) };
+            let file = directory.join(CURSORS_FILE);
             // It reads the end of the journal, which may take a moment.
-            let opening = tokio::task::spawn_blocking(move || DiskLog::open(&options, policies, clock));
-            Ok(Arc::new(opening.await??))
+            let opening = tokio::task::spawn_blocking(move || {
+                let log = DiskLog::open(&options, policies, Arc::clone(&clock) as _)?;
+                let cursors = DiskCursors::open(&file, clock)?;
+                anyhow::Ok(Storage { log: Arc::new(log), cursors: Arc::new(cursors) })
+            });
+            opening.await?
         }
         LogChoice::Redis(url) => {
             let options = RedisOptions {
@@ -47,7 +65,9 @@ pub(crate) async fn open_log(
                 sentinel_login: config.redis.sentinel_login_file.as_deref().map(login).transpose()?,
                 ..RedisOptions::new(url.clone())
             };
-            Ok(Arc::new(RedisLog::open(options, policies, clock).await?))
+            let log = RedisLog::open(options, policies, clock).await?;
+            let cursors = Arc::new(log.cursors());
+            Ok(Storage { log: Arc::new(log), cursors })
         }
     }
 }
@@ -64,8 +84,8 @@ fn login(path: &Path) -> anyhow::Result<SentinelLogin> {
     Ok(SentinelLogin { user: user.to_owned(), password: password.to_owned() })
 }
 
-/// What the edge of a development process is told.
-pub(crate) fn dev_edge(config: &Config, policies: Arc<StreamPolicies>) -> EdgeConfig {
+/// What the edge of a development process is told. HTTP may take so many `descriptors`.
+pub(crate) fn dev_edge(config: &Config, policies: Arc<StreamPolicies>, descriptors: usize) -> EdgeConfig {
     EdgeConfig {
         node: config.node.clone(),
         region: config.region.clone(),
@@ -77,12 +97,37 @@ pub(crate) fn dev_edge(config: &Config, policies: Arc<StreamPolicies>) -> EdgeCo
             batch_events_max: config.publish.batch_events_max.get(),
             batch_bytes_max: config.publish.batch_bytes_max.get(),
             stream_window: config.publish.stream_window.get(),
+            rate: config.limits.publishes,
         },
         connections: ConnectionLimits {
             streams_max: config.http.connections_max.get(),
             head_bytes_max: config.http.head_bytes_max,
             head_timeout: config.http.head_timeout,
             idle_timeout: config.http.idle_timeout,
+            descriptors_max: descriptors,
+            pending_max: config.limits.pending_max.get(),
+            pending_per_address: config.limits.pending_per_address,
+            accepts: config.limits.accepts,
+            peer_timeout: config.http.peer_timeout,
+            stall_timeout: config.http.stall_timeout,
+        },
+        clients: ClientLimits {
+            streams_per_address: config.limits.streams_per_address,
+            streams_per_client: config.limits.streams_per_client,
+            connects: config.limits.connects,
+        },
+        proxies: Proxies {
+            trusted: config.http.trusted_proxies.clone(),
+            protocol: match config.http.proxy_protocol {
+                "accept" => ProxyProtocol::Accept,
+                "require" => ProxyProtocol::Require,
+                _ => ProxyProtocol::Off,
+            },
+            header: match config.http.forwarded_header {
+                "forwarded" => ForwardedHeader::Forwarded,
+                "none" => ForwardedHeader::None,
+                _ => ForwardedHeader::XForwardedFor,
+            },
         },
         sse: SseConfig {
             heartbeat: config.sse.heartbeat,
@@ -90,6 +135,7 @@ pub(crate) fn dev_edge(config: &Config, policies: Arc<StreamPolicies>) -> EdgeCo
             busy_retry: config.sse.busy_retry,
             streams_max: config.sse.streams_max.get(),
             keys_max: config.sse.keys_max.get(),
+            gzip: config.sse.gzip,
         },
         cors: match &config.http.cors_origins {
             CorsOrigins::Any => evergate_edge::CorsOrigins::Any,
@@ -100,8 +146,10 @@ pub(crate) fn dev_edge(config: &Config, policies: Arc<StreamPolicies>) -> EdgeCo
             ring_events: config.fanout.ring_events.get(),
             ring_bytes: config.fanout.ring_bytes.get() as u64,
             replay_bytes: config.fanout.replay_cache_bytes.get() as u64,
+            stall: config.http.stall_timeout,
             ..HubConfig::default()
         },
+        cursor_flush: config.cursor_flush_interval,
         shards: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         demo: true,
     }

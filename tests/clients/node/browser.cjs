@@ -1,5 +1,6 @@
 // A page of another origin in Chromium, with nothing but the native EventSource: prints every event
-// it is given as one line of JSON, and every request for the stream with its Last-Event-ID.
+// it is given as one line of JSON, every request for the stream with its Last-Event-ID, and every answer
+// with its protocol. Certificates are not looked at.
 // Usage: node browser.cjs CHROMIUM URL TYPE…
 const http = require('node:http');
 const { chromium } = require('playwright-core');
@@ -15,11 +16,16 @@ const say = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
   await new Promise((resolve) => site.listen(0, '127.0.0.1', resolve));
 
   const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
-  const page = await browser.newPage();
+  const page = await browser.newPage({ ignoreHTTPSErrors: true });
   page.on('request', async (request) => {
     if (request.url() !== url) return;
     const headers = await request.allHeaders().catch(() => request.headers());
     say({ event: 'request', last_event_id: headers['last-event-id'] ?? null, origin: headers.origin ?? null });
+  });
+  const network = await page.context().newCDPSession(page);
+  await network.send('Network.enable');
+  network.on('Network.responseReceived', ({ response }) => {
+    if (response.url === url) say({ event: 'response', status: response.status, protocol: response.protocol });
   });
   page.on('pageerror', (error) => say({ event: 'pageerror', data: String(error) }));
   await page.exposeFunction('say', say);

@@ -71,6 +71,7 @@ fn a_loss_is_found_in_the_middle_and_at_the_end() {
 #[test]
 fn a_loss_that_was_told_is_none_but_only_within_what_was_told() {
     let mut told = ledger(&[1, 2, 7, 8, 9, 10]);
+    told.removed("s", at(1), at(7));
     told.told("ann", "s", at(3), at(6));
     assert_eq!(faults(&told), [Fault::Loss("ann".into(), "s".into(), at(6))]);
 }
@@ -143,4 +144,124 @@ fn a_hole_in_the_sequence_is_found_across_epochs_too() {
     dense.acknowledged("s", Offset::new(8, 11), "later");
     dense.received("ann", "s", Offset::new(8, 11), "later");
     assert_eq!(faults(&dense), []);
+}
+
+#[test]
+fn a_run_without_enough_faults_and_resumes_proves_nothing() {
+    let demands = |resumes, injected| Demands { traffic: NO_TRAFFIC, resumes, injected };
+    let mut quiet = ledger(&ALL);
+    assert!(matches!(quiet.judge_run(demands(1, 0)), Verdict::Inconclusive(_)));
+    assert!(matches!(quiet.judge_run(demands(0, 1)), Verdict::Inconclusive(_)));
+    quiet.injected();
+    quiet.resumed("ann", "s", at(10));
+    assert!(matches!(quiet.judge_run(demands(1, 1)), Verdict::Sound(_)));
+    // A fault found is a fault, however little happened.
+    let mut faulty = ledger(&ALL);
+    faulty.received("ann", "s", at(10), "text 10");
+    assert!(matches!(faulty.judge_run(demands(1, 1)), Verdict::Faulty(..)));
+}
+
+#[test]
+fn a_silent_trim_is_a_loss() {
+    let mut trimmed = ledger(&[1, 2, 7, 8, 9, 10]);
+    trimmed.removed("s", at(1), at(7));
+    let loss = |seq| Fault::Loss("ann".into(), "s".into(), at(seq));
+    assert_eq!(faults(&trimmed), [loss(3), loss(4), loss(5), loss(6)]);
+}
+
+#[test]
+fn a_gap_must_be_true() {
+    let gap = |from, until| Fault::FalseGap("ann".into(), "s".into(), at(from), at(until));
+    let mut there = ledger(&[1, 2, 7, 8, 9, 10]);
+    there.told("ann", "s", at(3), at(7));
+    assert_eq!(faults(&there), [gap(3, 7)], "nothing was removed");
+    let mut half = ledger(&[1, 2, 7, 8, 9, 10]);
+    half.removed("s", at(1), at(5));
+    half.told("ann", "s", at(3), at(7));
+    assert_eq!(faults(&half), [gap(3, 7)], "it says more than was removed");
+    let mut had = ledger(&ALL);
+    had.removed("s", at(1), at(7));
+    had.told("ann", "s", at(3), at(7));
+    assert_eq!(faults(&had), [gap(3, 7)], "it had them");
+}
+
+#[test]
+fn a_position_ahead_is_found_even_if_the_events_come_after_all() {
+    let mut ahead = ledger(&[1, 2, 3, 4, 5]);
+    ahead.positioned("ann", "s", at(7));
+    for seq in 6..=10 {
+        ahead.received("ann", "s", at(seq), &format!("text {seq}"));
+    }
+    assert_eq!(faults(&ahead), [Fault::Ahead("ann".into(), "s".into(), at(5), at(7))]);
+}
+
+#[test]
+fn a_position_where_one_is_or_past_what_one_was_told_is_none_ahead() {
+    let mut resumed = ledger(&[1, 2]);
+    resumed.resumed("ann", "s", at(2));
+    resumed.removed("s", at(1), at(7));
+    resumed.told("ann", "s", at(3), at(7));
+    resumed.positioned("ann", "s", at(6));
+    for seq in 7..=10 {
+        resumed.received("ann", "s", at(seq), &format!("text {seq}"));
+    }
+    assert_eq!(faults(&resumed), []);
+}
+
+#[test]
+fn a_resume_further_on_is_a_loss_and_is_said_to_be_ahead() {
+    let mut resumed = ledger(&[1, 2, 3]);
+    resumed.resumed("ann", "s", at(5));
+    for seq in 6..=10 {
+        resumed.received("ann", "s", at(seq), &format!("text {seq}"));
+    }
+    let loss = |seq| Fault::Loss("ann".into(), "s".into(), at(seq));
+    assert_eq!(faults(&resumed), [loss(4), loss(5), Fault::Ahead("ann".into(), "s".into(), at(3), at(5))]);
+}
+
+#[test]
+fn what_nobody_was_answered_for_is_owed_once_anybody_has_it() {
+    let mut unknown = ledger(&ALL);
+    unknown.subscribed("bob", "s", at(9));
+    unknown.received("bob", "s", at(10), "text 10");
+    unknown.attempted("s", "no answer");
+    unknown.attempted("s", "later");
+    unknown.received("ann", "s", at(11), "no answer");
+    unknown.received("ann", "s", at(12), "later");
+    // So far bob may just be slow.
+    assert_eq!(faults(&unknown), []);
+    unknown.received("bob", "s", at(12), "later");
+    assert_eq!(faults(&unknown), [Fault::Skipped("bob".into(), "s".into(), at(11))]);
+}
+
+#[test]
+fn what_was_refused_must_not_appear() {
+    let mut phantom = ledger(&ALL);
+    phantom.attempted("s", "not this");
+    phantom.refused("s", "not this");
+    assert_eq!(faults(&phantom), []);
+    phantom.received("ann", "s", at(11), "not this");
+    assert_eq!(faults(&phantom), [Fault::Phantom("s".into(), at(11))]);
+}
+
+#[test]
+fn a_producer_s_events_keep_their_order_whoever_else_publishes() {
+    let mut shuffled = ledger(&ALL);
+    shuffled.attempted_as("s", "p", 1, "p one");
+    shuffled.attempted_as("s", "q", 1, "q one");
+    shuffled.attempted_as("s", "p", 2, "p two");
+    shuffled.received("ann", "s", at(11), "p two");
+    shuffled.received("ann", "s", at(12), "q one");
+    assert_eq!(faults(&shuffled), []);
+    shuffled.received("ann", "s", at(13), "p one");
+    assert_eq!(faults(&shuffled), [Fault::Shuffled("s".into(), "p".into(), at(11))]);
+}
+
+#[test]
+fn two_histories_are_found() {
+    let mut forked = ledger(&ALL);
+    forked.attempted("s", "another tenth");
+    forked.acknowledged("s", Offset::new(8, 10), "another tenth");
+    forked.received("ann", "s", Offset::new(8, 10), "another tenth");
+    assert_eq!(faults(&forked), [Fault::Fork("s".into(), at(10), Offset::new(8, 10))]);
 }

@@ -13,6 +13,17 @@ pub struct Traffic {
     pub received: usize,
 }
 
+/// What a run must have been through before its silence about faults means anything.
+#[derive(Debug, Clone, Copy)]
+pub struct Demands {
+    /// What it carried.
+    pub traffic: Traffic,
+    /// How often subscribers came back.
+    pub resumes: usize,
+    /// How often something was broken on purpose.
+    pub injected: usize,
+}
+
 /// How much a run did carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Totals {
@@ -39,6 +50,18 @@ pub enum Fault {
     Doubled(String, Offset, Offset),
     /// A place of a stream at which nobody saw anything.
     Hole(String, Offset),
+    /// A stream has two histories: the same sequence under two epochs.
+    Fork(String, Offset, Offset),
+    /// An event that was refused stands in the stream.
+    Phantom(String, Offset),
+    /// A producer's event stands before one that it sent earlier: stream, producer, place.
+    Shuffled(String, String, Offset),
+    /// A subscriber never got an event that others got before a later one, acknowledged or not.
+    Skipped(String, String, Offset),
+    /// A subscriber was told that events are missing which are there, or which it has.
+    FalseGap(String, String, Offset, Offset),
+    /// A subscriber was given a position beyond events that it was owed: from there, to here.
+    Ahead(String, String, Offset, Offset),
 }
 
 /// The judgement.
@@ -60,6 +83,20 @@ impl Traffic {
                 "{} acknowledged and {} received, but {} and {} are needed to say anything",
                 had.acknowledged, had.received, self.acknowledged, self.received
             )
+        })
+    }
+}
+
+impl Demands {
+    pub(crate) fn lacking(self, had: Totals, resumes: usize, injected: usize) -> Option<String> {
+        let enough = resumes >= self.resumes && injected >= self.injected;
+        self.traffic.lacking(had).or_else(|| {
+            (!enough).then(|| {
+                format!(
+                    "{resumes} resumes and {injected} faults injected, but {} and {} are needed to say anything",
+                    self.resumes, self.injected
+                )
+            })
         })
     }
 }
@@ -93,6 +130,21 @@ impl fmt::Display for Fault {
                 write!(f, "one event of {stream} stands at {first} and {second}")
             }
             Self::Hole(stream, at) => write!(f, "nothing was ever seen at {stream} {at}"),
+            Self::Fork(stream, one, other) => write!(f, "{stream} has two histories, {one} and {other}"),
+            Self::Phantom(stream, at) => write!(f, "{stream} {at} was refused, and is there"),
+            Self::Shuffled(stream, producer, at) => {
+                write!(f, "{stream} {at} stands before what {producer} sent earlier")
+            }
+            Self::Skipped(who, stream, at) => write!(f, "{who} was carried past {stream} {at} in silence"),
+            Self::FalseGap(who, stream, from, until) => {
+                write!(f, "{who} was told that {stream} {from} to before {until} is missing, which it is not")
+            }
+            Self::Ahead(who, stream, from, at) => {
+                write!(
+                    f,
+                    "{who} had come to {from} of {stream} and was positioned at {at}, past what it is owed"
+                )
+            }
         }
     }
 }

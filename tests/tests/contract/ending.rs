@@ -101,3 +101,60 @@ async fn a_cut_resets_one_connection_and_no_other() {
     call(server.http(), again).await.problem(404);
     call(server.http(), Request::new("POST", "/dev/cut/nonsense")).await.problem(404);
 }
+
+/// The way of an operator: `evergate drain`, which a balancer learns of before it meets a closed port.
+#[tokio::test]
+async fn a_drain_is_announced_before_anything_closes() {
+    let mut server = Evergate::start(options().set("shutdown.grace", "1500ms")).await;
+    let publisher = Publisher::connect(server.grpc()).await;
+    let mut before = Subscription::open(server.http(), &events_of("s")).await;
+    before.opened().await;
+    let admin = server.admin().to_string();
+    let drain = tokio::process::Command::new(evergate_tests::process::binary())
+        .args(["drain", "--yes", "--admin", &admin, "--wait", "20"])
+        .output();
+    let watch = async {
+        // Unready first.
+        while call(server.admin(), Request::get("/readyz")).await.status() == 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // And still taking whoever has not noticed.
+        let mut late = Subscription::open(server.http(), &events_of("s")).await;
+        late.opened().await;
+        publisher.publish("s", event("last words")).await;
+        for stream in [&mut before, &mut late] {
+            let (frames, end) = stream.end().await;
+            let [words, goaway] = frames.as_slice() else { panic!("{frames:?}") };
+            assert_eq!(
+                (words.data.as_str(), goaway.event.as_deref()),
+                ("last words", Some("evergate.goaway"))
+            );
+            assert_eq!(end, End::Clean);
+        }
+    };
+    let (drained, ()) = tokio::join!(drain, watch);
+    let drained = drained.expect("it ran");
+    assert!(drained.status.success(), "{}", String::from_utf8_lossy(&drained.stderr));
+    assert!(String::from_utf8_lossy(&drained.stdout).contains("has ended"), "{drained:?}");
+    assert_eq!(server.ended(EXIT_MAX).await.code(), Some(0), "{}", server.output());
+}
+
+#[tokio::test]
+async fn a_drain_that_nobody_confirms_does_nothing() {
+    let server = Evergate::start(options()).await;
+    let admin = server.admin().to_string();
+    for (arguments, told) in [
+        (vec!["drain", "--admin", &admin], "--yes"),
+        (vec!["drain", "--yes", "--admin", "127.0.0.1:1"], "cannot be asked"),
+    ] {
+        let output = tokio::process::Command::new(evergate_tests::process::binary())
+            .args(&arguments)
+            .stdin(std::process::Stdio::null())
+            .output()
+            .await
+            .expect("it ran");
+        assert!(!output.status.success());
+        assert!(String::from_utf8_lossy(&output.stderr).contains(told), "{output:?}");
+    }
+    assert_eq!(call(server.admin(), Request::get("/readyz")).await.status(), 200);
+}

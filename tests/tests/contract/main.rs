@@ -1,6 +1,7 @@
 //! What a subscriber is promised, checked byte by byte where bytes are what was promised.
 
 mod admin;
+mod compression;
 mod ending;
 mod filters;
 mod frames;
@@ -11,6 +12,7 @@ mod lifetimes;
 mod refusals;
 mod resume;
 mod several;
+mod stored;
 
 /// The path of a stream's events.
 fn events_of(stream: &str) -> String {

@@ -4,7 +4,9 @@
 mod cluster;
 mod forgotten;
 mod hard_times;
+mod places;
 mod restarts;
 mod sentinel;
+mod storm;
 mod two_gateways;
 mod work;

@@ -13,41 +13,52 @@ use std::task::{Context as Poller, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame};
+use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::server::conn::http1;
+use hyper::service::HttpService;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-use crate::http::answer::Aborted;
+use crate::http::answer::{Aborted, Body};
+use crate::http::peer::Peer;
 use crate::http::stream::Live;
 
 /// The connection under a request.
 #[derive(Clone)]
 pub(crate) struct Carrier {
+    /// Who is at its other end.
+    pub(crate) peer: Peer,
     /// Ends the whole connection at once.
     pub(crate) cut: CancellationToken,
     /// Where an event stream is left for whoever takes the socket; `None` if nobody will.
     pub(crate) handover: Option<Arc<Handover>>,
 }
 
-/// An event stream on its way from the handler to the engine.
-#[derive(Default)]
-pub(crate) struct Handover {
-    live: Mutex<Option<(Bytes, Live)>>,
+/// An event stream on its way from the handler to the engine: its first frames, and the rest.
+pub(crate) struct Handover<T = (Bytes, Live)> {
+    live: Mutex<Option<T>>,
     asked: AtomicBool,
     flushed: AtomicBool,
 }
 
-impl Handover {
+impl<T> Default for Handover<T> {
+    fn default() -> Self {
+        Self { live: Mutex::default(), asked: AtomicBool::new(false), flushed: AtomicBool::new(false) }
+    }
+}
+
+impl<T> Handover<T> {
     /// Leaves a stream, and gives the body that stands for it.
-    pub(crate) fn leave(self: &Arc<Self>, first: Bytes, live: Live) -> Placeholder {
-        *self.live.lock() = Some((first, live));
+    pub(crate) fn leave(self: &Arc<Self>, live: T) -> Placeholder<T> {
+        *self.live.lock() = Some(live);
         Placeholder(Arc::clone(self))
     }
 
     /// The stream, once the head of its answer is provably on the wire.
-    pub(crate) fn take(&self) -> Option<(Bytes, Live)> {
+    fn take(&self) -> Option<T> {
         if !self.flushed.load(Ordering::Acquire) {
             return None;
         }
@@ -55,10 +66,35 @@ impl Handover {
     }
 }
 
-/// A body that never yields anything, but notes that it was asked to.
-pub(crate) struct Placeholder(Arc<Handover>);
+/// What became of a connection.
+pub(crate) enum Step<T> {
+    Over(hyper::Result<()>),
+    /// It carries an event stream from here on.
+    Streams(T),
+}
 
-impl HttpBody for Placeholder {
+/// Serves a connection, until it is over or its socket can be taken.
+pub(crate) fn poll_step<S, T, H>(
+    connection: &mut http1::Connection<Watched<S, T>, H>,
+    handover: &Handover<T>,
+    cx: &mut Poller<'_>,
+) -> Poll<Step<T>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: HttpService<Incoming, ResBody = Body> + Unpin,
+    H::Future: Unpin,
+    H::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match connection.poll_without_shutdown(cx) {
+        Poll::Ready(result) => Poll::Ready(Step::Over(result)),
+        Poll::Pending => handover.take().map_or(Poll::Pending, |live| Poll::Ready(Step::Streams(live))),
+    }
+}
+
+/// A body that never yields anything, but notes that it was asked to.
+pub(crate) struct Placeholder<T>(Arc<Handover<T>>);
+
+impl<T> HttpBody for Placeholder<T> {
     type Data = Bytes;
     type Error = Aborted;
 
@@ -70,22 +106,22 @@ impl HttpBody for Placeholder {
 }
 
 /// The socket under hyper, which notes when everything encoded was written.
-pub(crate) struct Watched {
-    socket: TokioIo<TcpStream>,
-    handover: Arc<Handover>,
+pub(crate) struct Watched<S, T> {
+    socket: TokioIo<S>,
+    handover: Arc<Handover<T>>,
 }
 
-impl Watched {
-    pub(crate) fn new(socket: TcpStream, handover: Arc<Handover>) -> Self {
+impl<S, T> Watched<S, T> {
+    pub(crate) fn new(socket: S, handover: Arc<Handover<T>>) -> Self {
         Self { socket: TokioIo::new(socket), handover }
     }
 
-    pub(crate) fn into_inner(self) -> TcpStream {
+    pub(crate) fn into_inner(self) -> S {
         self.socket.into_inner()
     }
 }
 
-impl Read for Watched {
+impl<S: AsyncRead + Unpin, T> Read for Watched<S, T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Poller<'_>,
@@ -95,7 +131,7 @@ impl Read for Watched {
     }
 }
 
-impl Write for Watched {
+impl<S: AsyncWrite + Unpin, T> Write for Watched<S, T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Poller<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.socket).poll_write(cx, buf)
     }
@@ -125,3 +161,6 @@ impl Write for Watched {
         Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,20 +3,18 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-use evergate_domain::Cursor;
+use evergate_domain::{Cursor, PackedCursor};
 use evergate_fanout::{End, Farewell, Guard, Handover as Handed};
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -24,14 +22,14 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::http::carrier::{Carrier, Handover, Watched};
+use crate::http::carrier::{self, Carrier, Handover, Step, Watched};
 use crate::http::context::Context;
+use crate::http::door::{Entry, REFUSED};
+use crate::http::patient::Patient;
+use crate::http::peer::{NotAdmitted, Peer};
 use crate::http::router;
 use crate::http::stream::{Keep, Live};
-
-/// How long unacknowledged bytes may stay so before the peer counts as gone. Shorter would throw
-/// phones out of tunnels.
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::liveness;
 
 /// Bytes that may wait unsent in the kernel, per connection. Without a bound it takes 4 MB for every
 /// client that stalls, before we even notice that it does.
@@ -56,18 +54,33 @@ pub(crate) struct Ends {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(stream: TcpStream, context: Arc<Context>, ends: Ends, place: OwnedSemaphorePermit) {
-    if let Err(error) = set_options(&stream) {
+pub(crate) async fn serve(
+    mut stream: TcpStream,
+    from: SocketAddr,
+    context: Arc<Context>,
+    ends: Ends,
+    entry: Entry,
+) {
+    let limits = &context.config.connections;
+    if let Err(error) = set_options(&stream, limits.peer_timeout) {
         tracing::debug!(%error, "a connection was gone before it was served");
         return;
     }
     let cut = CancellationToken::new();
     let served = async {
-        let head = context.config.connections.head_timeout;
-        match timeout(head, speaks_http2(&stream)).await {
-            Err(_) | Ok(Err(_)) => {}
-            Ok(Ok(true)) => serve_http2(stream, &context, &ends, &cut).await,
-            Ok(Ok(false)) => serve_http1(stream, &context, &ends, &cut, place).await,
+        let begun = async {
+            let peer = context.config.proxies.admit(&mut stream, from).await?;
+            let http2 = speaks_http2(&stream).await?;
+            Ok::<_, NotAdmitted>((peer, http2))
+        };
+        match timeout(limits.head_timeout, begun).await {
+            Ok(Ok((peer, true))) => serve_http2(stream, peer, &context, &ends, &cut, entry).await,
+            Ok(Ok((peer, false))) => serve_http1(stream, peer, &context, &ends, &cut, entry).await,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a connection is not served");
+                refused(error.reason());
+            }
+            Err(_) => refused("head-timeout"),
         }
     };
     tokio::select! {
@@ -77,19 +90,25 @@ pub(crate) async fn serve(stream: TcpStream, context: Arc<Context>, ends: Ends, 
     }
 }
 
+/// Counts a connection that is closed before it was answered.
+fn refused(reason: &'static str) {
+    metrics::counter!(REFUSED, "reason" => reason).increment(1);
+}
+
 async fn serve_http1(
     stream: TcpStream,
+    peer: Peer,
     context: &Arc<Context>,
     ends: &Ends,
     cut: &CancellationToken,
-    place: OwnedSemaphorePermit,
+    entry: Entry,
 ) {
     let limits = context.config.connections;
-    let asked = AtomicBool::new(false);
+    let Entry { place, first_head } = entry;
     let handover = Arc::<Handover>::default();
     let service = service_fn(|request| {
-        asked.store(true, Ordering::Relaxed);
-        let carrier = Carrier { cut: cut.clone(), handover: Some(Arc::clone(&handover)) };
+        first_head.arrived();
+        let carrier = Carrier { peer, cut: cut.clone(), handover: Some(Arc::clone(&handover)) };
         let answer = router::answer(Arc::clone(context), request, carrier);
         Box::pin(async move { Ok::<_, Infallible>(answer.await) })
     });
@@ -97,40 +116,39 @@ async fn serve_http1(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle_timeout)
         .max_buf_size(limits.head_bytes_max * PARSER_SLACK)
-        .serve_connection(Watched::new(stream, Arc::clone(&handover)), service);
-    let mut first_head = pin!(sleep(limits.head_timeout));
+        .serve_connection(
+            Watched::new(Patient::new(stream, limits.stall_timeout), Arc::clone(&handover)),
+            service,
+        );
+    let mut head_due = pin!(sleep(limits.head_timeout));
     let mut waiting = true;
     let mut draining = false;
     loop {
-        let mut step = poll_fn(|cx| match connection.poll_without_shutdown(cx) {
-            Poll::Ready(result) => Poll::Ready(Step::Over(result)),
-            Poll::Pending => {
-                handover.take().map_or(Poll::Pending, |stream| Poll::Ready(Step::Streams(stream)))
-            }
-        });
+        let mut step = poll_fn(|cx| carrier::poll_step(&mut connection, &handover, cx));
         tokio::select! {
             biased;
             () = cut.cancelled() => {
-                reset(&connection.into_parts().io.into_inner());
+                reset(&connection.into_parts().io.into_inner().into_inner());
                 return;
             }
             () = ends.drain.cancelled(), if !draining => {
                 draining = true;
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
             }
-            () = &mut first_head, if waiting => {
+            () = &mut head_due, if waiting => {
                 waiting = false;
-                if !asked.load(Ordering::Relaxed) {
+                if first_head.is_awaited() {
+                    refused("head-timeout");
                     return;
                 }
             }
             step = &mut step => {
                 match step {
-                    Step::Over(Ok(())) => linger(connection.into_parts().io.into_inner()).await,
+                    Step::Over(Ok(())) => linger(connection.into_parts().io.into_inner().into_inner()).await,
                     Step::Over(Err(error)) => tracing::debug!(%error, "a connection ended early"),
                     Step::Streams((first, Live { subscriber, keep })) => {
                         // What came behind the request is dropped: the answer to it would never come.
-                        let socket = connection.into_parts().io.into_inner();
+                        let socket = connection.into_parts().io.into_inner().into_inner();
                         let guard = Box::new(Placed { keep, _place: place });
                         context.engine.serve(Handed { socket, first, subscriber, guard }).await;
                     }
@@ -139,14 +157,6 @@ async fn serve_http1(
             }
         }
     }
-}
-
-/// What became of a connection.
-#[expect(clippy::large_enum_variant, reason = "made once in a connection's life and taken apart at once")]
-enum Step {
-    Over(hyper::Result<()>),
-    /// It carries an event stream from here on.
-    Streams((Bytes, Live)),
 }
 
 /// A stream's keep, with the connection's place among all connections.
@@ -163,11 +173,33 @@ impl Guard for Placed {
     fn cut(&self) -> &CancellationToken {
         self.keep.cut()
     }
+
+    fn dismissed(&self) -> bool {
+        self.keep.dismissed()
+    }
+
+    fn follows(&self) -> bool {
+        self.keep.follows()
+    }
+
+    fn passed(&self, position: PackedCursor) {
+        self.keep.passed(position);
+    }
 }
 
-async fn serve_http2(stream: TcpStream, context: &Arc<Context>, ends: &Ends, cut: &CancellationToken) {
+async fn serve_http2(
+    stream: TcpStream,
+    peer: Peer,
+    context: &Arc<Context>,
+    ends: &Ends,
+    cut: &CancellationToken,
+    entry: Entry,
+) {
+    let limits = context.config.connections;
+    let first_head = entry.first_head;
     let service = service_fn(|request| {
-        let carrier = Carrier { cut: cut.clone(), handover: None };
+        first_head.arrived();
+        let carrier = Carrier { peer, cut: cut.clone(), handover: None };
         let answer = router::answer(Arc::clone(context), request, carrier);
         async move { Ok::<_, Infallible>(answer.await) }
     });
@@ -175,7 +207,7 @@ async fn serve_http2(stream: TcpStream, context: &Arc<Context>, ends: &Ends, cut
     let streams = Streams::default();
     // Also when this connection is killed in the middle.
     let _ended = streams.gone.clone().drop_guard();
-    let header_list = u32::try_from(context.config.connections.head_bytes_max * PARSER_SLACK);
+    let header_list = u32::try_from(limits.head_bytes_max * PARSER_SLACK);
     let connection = http2::Builder::new(streams.clone())
         .timer(TokioTimer::new())
         .max_concurrent_streams(128)
@@ -183,13 +215,28 @@ async fn serve_http2(stream: TcpStream, context: &Arc<Context>, ends: &Ends, cut
         .max_send_buf_size(64 << 10)
         .keep_alive_interval(Some(Duration::from_secs(20)))
         .keep_alive_timeout(Duration::from_secs(10))
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Patient::new(stream, limits.stall_timeout)), service);
     let mut connection = pin!(connection);
     let mut draining = false;
+    let mut look = pin!(sleep(limits.head_timeout));
+    let mut idle = false;
     loop {
         tokio::select! {
             biased;
             () = cut.cancelled() => break,
+            () = &mut look => {
+                if first_head.is_awaited() {
+                    refused("head-timeout");
+                    break;
+                }
+                // Idle at two looks in a row; what came and went in between was short.
+                let was_idle = std::mem::replace(&mut idle, streams.tasks.is_empty());
+                if was_idle && idle && !draining {
+                    draining = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                look.as_mut().reset(tokio::time::Instant::now() + limits.idle_timeout / 2);
+            }
             () = ends.drain.cancelled(), if !draining => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();
@@ -247,16 +294,11 @@ async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-fn set_options(stream: &TcpStream) -> io::Result<()> {
+fn set_options(stream: &TcpStream, peer_timeout: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(10))
-        .with_retries(3);
-    socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_notsent_lowat(UNSENT_MAX)?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+    liveness::watch(&socket, peer_timeout)
 }
 
 /// Ends a connection so that the peer surely got the last bytes: our end, then its end, then close.

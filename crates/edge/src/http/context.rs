@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use evergate_fanout::{Engine, Hub};
 
 use crate::config::EdgeConfig;
+use crate::cursors::Keeper;
+use crate::http::limits::Limits;
 use crate::http::registry::Registry;
 use crate::publish::Publisher;
 
@@ -16,13 +18,23 @@ pub(crate) struct Context {
     pub(crate) engine: Engine,
     pub(crate) publisher: Publisher,
     pub(crate) streams: Registry,
+    pub(crate) cursors: Arc<Keeper>,
+    pub(crate) limits: Limits,
     stopping: AtomicBool,
 }
 
 impl Context {
-    pub(crate) fn new(config: EdgeConfig, hub: Hub, engine: Engine, publisher: Publisher) -> Arc<Self> {
-        let streams = Registry::new(config.node.clone(), config.connections.streams_max);
-        Arc::new(Self { config, hub, engine, publisher, streams, stopping: AtomicBool::new(false) })
+    pub(crate) fn new(
+        config: EdgeConfig,
+        hub: Hub,
+        engine: Engine,
+        publisher: Publisher,
+        cursors: Arc<Keeper>,
+    ) -> Arc<Self> {
+        let streams = Registry::new(config.node.clone(), config.connections.streams());
+        let limits = Limits::new(&config.clients);
+        let stopping = AtomicBool::new(false);
+        Arc::new(Self { config, hub, engine, publisher, streams, cursors, limits, stopping })
     }
 
     /// New streams are refused from now on, so that their clients go elsewhere.

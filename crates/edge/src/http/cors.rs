@@ -9,7 +9,8 @@ use crate::problem::Problem;
 const ALLOW_METHODS: &str = "GET, HEAD, POST";
 const ALLOW_HEADERS: &str = "Accept, Authorization, Cache-Control, Content-Type, Last-Event-ID, \
      Evergate-Key, Evergate-Level, Evergate-Producer, Evergate-Type, traceparent, X-Requested-With";
-const EXPOSE_HEADERS: &str = "X-Trace-ID, traceparent, Retry-After";
+const EXPOSE_HEADERS: &str =
+    "X-Trace-ID, traceparent, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset";
 
 /// What the origin of a request means for its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,24 +1,37 @@
 //! HTTP: from an accepted socket to an event stream.
 //!
-//! In reading order: [`server`] accepts, [`connection`] speaks the protocol, [`router`] finds the
+//! In reading order: [`server`] accepts when [`door`] lets it, [`peer`] knows who comes, [`connection`] speaks the protocol, [`router`] finds the
 //! handler, [`wanted`] reads what a subscriber asks for, [`stream`] answers with an event stream. Over
 //! HTTP/1.1 the socket is then taken back from the parser ([`carrier`]) and given to the engine.
 
 pub(crate) mod server;
 
+mod door;
+
+mod forwarded;
+mod peer;
+mod proxy_header;
+
 mod connection;
 mod context;
 mod router;
 
+mod accept_encoding;
 mod answer;
 mod cors;
 mod trace;
 
+mod acks;
 mod carrier;
 mod demo;
+mod kept;
+mod limits;
+mod patient;
 mod query;
 mod registry;
 mod stream;
+mod tally;
 mod wanted;
 
 pub(crate) use context::Context;
+pub(crate) use peer::Peer;

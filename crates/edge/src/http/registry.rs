@@ -7,6 +7,8 @@ use parking_lot::Mutex;
 use slab::Slab;
 use tokio_util::sync::CancellationToken;
 
+use crate::cursors::Place;
+
 /// Names a stream: node, shard, slot and generation, so that any edge could find its owner, and 64
 /// random bits, so that nobody can guess it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,8 @@ struct Record {
     generation: u64,
     secret: u64,
     cut: CancellationToken,
+    /// Its client's kept cursor, if it has one.
+    place: Option<Arc<Place>>,
 }
 
 /// A place in the registry, for as long as it is held.
@@ -66,7 +70,7 @@ impl Registry {
         }
         open.generation += 1;
         let (generation, secret) = (open.generation, fastrand::u64(..));
-        let slot = open.records.insert(Record { generation, secret, cut });
+        let slot = open.records.insert(Record { generation, secret, cut, place: None });
         metrics::gauge!("evergate_streams_open").set(open.records.len() as f64);
         let id = ConnectionId { node: &self.node, slot, generation, secret };
         Some((Lease { slot, open: Arc::clone(&self.open) }, id.to_string()))
@@ -80,6 +84,12 @@ impl Registry {
     /// Whether there is such a stream.
     pub(crate) fn contains(&self, id: &str) -> bool {
         self.find(id, |_| ()).is_some()
+    }
+
+    /// The hold of this stream on its client's kept cursor. `None` if there is no such stream, and
+    /// nothing within if it has no kept cursor.
+    pub(crate) fn place(&self, id: &str) -> Option<Option<Arc<Place>>> {
+        self.find(id, |record| record.place.clone())
     }
 
     fn find<T>(&self, id: &str, then: impl FnOnce(&Record) -> T) -> Option<T> {
@@ -97,11 +107,23 @@ impl Registry {
     }
 }
 
+impl Lease {
+    /// Lets the hold on a kept cursor be found by the stream's name.
+    pub(crate) fn hold(&self, place: Arc<Place>) {
+        if let Some(record) = self.open.lock().records.get_mut(self.slot) {
+            record.place = Some(place);
+        }
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
         let mut open = self.open.lock();
-        open.records.remove(self.slot);
+        let record = open.records.remove(self.slot);
         metrics::gauge!("evergate_streams_open").set(open.records.len() as f64);
+        // What it holds may have more to do than this lock should wait for.
+        drop(open);
+        drop(record);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use evergate_domain::StreamName;
+use evergate_domain::{ClientAddress, StreamName};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use percent_encoding::percent_decode_str;
@@ -13,7 +13,7 @@ use crate::http::carrier::Carrier;
 use crate::http::context::Context;
 use crate::http::query::Query;
 use crate::http::stream::{self, StreamRequest};
-use crate::http::{cors, demo, trace};
+use crate::http::{acks, cors, demo, trace};
 use crate::problem::{FieldError, Problem};
 use crate::publish;
 
@@ -56,6 +56,7 @@ where
     B: http_body::Body<Data = Bytes> + Send + Unpin,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
+    let client = context.config.proxies.client(carrier.peer, &parts.headers);
     let path = parts.uri.path();
     let method = &parts.method;
     if let Some(answer) = demo::answer(context, method, path).await {
@@ -63,8 +64,14 @@ where
     }
     if path == "/v1/route" {
         return match *method {
-            Method::GET | Method::HEAD => Ok(placement(context)),
+            Method::GET | Method::HEAD => Ok(placement(context, client)),
             _ => other_method(method, "GET, HEAD, OPTIONS"),
+        };
+    }
+    if path == "/v1/acks" {
+        return match *method {
+            Method::POST => acks::take(context, parts, body).await,
+            _ => other_method(method, "POST, OPTIONS"),
         };
     }
     let stream = match path {
@@ -81,6 +88,7 @@ where
                 version: parts.version,
                 head_only: *method == Method::HEAD,
                 trace,
+                client,
                 carrier,
             };
             stream::open(context, request).await
@@ -88,7 +96,7 @@ where
         Method::POST if let Some(stream) = stream => {
             let name = StreamName::new(&stream)
                 .map_err(|error| Problem::bad_request(vec![FieldError::new("path.stream", error)]))?;
-            publish::publish_http(&context.publisher, &name, parts, body).await.map(full)
+            publish::publish_http(&context.publisher, client, &name, parts, body).await.map(full)
         }
         _ => other_method(
             method,
@@ -105,7 +113,7 @@ fn stream_of(path: &str) -> Result<String, Problem> {
             StatusCode::NOT_FOUND,
             "no-such-path",
             "There is nothing at this path",
-            "known: /v1/streams/{stream}/events, /v1/events, /v1/route",
+            "known: /v1/streams/{stream}/events, /v1/events, /v1/acks, /v1/route",
         ));
     };
     let decoded = percent_decode_str(encoded).decode_utf8();
@@ -124,9 +132,14 @@ fn other_method(method: &Method, allow: &'static str) -> Result<Answer, Problem>
     Ok(answer)
 }
 
-/// Which region and edge the client belongs to: the ones it reached, as long as there is one node.
-fn placement(context: &Context) -> Answer {
-    let body = serde_json::json!({ "region": context.config.region, "edge": context.config.node });
+/// Which region and edge the client belongs to (the ones it reached, as long as there is one node), and
+/// where it is taken to be.
+fn placement(context: &Context, client: ClientAddress) -> Answer {
+    let body = serde_json::json!({
+        "region": context.config.region,
+        "edge": context.config.node,
+        "client": { "address": client.address(), "proxied": client.is_proxied() },
+    });
     let mut answer = full(Response::new(Full::new(Bytes::from(body.to_string()))));
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

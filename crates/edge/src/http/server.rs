@@ -1,19 +1,14 @@
 //! Accepts connections: one listener, a bound, and an owner for every task.
 
-use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::http::connection::{self, Ends};
 use crate::http::context::Context;
-
-/// Connections beyond the streams' bound: for publishes, refusals and everything short.
-const CONNECTIONS_EXTRA: usize = 1_000;
+use crate::http::door::Door;
 
 /// Serves HTTP on a listener until told to stop, then as long as connections last.
 pub(crate) struct Server {
@@ -36,19 +31,22 @@ impl Server {
     /// Accepts until [`Server::accept`] is cancelled. At the bound it pauses: what waits in the
     /// listener's queue is served later instead of being reset now.
     pub(crate) async fn run(&self, listener: TcpListener, context: Arc<Context>) {
-        let places = Arc::new(Semaphore::new(context.config.connections.streams_max + CONNECTIONS_EXTRA));
+        let mut door = Door::new(&context.config.connections);
         let accepting = async {
             loop {
-                let place = Arc::clone(&places).acquire_owned().await.expect("never closed");
+                let entry = door.opens().await;
                 match listener.accept().await {
-                    Ok((stream, _)) => {
+                    Ok((stream, from)) => {
+                        door.accepted();
+                        if !door.admit(from, &entry, &context.config.proxies) {
+                            continue;
+                        }
                         let (context, ends) = (Arc::clone(&context), self.ends.clone());
                         self.connections.spawn(async move {
-                            connection::serve(stream, context, ends, place).await;
+                            connection::serve(stream, from, context, ends, entry).await;
                         });
-                        metrics::counter!("evergate_connections_total").increment(1);
                     }
-                    Err(error) => pause(&error).await,
+                    Err(error) => door.failed(&error).await,
                 }
             }
         };
@@ -65,11 +63,4 @@ impl Server {
         self.connections.close();
         self.connections.wait().await;
     }
-}
-
-/// A failing accept concerns one connection, or everything when descriptors ran out; then a moment's
-/// rest lets some come free instead of spinning.
-async fn pause(error: &io::Error) {
-    tracing::warn!(%error, "could not accept a connection");
-    tokio::time::sleep(Duration::from_millis(20)).await;
 }

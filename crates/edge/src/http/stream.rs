@@ -4,21 +4,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use evergate_domain::{Cursor, RetryRange, TraceParent, sse};
-use evergate_fanout::{Begin, End, Farewell, Guard, Next, SubscribeError, SubscribeRequest, Subscriber};
+use evergate_domain::{
+    ClientAddress, ClientId, Cursor, PackedCursor, ResumeKind, RetryRange, TraceParent, sse,
+};
+use evergate_eventlog::CursorStoreError;
+use evergate_fanout::{
+    Begin, Encoding, End, Farewell, Guard, Next, SubscribeError, SubscribeRequest, Subscriber,
+};
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use tokio_util::sync::CancellationToken;
 
+use crate::http::accept_encoding;
 use crate::http::answer::{Aborted, Answer, Body, empty, full};
 use crate::http::carrier::Carrier;
 use crate::http::context::Context;
+use crate::http::kept::{Kept, Named};
+use crate::http::limits::{Admitted, Refusal};
 use crate::http::query::Query;
 use crate::http::registry::Lease;
 use crate::http::wanted::{self, Wanted};
 use crate::problem::Problem;
+
+/// How much later a client comes back whose place another of its connections has taken. A browser
+/// comes back by itself, and two pages under one name would throw each other out all the time.
+const DISMISSED_PAUSE_MS: u64 = 30_000;
 
 /// A request for an event stream.
 pub(crate) struct StreamRequest<'a> {
@@ -28,6 +40,7 @@ pub(crate) struct StreamRequest<'a> {
     pub(crate) version: Version,
     pub(crate) head_only: bool,
     pub(crate) trace: &'a TraceParent,
+    pub(crate) client: ClientAddress,
     pub(crate) carrier: Carrier,
 }
 
@@ -45,11 +58,24 @@ pub(crate) async fn open(context: &Arc<Context>, request: StreamRequest<'_>) -> 
             "no stream of this name exists here",
         ));
     }
+    // How far a client has come is told from the bytes its system took, which must be those of events.
+    // One that acknowledges tells it itself.
+    let followed = wanted.client.is_some() && !wanted.acknowledges;
+    let encoding = if sse_config.gzip && !followed {
+        accept_encoding::preferred(request.headers)
+    } else {
+        Encoding::Identity
+    };
     if request.head_only {
-        return Ok(event_stream(crate::http::answer::no_body(), request.version));
+        return Ok(event_stream(crate::http::answer::no_body(), request.version, encoding));
     }
-    match subscribe(context, &wanted, request.trace, request.carrier, request.version).await {
-        Ok(body) => Ok(event_stream(body, request.version)),
+    let client_id = wanted.client.as_ref().map(ClientId::as_str);
+    let opened = match context.limits.enter(request.client, client_id) {
+        Ok(admitted) => subscribe(context, &wanted, encoding, &request, admitted).await,
+        Err(refusal) => Err(Busy(refusal.reason())),
+    };
+    match opened {
+        Ok(body) => Ok(event_stream(body, request.version, encoding)),
         Err(busy) => busy.answer(&wanted, sse_config.busy_retry, request.version),
     }
 }
@@ -57,22 +83,36 @@ pub(crate) async fn open(context: &Arc<Context>, request: StreamRequest<'_>) -> 
 async fn subscribe(
     context: &Arc<Context>,
     wanted: &Wanted,
-    trace: &TraceParent,
-    carrier: Carrier,
-    version: Version,
+    encoding: Encoding,
+    asked: &StreamRequest<'_>,
+    admitted: Admitted,
 ) -> Result<Body, Busy> {
+    let carrier = asked.carrier.clone();
     if context.is_stopping() {
         return Err(Busy("shutting down"));
     }
     let (lease, connection) = context.streams.enter(carrier.cut.clone()).ok_or(Busy("full"))?;
+    // Chunked framing is the engine's only one; HTTP/1.0 ends a body by closing.
+    let handover = carrier.handover.filter(|_| asked.version == Version::HTTP_11);
+    let kept = match &wanted.client {
+        Some(client) => {
+            let direct = !asked.client.is_proxied();
+            Kept::take(context, wanted, client, &carrier.cut, handover.is_some(), direct).await?
+        }
+        None => Kept::nothing(wanted, carrier.cut),
+    };
+    if let Some(named) = &kept.named {
+        lease.hold(Arc::clone(&named.place));
+    }
     let request = SubscribeRequest {
         streams: wanted.streams.clone(),
         filters: wanted.filters.clone(),
-        begin: wanted.begin.clone(),
+        begin: kept.begin,
         framing: wanted.framing,
+        encoding,
         heartbeat: (context.config.sse.heartbeat, wanted.heartbeat),
     };
-    let (subscriber, opening) = context.hub.subscribe(request).await.map_err(|error| match error {
+    let (subscriber, mut opening) = context.hub.subscribe(request).await.map_err(|error| match error {
         SubscribeError::Log(source) => {
             tracing::warn!(error = %source, "a subscriber was turned away: the log cannot be read");
             Busy("the event log cannot be read")
@@ -80,6 +120,15 @@ async fn subscribe(
         SubscribeError::Held => Busy("the cursor is ahead of this region"),
         SubscribeError::Stopping => Busy("shutting down"),
     })?;
+    if kept.stored && opening.kind == ResumeKind::Exact {
+        opening.kind = ResumeKind::Stored;
+    }
+    if let Some(named) = kept.named.as_ref().filter(|named| named.fresh) {
+        // Before the client hears where it is: it may go away right after.
+        let begun =
+            context.cursors.begin(&named.place, subscriber.cursor().pack(), wanted.acknowledges).await;
+        begun.map_err(|error| Busy::no_cursors(&error))?;
+    }
     metrics::counter!("evergate_streams_total", "resume" => opening.kind.as_str()).increment(1);
     let retry = context.config.sse.retry;
     let mut first = Vec::with_capacity(256);
@@ -87,16 +136,22 @@ async fn subscribe(
         connection: &connection,
         resume: opening.kind,
         cursor: &opening.cursor,
-        trace_id: &trace.trace_id(),
+        trace_id: &asked.trace.trace_id(),
         retry_ms: retry.pick_ms(fastrand::u64(..)),
     }
     .write_to(&mut first);
-    let keep = Keep { retry, abort: wanted.end_abort, cut: carrier.cut, _lease: lease };
+    let keep = Keep {
+        retry,
+        abort: wanted.end_abort,
+        cut: kept.cut,
+        named: kept.named,
+        _lease: lease,
+        _admitted: admitted,
+    };
     let live = Live { subscriber, keep };
-    // Chunked framing is the engine's only one; HTTP/1.0 ends a body by closing.
-    Ok(match carrier.handover {
-        Some(handover) if version == Version::HTTP_11 => handover.leave(first.into(), live).boxed_unsync(),
-        Some(_) | None => live.body(first.into()),
+    Ok(match handover {
+        Some(handover) => handover.leave((first.into(), live)).boxed_unsync(),
+        None => live.body(&first),
     })
 }
 
@@ -111,7 +166,9 @@ pub(crate) struct Keep {
     retry: RetryRange,
     abort: bool,
     cut: CancellationToken,
+    named: Option<Box<Named>>,
     _lease: Lease,
+    _admitted: Admitted,
 }
 
 enum State {
@@ -122,17 +179,28 @@ enum State {
 
 impl Live {
     /// The stream as a body, where no socket can be taken: HTTP/2 and HTTP/1.0.
-    fn body(self, first: Bytes) -> Body {
+    fn body(mut self, first: &[u8]) -> Body {
+        let first = self.subscriber.begin(first);
         let frames = stream::unfold(State::First(first, self), |state| async move {
             match state {
                 State::First(first, live) => Some((Ok(Frame::data(first)), State::Running(live))),
-                State::Running(mut live) => match live.subscriber.next().await {
-                    Next::Bytes(bytes) => Some((Ok(Frame::data(bytes)), State::Running(live))),
-                    Next::End(end) => {
-                        let Farewell { bytes, abort } = live.keep.farewell(end, live.subscriber.cursor());
-                        Some((Ok(Frame::data(bytes)), State::Ending { abort }))
+                State::Running(mut live) => {
+                    // A stream that is dismissed may lose what it was about to be sent: its client has
+                    // the id of what it got.
+                    let cut = live.keep.cut.clone();
+                    match cut.run_until_cancelled(live.subscriber.next()).await {
+                        Some(Next::Bytes(bytes)) => Some((Ok(Frame::data(bytes)), State::Running(live))),
+                        ended => {
+                            let end = match ended {
+                                Some(Next::End(end)) => end,
+                                Some(Next::Bytes(_)) | None => End::Dismissed,
+                            };
+                            let Farewell { bytes, abort } = live.keep.farewell(end, live.subscriber.cursor());
+                            let last = live.subscriber.finish(&bytes, abort);
+                            Some((Ok(Frame::data(last)), State::Ending { abort }))
+                        }
                     }
-                },
+                }
                 State::Ending { abort: true } => {
                     // An error discards what is not written yet. Being pending once writes it.
                     tokio::task::yield_now().await;
@@ -151,32 +219,60 @@ impl Guard for Keep {
         let reason = match end {
             End::Stopped | End::LogClosed => "shutdown",
             End::Damaged => "damaged-log",
+            End::Dismissed => {
+                self.named.as_ref().and_then(|named| named.dismissal.reason()).unwrap_or("closed")
+            }
         };
         metrics::counter!("evergate_streams_ended_total", "reason" => reason).increment(1);
         if end == End::Damaged {
             tracing::error!(%cursor, "a stream ends: the log is damaged behind its cursor");
         }
+        let mut retry_ms = self.retry.pick_ms(fastrand::u64(..));
+        if end == End::Dismissed {
+            retry_ms += DISMISSED_PAUSE_MS;
+        }
         let mut frame = Vec::new();
-        sse::Goaway { reason, retry_ms: self.retry.pick_ms(fastrand::u64(..)) }.write_to(&mut frame);
+        sse::Goaway { reason, retry_ms }.write_to(&mut frame);
         Farewell { bytes: frame.into(), abort: self.abort }
     }
 
     fn cut(&self) -> &CancellationToken {
         &self.cut
     }
+
+    fn dismissed(&self) -> bool {
+        self.named.as_ref().is_some_and(|named| named.dismissal.reason().is_some())
+    }
+
+    fn follows(&self) -> bool {
+        self.named.as_ref().is_some_and(|named| named.direct)
+    }
+
+    fn passed(&self, position: PackedCursor) {
+        if let Some(named) = &self.named {
+            named.place.passed(position);
+        }
+    }
 }
 
 /// A transient refusal, and why.
-struct Busy(&'static str);
+pub(super) struct Busy(pub(super) &'static str);
 
 impl Busy {
+    /// The client brings no position of its own, and the one that is kept cannot be had. To begin
+    /// anywhere else would be a guess.
+    pub(super) fn no_cursors(error: &CursorStoreError) -> Self {
+        tracing::warn!(%error, "a subscriber was turned away: its stored cursor cannot be had");
+        Self("the stored cursor cannot be read")
+    }
+
     /// Any status but 200 kills a browser's `EventSource` for ever, so it gets a very short stream
     /// instead. Clients that understand statuses ask for them.
     fn answer(self, wanted: &Wanted, retry: RetryRange, version: Version) -> Result<Answer, Problem> {
         metrics::counter!("evergate_busy_total", "reason" => self.0).increment(1);
         let retry_ms = retry.pick_ms(fastrand::u64(..));
         if wanted.errors_http {
-            let busy = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Try again later", self.0);
+            let busy = Problem::new(Refusal::status(self.0), "busy", "Try again later", self.0);
             return Err(busy.retry_after(Duration::from_millis(retry_ms)));
         }
         let cursor = match &wanted.begin {
@@ -186,7 +282,8 @@ impl Busy {
         let mut frame = Vec::new();
         sse::Busy { reason: self.0, cursor: cursor.as_deref(), retry_ms }.write_to(&mut frame);
         let (_, body) = full(Response::new(Full::new(frame.into()))).into_parts();
-        Ok(event_stream(body, version))
+        // Too short to gain anything.
+        Ok(event_stream(body, version, Encoding::Identity))
     }
 }
 
@@ -215,13 +312,19 @@ fn accepts(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// The head of every answer that is an event stream, `busy` included.
-fn event_stream(body: Body, version: Version) -> Answer {
+fn event_stream(body: Body, version: Version, encoding: Encoding) -> Answer {
     let mut answer = empty(StatusCode::OK).map(|_| body);
     let headers = answer.headers_mut();
     let constant = HeaderValue::from_static;
     headers.insert(header::CONTENT_TYPE, constant("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, constant("no-cache, no-store, no-transform"));
     headers.insert("x-accel-buffering", constant("no"));
+    // Also where this one is not compressed: another client's would be. CORS adds what it depends on.
+    headers.append(header::VARY, constant("Accept-Encoding"));
+    match encoding {
+        Encoding::Identity => {}
+        Encoding::Gzip => drop(headers.insert(header::CONTENT_ENCODING, constant("gzip"))),
+    }
     if version <= Version::HTTP_11 {
         // A client must not put its next request behind a stream that may end at any time.
         headers.insert(header::CONNECTION, constant("close"));

@@ -1,6 +1,6 @@
 //! What a subscriber asks for, read from path, query and headers; every mistake named at once.
 
-use evergate_domain::{Cursor, KeyFilter, KeyPattern, Start, StreamName, StreamSet};
+use evergate_domain::{ClientId, Cursor, KeyFilter, KeyPattern, Start, StreamName, StreamSet};
 use evergate_fanout::{Begin, Framing, HeartbeatKind};
 use http::HeaderMap;
 
@@ -21,6 +21,10 @@ pub(crate) struct Wanted {
     pub(crate) errors_http: bool,
     /// Whether the stream ends without its last chunk, for clients that take a clean end as final.
     pub(crate) end_abort: bool,
+    /// Under which name the server keeps the client's place.
+    pub(crate) client: Option<ClientId>,
+    /// Whether the client acknowledges what it has worked through.
+    pub(crate) acknowledges: bool,
 }
 
 /// The names under which a cursor may stand in the query, the first one found wins.
@@ -50,6 +54,14 @@ pub(crate) fn read(
     let heartbeat = choose("heartbeat", 0, &["comment", "event"]) == 1;
     let errors_http = choose("errors", 0, &["sse", "http"]) == 1;
     let end_abort = choose("end", 0, &["clean", "abort"]) == 1;
+    let acknowledges = choose("acks", 0, &["0", "1"]) == 1;
+    let client = query.first("client_id").map(ClientId::new).transpose().unwrap_or_else(|error| {
+        errors.push(FieldError::new("query.client_id", error));
+        None
+    });
+    if acknowledges && query.first("client_id").is_none() {
+        errors.push(FieldError::new("query.acks", "acknowledgements are kept under a client_id; give one"));
+    }
     match (streams, filters, begin) {
         (Some(streams), Some(filters), Some(begin)) if errors.is_empty() => Ok(Wanted {
             streams,
@@ -59,6 +71,8 @@ pub(crate) fn read(
             heartbeat: if heartbeat { HeartbeatKind::Event } else { HeartbeatKind::Comment },
             errors_http,
             end_abort,
+            client,
+            acknowledges,
         }),
         _ => Err(errors),
     }
@@ -192,6 +206,7 @@ mod tests {
             busy_retry: retry,
             streams_max: 3,
             keys_max: 4,
+            gzip: true,
         };
         let mut headers = HeaderMap::new();
         if let Some(id) = last_event_id {
@@ -199,6 +214,16 @@ mod tests {
         }
         read(path, &Query::parse(query).expect("UTF-8"), &headers, &limits)
             .map_err(|errors| errors.into_iter().map(|e| format!("{}: {}", e.field, e.detail)).collect())
+    }
+
+    #[test]
+    fn a_client_has_a_name_if_it_acknowledges() {
+        let named = wanted(Some("s"), "client_id=alice@example&acks=1", None).expect("valid");
+        assert_eq!(named.client.map(|client| client.to_string()).as_deref(), Some("alice@example"));
+        assert!(named.acknowledges);
+        for bad in ["client_id=", "client_id=a%20b", "client_id=%0a", "acks=1", "client_id=a&acks=yes"] {
+            assert!(wanted(Some("s"), bad, None).is_err(), "{bad}");
+        }
     }
 
     fn position(wanted: &Wanted) -> String {

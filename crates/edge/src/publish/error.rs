@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use evergate_domain::{Level, ProducerId, Seq, StreamName};
+use evergate_domain::{Level, ProducerId, Seq, StreamName, TooFast};
 use evergate_eventlog::{AppendError, Retry};
 use evergate_proto::publish::v1 as proto;
 use http::StatusCode;
@@ -44,6 +44,9 @@ pub(crate) enum PublishError {
     /// it, a retry of that one would come too late.
     #[error("sequence {seq} of producer {producer} was not taken: repeat it, then this one")]
     Behind { producer: ProducerId, seq: Seq, after: Duration },
+    /// The client's address has used up its budget for now.
+    #[error("this address publishes too fast: {} events are allowed at once", _0.allowance.limit)]
+    TooFast(TooFast),
     /// The log has no room.
     #[error("the log is full")]
     Full { after: Duration },
@@ -91,6 +94,7 @@ impl PublishError {
             | Self::UnknownStream
             | Self::LevelUnavailable { .. }
             | Self::Behind { .. }
+            | Self::TooFast(_)
             | Self::Full { .. }
             | Self::Unavailable { .. }
             | Self::Closed { .. } => 0,
@@ -142,6 +146,13 @@ impl PublishError {
                 Code::Unavailable,
                 Retry::After(*after),
             ),
+            Self::TooFast(too_fast) => (
+                "rate-limited",
+                "Too many events from this address",
+                StatusCode::TOO_MANY_REQUESTS,
+                Code::ResourceExhausted,
+                Retry::After(too_fast.after),
+            ),
             Self::Full { after } => (
                 "log-full",
                 "The log is full",
@@ -187,6 +198,7 @@ impl PublishError {
             }
             Self::UnknownStream
             | Self::Behind { .. }
+            | Self::TooFast(_)
             | Self::Full { .. }
             | Self::Unavailable { .. }
             | Self::Closed { .. } => Vec::new(),
@@ -197,6 +209,18 @@ impl PublishError {
     pub(super) fn into_problem(self, naming: Naming<'_>) -> Problem {
         let Row { word, title, http, retry, .. } = self.row();
         let fields = self.fields(naming);
+        let allowance = match &self {
+            Self::TooFast(too_fast) => Some(too_fast.allowance),
+            Self::Invalid(_)
+            | Self::TooLarge(_)
+            | Self::UnknownStream
+            | Self::LevelUnavailable { .. }
+            | Self::SequenceTooOld { .. }
+            | Self::Behind { .. }
+            | Self::Full { .. }
+            | Self::Unavailable { .. }
+            | Self::Closed { .. } => None,
+        };
         let problem = match self {
             Self::Invalid(_) => Problem::bad_request(fields),
             Self::TooLarge(_)
@@ -204,12 +228,14 @@ impl PublishError {
             | Self::LevelUnavailable { .. }
             | Self::SequenceTooOld { .. }
             | Self::Behind { .. }
+            | Self::TooFast(_)
             | Self::Full { .. }
             | Self::Unavailable { .. }
             | Self::Closed { .. } => {
                 Problem::new(http, word, title, self.message(&fields)).with_errors(fields)
             }
         };
+        let problem = problem.with_allowance(allowance);
         debug_assert_eq!((problem.status(), problem.code()), (http, word));
         match retry {
             Retry::Never => problem,
@@ -241,6 +267,7 @@ impl PublishError {
             }
             Self::UnknownStream
             | Self::Behind { .. }
+            | Self::TooFast(_)
             | Self::Full { .. }
             | Self::Unavailable { .. }
             | Self::Closed { .. } => {}
@@ -274,6 +301,7 @@ impl PublishError {
             | Self::LevelUnavailable { .. }
             | Self::SequenceTooOld { .. }
             | Self::Behind { .. }
+            | Self::TooFast(_)
             | Self::Full { .. }
             | Self::Unavailable { .. }
             | Self::Closed { .. } => self.to_string(),

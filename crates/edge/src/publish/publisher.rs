@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use evergate_domain::{EventDraft, StreamName, StreamPolicies};
+use evergate_domain::{Allowance, ClientAddress, EventDraft, StreamName, StreamPolicies};
 use evergate_eventlog::{AppendError, EventLog, Placed};
 
 use super::{Admitted, PublishError, Submission};
 use crate::config::PublishLimits;
+use crate::meter::Meter;
 
 /// Takes submissions, decides whether they may go to the log, and sends them there. Cheap to clone.
 ///
@@ -22,6 +23,7 @@ struct Shared {
     log: Arc<dyn EventLog>,
     policies: Arc<StreamPolicies>,
     limits: PublishLimits,
+    meter: Option<Meter>,
     /// Whether the last append failed for a reason of the log's own, so that an outage is one line
     /// in the output and not one for each event.
     failing: AtomicBool,
@@ -46,12 +48,24 @@ impl Publisher {
             metrics::Unit::Seconds,
             "From a submission's arrival to its answer."
         );
-        Self { shared: Arc::new(Shared { log, policies, limits, failing: AtomicBool::new(false) }) }
+        let meter = limits.rate.map(Meter::new);
+        Self { shared: Arc::new(Shared { log, policies, limits, meter, failing: AtomicBool::new(false) }) }
     }
 
     /// The bounds on a submission.
     pub(crate) fn limits(&self) -> PublishLimits {
         self.shared.limits
+    }
+
+    /// Takes so many events from the budget of a client's address; `None` if nothing is bounded.
+    pub(super) fn charge(
+        &self,
+        from: ClientAddress,
+        events: usize,
+    ) -> Result<Option<Allowance>, PublishError> {
+        let Some(meter) = &self.shared.meter else { return Ok(None) };
+        let events = u32::try_from(events.max(1)).unwrap_or(u32::MAX);
+        meter.take(from.group(), events).map(Some).map_err(PublishError::TooFast)
     }
 
     /// Admits a submission, or says why not. Limits come first, then whether the stream exists, then

@@ -145,8 +145,13 @@ mod tests {
     use super::*;
     use crate::publish::Naming;
 
-    const LIMITS: PublishLimits =
-        PublishLimits { payload_bytes_max: 10, batch_events_max: 3, batch_bytes_max: 16, stream_window: 4 };
+    const LIMITS: PublishLimits = PublishLimits {
+        payload_bytes_max: 10,
+        batch_events_max: 3,
+        batch_bytes_max: 16,
+        stream_window: 4,
+        rate: None,
+    };
 
     fn event(data: &str) -> RawEvent {
         RawEvent { data: Some(data.to_owned()), ..RawEvent::default() }

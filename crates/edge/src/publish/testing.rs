@@ -4,7 +4,9 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use evergate_domain::{Event, EventDraft, Level, Offset, Retention, Start, StreamName, StreamPolicies};
+use evergate_domain::{
+    ClientAddress, Event, EventDraft, Level, Offset, Retention, Start, StreamName, StreamPolicies,
+};
 use evergate_eventlog::{
     AppendError, EventLog, MemoryLog, Page, Placed, ReadError, ReadLimit, StreamStatus, SystemClock, Tail,
 };
@@ -15,8 +17,13 @@ use super::Publisher;
 use crate::config::PublishLimits;
 
 /// Limits small enough to be reached.
-pub(super) const LIMITS: PublishLimits =
-    PublishLimits { payload_bytes_max: 1000, batch_events_max: 10, batch_bytes_max: 4000, stream_window: 8 };
+pub(super) const LIMITS: PublishLimits = PublishLimits {
+    payload_bytes_max: 1000,
+    batch_events_max: 10,
+    batch_bytes_max: 4000,
+    stream_window: 8,
+    rate: None,
+};
 
 /// A [`MemoryLog`] whose appends are watched and can be made to wait or fail.
 pub(super) struct TestLog {
@@ -170,4 +177,9 @@ impl EventLog for TestLog {
     async fn close(&self) {
         self.memory.close().await;
     }
+}
+
+/// Whoever publishes in a test.
+pub(super) fn here() -> ClientAddress {
+    ClientAddress::resolve(&[], std::net::Ipv4Addr::LOCALHOST.into(), [])
 }

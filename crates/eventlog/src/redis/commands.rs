@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Value};
 
 use super::hash_slot::HashSlot;
 use super::{Shared, reader};
@@ -25,11 +25,5 @@ impl RedisCommands {
     /// its hash tag. An error of Redis is an error here. Cancel-safe: it may have taken effect.
     pub(crate) async fn run(&self, key: &str, command: &Cmd) -> Result<Value, BackendError> {
         reader::ask(&self.0, HashSlot::of(key), command).await
-    }
-
-    /// Sends several commands about keys of one hash tag, in this order, and returns their answers.
-    /// They are not a transaction, and may be carried out in part if it fails. Cancel-safe likewise.
-    pub(crate) async fn run_all(&self, key: &str, pipe: &Pipeline) -> Result<Vec<Value>, BackendError> {
-        reader::ask_all(&self.0, HashSlot::of(key), pipe, pipe.len()).await
     }
 }

@@ -913,11 +913,104 @@ local function permitted(keys, args)
     { 'ZADD', key, '1', 'm' }, { 'ZCARD', key }, { 'ZRANGE', key, '0', '0' }, { 'ZPOPMIN', key, '1' },
     { 'ZREVRANGEBYSCORE', key, '1', '0' }, { 'ZREMRANGEBYSCORE', key, '0', '1' },
     { 'SPUBLISH', channel, 'm' }, { 'SSUBSCRIBE', channel }, { 'WAIT', '0', '1' }, { 'TYPE', key },
+    { 'HSET', 'stream:offsets:{s:0}:0', 'f', 'v' }, { 'EXPIRE', 'stream:offsets:{s:0}:0', '1' },
   }
   for i = 1, #commands do
     if not redis.acl_check_cmd(unpack(commands[i])) then lacking[#lacking + 1] = commands[i][1] end
   end
   return lacking
+end
+
+---------------------------------------------------------------------------------------- cursors
+
+-- The places that are kept for clients:
+--
+--   stream:offsets:{<service>:<bucket>}:<day>   hash   16-byte digest -> cursor
+--
+-- A cursor is claim (4 bytes), 0 or 1 (acknowledged), position (opaque). Every call is given the keys
+-- of three days: tomorrow's, for the clocks of edges differ around midnight, today's and yesterday's.
+-- A cursor is in one of them only. The rules are those of judge() and taken_over() in cursors.rs.
+
+local CURSOR_SECONDS = 3 * 86400
+
+local function cursor_of(keys, field)
+  for _, day in ipairs({ 2, 3, 1 }) do
+    local value = redis.call('HGET', keys[day], field)
+    if value then return value, day end
+  end
+  return nil, nil
+end
+
+local function keep_cursors(keys, values, days)
+  local today, tomorrow, old = {}, {}, {}
+  for field, value in pairs(values) do
+    local to = days[field] == 1 and tomorrow or today
+    to[#to + 1] = field
+    to[#to + 1] = value
+    if days[field] == 3 then old[#old + 1] = field end
+  end
+  if #today > 0 then
+    redis.call('HSET', keys[2], unpack(today))
+    redis.call('EXPIRE', keys[2], CURSOR_SECONDS)
+  end
+  if #tomorrow > 0 then
+    redis.call('HSET', keys[1], unpack(tomorrow))
+    redis.call('EXPIRE', keys[1], CURSOR_SECONDS)
+  end
+  if #old > 0 then redis.call('HDEL', keys[3], unpack(old)) end
+end
+
+-- cursors_take <tomorrow> <today> <yesterday> : field claim acknowledges(0|1) position(or empty)
+local function cursors_take(keys, args)
+  local field, claim, acknowledges, position = args[1], args[2], args[3] == '1', args[4]
+  if #keys ~= 3 or #args ~= 4 or #claim ~= 4 then
+    error({ err = 'ERR evergate: cursors_take is called with three keys and four arguments' })
+  end
+  local kept, day = cursor_of(keys, field)
+  if kept then
+    acknowledges = acknowledges or string.byte(kept, 5) == 1
+    if position == '' then position = string.sub(kept, 6) end
+  elseif position == '' then
+    return false
+  end
+  local value = claim .. string.char(acknowledges and 1 or 0) .. position
+  keep_cursors(keys, { [field] = value }, { [field] = day })
+  return value
+end
+
+-- cursors_write <tomorrow> <today> <yesterday> : (field h|a claim(or empty) position)...
+-- Answers per write M (moved), R (replaced by another claim) or A (its client acknowledges).
+local function cursors_write(keys, args)
+  if #keys ~= 3 or #args == 0 or #args % 4 ~= 0 then
+    error({ err = 'ERR evergate: cursors_write is called with three keys and four arguments a cursor' })
+  end
+  local fields = {}
+  for i = 1, #args, 4 do fields[#fields + 1] = args[i] end
+  local today = redis.call('HMGET', keys[2], unpack(fields))
+  local kept, days, changed, answers = {}, {}, {}, {}
+  for n, field in ipairs(fields) do
+    if today[n] then
+      kept[field], days[field] = today[n], 2
+    elseif not kept[field] then
+      kept[field], days[field] = cursor_of(keys, field)
+    end
+  end
+  for n, field in ipairs(fields) do
+    local by, claim, position = args[4 * n - 2], args[4 * n - 1], args[4 * n]
+    local value = kept[field]
+    if value and claim ~= '' and claim ~= string.sub(value, 1, 4) then
+      answers[n] = 'R'
+    elseif value and by == 'h' and string.byte(value, 5) == 1 then
+      answers[n] = 'A'
+      changed[field] = value
+    else
+      if claim == '' then claim = value and string.sub(value, 1, 4) or '\0\0\0\0' end
+      value = claim .. string.char(by == 'a' and 1 or 0) .. position
+      kept[field], changed[field], answers[n] = value, value, 'M'
+    end
+  end
+  keep_cursors(keys, changed, days)
+  return table.concat(answers)
 end
 
 ---------------------------------------------------------------------------------------- exports
@@ -937,4 +1030,6 @@ export('locate', locate, { 'no-writes', 'allow-oom' })
 export('status', status, { 'no-writes', 'allow-oom' })
 export('tails', tails, { 'no-writes', 'allow-oom' })
 export('permitted', permitted, { 'no-writes', 'allow-oom' })
+export('cursors_take', cursors_take, {})
+export('cursors_write', cursors_write, {})
 export('version', version, { 'no-writes', 'allow-oom' })

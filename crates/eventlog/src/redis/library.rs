@@ -17,7 +17,7 @@ pub(super) const LOADED_KEY: &str = "evergate:library:1";
 const ATTEMPTS: usize = 8;
 
 /// The version of the library that this build carries.
-static VERSION: LazyLock<i64> = LazyLock::new(|| {
+pub(super) static VERSION: LazyLock<i64> = LazyLock::new(|| {
     let line = SOURCE.lines().find_map(|line| line.strip_prefix("local VERSION = "));
     let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
     number.expect("the library begins with its version, which a test checks")
@@ -99,7 +99,7 @@ pub(super) mod tests {
     #[test]
     fn a_changed_library_has_a_new_version() {
         let told = "raise VERSION in evergate.lua if a build with the former text was ever used, then note both here";
-        assert_eq!((*VERSION, crc32c::crc32c(SOURCE.as_bytes())), (2, 3_376_575_319), "{told}");
+        assert_eq!((*VERSION, crc32c::crc32c(SOURCE.as_bytes())), (2, 2_069_443_013), "{told}");
     }
 
     #[test]

@@ -63,6 +63,7 @@ mod contract_replicated {
 }
 
 mod apply;
+mod cursors;
 mod deployments;
 mod faults;
 mod functions;

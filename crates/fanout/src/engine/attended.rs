@@ -8,11 +8,13 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::engine::SURPLUS_MAX;
 use crate::engine::chunk;
 use crate::engine::handle::{Arrival, Engine, Farewell, Guard, Handover};
+use crate::engine::queue::queued;
+use crate::engine::trail::Trail;
 use crate::subscriber::{End, Next, Parked, Subscriber};
 
 /// How long beyond its window a client that takes nothing is waited for.
@@ -24,11 +26,16 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(super) struct Attended {
     engine: Engine,
     socket: TcpStream,
-    first: Bytes,
+    /// The first frames, until they are written.
+    first: Option<Bytes>,
     subscriber: Subscriber,
     guard: Box<dyn Guard>,
     stop: watch::Receiver<Option<Duration>>,
     surplus: usize,
+    /// Bytes written so far; wraps.
+    sent: u32,
+    trail: Option<Trail>,
+    look_at: Instant,
     /// Whether no shard took it, so that it stays here.
     stays: bool,
 }
@@ -42,10 +49,35 @@ enum Done {
 }
 
 impl Attended {
-    pub(super) fn new(engine: Engine, handover: Handover) -> Self {
+    pub(super) fn new(engine: Engine, handover: Handover, trail: Option<Trail>) -> Self {
         let Handover { socket, first, subscriber, guard } = handover;
+        Self { first: Some(first), ..Self::returned(engine, socket, subscriber, guard, 0, trail) }
+    }
+
+    /// One that a shard gives back.
+    pub(super) fn returned(
+        engine: Engine,
+        socket: TcpStream,
+        subscriber: Subscriber,
+        guard: Box<dyn Guard>,
+        sent: u32,
+        trail: Option<Trail>,
+    ) -> Self {
         let stop = engine.0.hub.stop.subscribe();
-        Self { engine, socket, first, subscriber, guard, stop, surplus: 0, stays: false }
+        let look_at = Instant::now() + engine.0.hub.common.config.trail_interval;
+        Self {
+            engine,
+            socket,
+            first: None,
+            subscriber,
+            guard,
+            stop,
+            surplus: 0,
+            sent,
+            trail,
+            look_at,
+            stays: false,
+        }
     }
 
     pub(super) async fn run(self) {
@@ -55,13 +87,16 @@ impl Attended {
     }
 
     async fn serve(mut self) -> io::Result<()> {
-        let first = chunk::of(&std::mem::take(&mut self.first));
-        self.write(&first).await?;
+        if let Some(first) = self.first.take() {
+            let first = self.subscriber.begin(&first);
+            self.write(&chunk::of(&first)).await?;
+        }
         loop {
             match self.attend().await? {
                 Done::Ends(end) => {
-                    let farewell = self.guard.farewell(end, self.subscriber.cursor());
-                    return say_farewell(self.socket, farewell).await;
+                    let Farewell { bytes, abort } = self.guard.farewell(end, self.subscriber.cursor());
+                    let last = self.subscriber.finish(&bytes, abort);
+                    return say_farewell(self.socket, &last, abort).await;
                 }
                 Done::CaughtUp(parked) => match self.park(parked).await? {
                     None => return Ok(()),
@@ -85,26 +120,56 @@ impl Attended {
                         biased;
                         () = self.guard.cut().cancelled() => {}
                         () = self.subscriber.wait() => {}
+                        () = sleep_until(self.look_at), if self.trail.is_some() => {}
                         read = self.socket.read(&mut surplus) => self.took(read?)?,
                     }
                 }
             }
             if self.guard.cut().is_cancelled() {
+                if self.guard.dismissed() {
+                    return Ok(Done::Ends(End::Dismissed));
+                }
                 return Err(reset(&self.socket));
             }
+            self.look();
         }
     }
 
-    /// Writes all of it, unless the connection is cut or the time to end has long passed.
+    /// Tells the guard how far the client has come, if it is time.
+    fn look(&mut self) {
+        let Some(trail) = self.trail.as_mut().filter(|_| self.look_at <= Instant::now()) else { return };
+        self.look_at = Instant::now() + self.engine.0.hub.common.config.trail_interval;
+        let Ok(queued) = queued(&self.socket) else { return };
+        if let Some(position) = trail.look(self.subscriber.cursor().pack(), self.sent, queued) {
+            self.guard.passed(position);
+        }
+    }
+
+    /// Writes all of it, unless the connection is cut, takes nothing for too long, or the time to end
+    /// has long passed.
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Self { socket, guard, stop, .. } = self;
+        let Self { socket, guard, stop, engine, sent, .. } = self;
+        *sent = sent.wrapping_add(wrapped(bytes.len()));
         let overdue = async {
             let window = stop.wait_for(Option::is_some).await.map_or(None, |window| *window);
             tokio::time::sleep(window.unwrap_or_default() + GRACE).await;
         };
+        let patience = engine.0.hub.common.config.stall;
+        let written = async {
+            let mut rest = bytes;
+            while !rest.is_empty() {
+                let Ok(taken) = timeout(patience, socket.write(rest)).await else { return Ok(false) };
+                rest = &rest[taken?..];
+            }
+            Ok(true)
+        };
         tokio::select! {
             biased;
-            written = socket.write_all(bytes) => return written,
+            written = written => match written {
+                Ok(true) => return Ok(()),
+                Ok(false) => stalled(1),
+                Err(error) => return Err(error),
+            },
             () = guard.cut().cancelled() => {}
             () = overdue => return Err(io::ErrorKind::TimedOut.into()),
         }
@@ -121,19 +186,34 @@ impl Attended {
 
     /// Into a shard. Comes back only if no shard takes it.
     async fn park(self, parked: Parked) -> io::Result<Option<Self>> {
-        let arrival = Arrival { socket: self.socket.into_std()?, parked, guard: self.guard };
+        let (sent, trail) = (self.sent, self.trail);
+        let arrival = Arrival { socket: self.socket.into_std()?, parked, guard: self.guard, sent, trail };
         let Err(refused) = self.engine.park(arrival).await else { return Ok(None) };
         Ok(Some(Self {
             socket: TcpStream::from_std(refused.socket)?,
             subscriber: self.subscriber,
             guard: refused.guard,
             engine: self.engine,
-            first: Bytes::new(),
+            first: None,
             stop: self.stop,
             surplus: self.surplus,
+            sent: refused.sent,
+            trail: refused.trail,
+            look_at: self.look_at,
             stays: true,
         }))
     }
+}
+
+/// A count of bytes that wraps.
+#[expect(clippy::cast_possible_truncation, reason = "that is how it wraps")]
+pub(super) const fn wrapped(bytes: usize) -> u32 {
+    bytes as u32
+}
+
+/// Counts connections that are let go because they took nothing for too long.
+pub(super) fn stalled(connections: u64) {
+    metrics::counter!("evergate_connections_ended_total", "reason" => "stalled").increment(connections);
 }
 
 /// Makes closing this socket look like a broken network.
@@ -144,10 +224,10 @@ fn reset(socket: &TcpStream) -> io::Error {
 }
 
 /// Ends a stream so that the client surely gets the last bytes: ours, our end, then its end.
-pub(super) async fn say_farewell(mut socket: TcpStream, farewell: Farewell) -> io::Result<()> {
+pub(super) async fn say_farewell(mut socket: TcpStream, last: &[u8], abort: bool) -> io::Result<()> {
     let last = async {
-        socket.write_all(&chunk::of(&farewell.bytes)).await?;
-        if !farewell.abort {
+        socket.write_all(&chunk::of(last)).await?;
+        if !abort {
             socket.write_all(chunk::LAST).await?;
         }
         socket.shutdown().await?;

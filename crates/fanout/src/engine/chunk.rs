@@ -2,6 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 
+use crate::gzip::{self, Encoding, Part};
+
 /// What ends a chunked body.
 pub(super) const LAST: &[u8] = b"0\r\n\r\n";
 
@@ -22,7 +24,21 @@ impl Chunk {
         self.0.extend_from_slice(data);
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// Puts frames that are one connection's own, and gives what they add to a compressed body.
+    pub(super) fn put_private(&mut self, frames: &[u8], encoding: Encoding) -> Option<Part> {
+        match encoding {
+            Encoding::Identity => {
+                self.put(frames);
+                None
+            }
+            Encoding::Gzip => {
+                gzip::stored(frames, false, |bytes| self.put(bytes));
+                Some(Part::of(frames))
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
         self.0.len() - HEAD_MAX
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use evergate_domain::Cursor;
+use evergate_domain::{Cursor, PackedCursor};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::engine::attended::Attended;
 use crate::engine::inbox::Inbox;
 use crate::engine::shard::Shard;
+use crate::engine::trail::Trail;
 use crate::hub::{Hub, Inner};
 use crate::subscriber::{End, Parked, Subscriber};
 
@@ -25,9 +26,22 @@ pub trait Guard: Send + 'static {
     /// The last words.
     fn farewell(&self, end: End, cursor: &Cursor) -> Farewell;
 
-    /// Cancelled when the connection is to be reset at once; [`Engine::look_for_cuts`] says that one
-    /// was.
+    /// Cancelled when the connection is to end before its time; [`Engine::look_for_cuts`] says that
+    /// one was.
     fn cut(&self) -> &CancellationToken;
+
+    /// Whether a connection that is cut gets its last words. If not, it is reset.
+    fn dismissed(&self) -> bool {
+        false
+    }
+
+    /// Whether it wants to know how far the client has come. Asked once.
+    fn follows(&self) -> bool {
+        false
+    }
+
+    /// The client's system has acknowledged everything up to here, some time ago.
+    fn passed(&self, _: PackedCursor) {}
 }
 
 /// How a stream ends from this side.
@@ -57,6 +71,10 @@ pub(super) struct Arrival {
     pub(super) socket: StdStream,
     pub(super) parked: Parked,
     pub(super) guard: Box<dyn Guard>,
+    /// Bytes written so far; wraps.
+    pub(super) sent: u32,
+    /// Only where its guard follows.
+    pub(super) trail: Option<Trail>,
 }
 
 /// All connections that were handed over. Cheap to clone.
@@ -115,7 +133,8 @@ impl Engine {
 
     /// Serves a connection to its end or until it is parked. The caller's task does the work.
     pub async fn serve(&self, handover: Handover) {
-        Attended::new(self.clone(), handover).run().await;
+        let trail = handover.guard.follows().then(|| Trail::new(handover.subscriber.cursor().pack()));
+        Attended::new(self.clone(), handover, trail).run().await;
     }
 
     /// Puts a connection into the shard with the fewest. Gives it back if no shard takes it.

@@ -5,12 +5,13 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use evergate_domain::{Offset, sse};
+use evergate_domain::Offset;
 use slab::Slab;
 
 use crate::engine::chunk::Chunk;
 use crate::engine::inbox::Listener;
 use crate::feed::Feed;
+use crate::gzip::{Deflater, Encoding, Part};
 use crate::ring::Taken;
 use crate::subscriber::Profile;
 
@@ -35,6 +36,8 @@ pub(super) struct Lane {
 pub(super) struct Run {
     /// One chunk; empty if nothing of it was wanted.
     pub(super) bytes: Bytes,
+    /// What it adds to the sum of a compressed body.
+    pub(super) part: Option<Part>,
     /// The cursor after it.
     pub(super) to: Offset,
     /// Events passed over since the last one that was wanted; with an empty run, all of them.
@@ -86,7 +89,13 @@ impl Lane {
     }
 
     /// What comes next for this cursor and profile.
-    pub(super) fn look<'a>(&self, runs: &'a mut Runs, from: Offset, profile: usize) -> Look<'a> {
+    pub(super) fn look<'a>(
+        &self,
+        runs: &'a mut Runs,
+        from: Offset,
+        profile: usize,
+        deflater: &Deflater,
+    ) -> Look<'a> {
         if runs.0.len() >= RUNS_MAX {
             runs.0.clear();
         }
@@ -106,11 +115,18 @@ impl Lane {
         let wanted = self.profile(profile);
         let name = &wanted.streams.names()[0];
         let mut shown = Vec::with_capacity(frames.len());
-        let (mut to, mut passed) = (from, 0);
+        let (mut to, mut passed, mut part) = (from, 0, None);
         for frame in &frames {
             to = frame.offset();
             if wanted.filter.matches(frame.event().key.as_ref()) {
-                shown.push(frame.encoded(name, wanted.framing).whole());
+                shown.push(match wanted.encoding {
+                    Encoding::Identity => frame.encoded(name, wanted.framing).whole(),
+                    Encoding::Gzip => {
+                        let deflated = frame.deflated(name, wanted.framing, true, deflater);
+                        part = Some(part.unwrap_or(Part::NOTHING).then(deflated.part()));
+                        deflated.bytes()
+                    }
+                });
                 passed = 0;
             } else {
                 passed += 1;
@@ -120,7 +136,7 @@ impl Lane {
         for frame in shown {
             chunk.put(frame);
         }
-        Look::Run(runs.insert(Run { bytes: chunk.finish(), to, passed }))
+        Look::Run(runs.insert(Run { bytes: chunk.finish(), part, to, passed }))
     }
 }
 
@@ -128,11 +144,4 @@ impl Drop for Lane {
     fn drop(&mut self) {
         self.feed.unlisten(&self.listener);
     }
-}
-
-/// The position as a frame of its own, for a client whose copy of it lies behind.
-pub(super) fn position(chunk: &mut Chunk, cursor: Offset) {
-    let mut frame = Vec::new();
-    sse::cursor(&mut frame, &cursor.to_string());
-    chunk.put(&frame);
 }

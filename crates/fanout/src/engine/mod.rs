@@ -14,7 +14,9 @@ mod chunk;
 mod handle;
 mod inbox;
 mod lane;
+mod queue;
 mod shard;
+mod trail;
 
 pub use handle::{Engine, Farewell, Guard, Handover};
 pub(crate) use inbox::Listener;

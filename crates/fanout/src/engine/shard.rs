@@ -20,11 +20,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::engine::SURPLUS_MAX;
-use crate::engine::attended::{Attended, say_farewell};
+use crate::engine::attended::{self, Attended, say_farewell, wrapped};
 use crate::engine::chunk::Chunk;
-use crate::engine::handle::{Arrival, Engine, Guard, Handover};
+use crate::engine::handle::{Arrival, Engine, Farewell, Guard};
 use crate::engine::inbox::Inbox;
-use crate::engine::lane::{Lane, Look, Runs, position};
+use crate::engine::lane::{Lane, Look, Runs};
+use crate::engine::queue::queued;
+use crate::engine::trail::Trail;
+use crate::gzip::{Encoding, Part, Sum};
 use crate::subscriber::{End, HeartbeatKind, Parked, Subscriber};
 
 /// Sends after which a sweep lets others run.
@@ -48,6 +51,8 @@ struct Record {
     guard: Box<dyn Guard>,
     /// The tick of the last write.
     written: u32,
+    /// Bytes the system has taken so far; wraps.
+    sent: u32,
     surplus: u16,
     /// Whether the socket takes no more until it says so.
     blocked: bool,
@@ -74,6 +79,11 @@ pub(super) struct Shard {
     records: Slab<Record>,
     /// What is left of a piece that a socket took only a part of.
     unsent: HashMap<usize, Bytes>,
+    /// How far those have come whose guards follow, by slot.
+    trails: HashMap<usize, Trail>,
+    look_at: Instant,
+    /// The sums of compressed bodies.
+    sums: HashMap<usize, Sum>,
     lanes: Slab<Lane>,
     by_name: HashMap<StreamName, usize>,
     tick: u32,
@@ -104,6 +114,9 @@ impl Shard {
             epoll,
             records: Slab::new(),
             unsent: HashMap::new(),
+            trails: HashMap::new(),
+            look_at: Instant::now(),
+            sums: HashMap::new(),
             lanes: Slab::new(),
             by_name: HashMap::new(),
             tick: 0,
@@ -163,7 +176,8 @@ impl Shard {
     }
 
     fn take_in(&mut self, arrival: Arrival) {
-        let Arrival { socket, parked: Parked { feed, profile, cursor, unseen, quiet }, guard } = arrival;
+        let Arrival { socket, parked, guard, sent, trail } = arrival;
+        let Parked { feed, profile, cursor, unseen, sum, quiet } = parked;
         let name = feed.name().clone();
         // A feed that was given up and begun anew is another one, even of the same stream.
         let known =
@@ -188,6 +202,9 @@ impl Shard {
         let of_lane = &mut self.lanes[lane];
         let place = of_lane.followers.len();
         of_lane.followers.push(slot);
+        if profile.encoding == Encoding::Gzip {
+            self.sums.insert(slot, sum);
+        }
         let profile = of_lane.enter(profile);
         self.records.insert(Record {
             socket,
@@ -198,9 +215,11 @@ impl Shard {
             cursor,
             guard,
             written: self.tick.wrapping_sub(whole_ticks(quiet)),
+            sent,
             surplus: 0,
             blocked: false,
         });
+        self.trails.extend(trail.map(|trail| (slot, trail)));
         if let Some(ending) = &mut self.ending {
             ending.push((Instant::now(), slot));
         }
@@ -260,18 +279,27 @@ impl Shard {
             }
         }
         let lane = &self.lanes[record.lane as usize];
+        let common = &self.engine.0.hub.common;
         for _ in 0..RUNS_PER_TURN {
-            let run = match lane.look(runs, record.cursor, record.profile as usize) {
+            let run = match lane.look(runs, record.cursor, record.profile as usize, &common.deflater) {
                 Look::Run(run) => run,
                 Look::AtHead => return Fate::Stays,
                 Look::Behind => return Fate::Behind,
             };
             record.cursor = run.to;
             let mut bytes = run.bytes.clone();
+            if let Some(part) = &run.part {
+                add(&mut self.sums, slot, part);
+            }
             record.unseen = if bytes.is_empty() { record.unseen + run.passed } else { run.passed };
-            if record.unseen >= self.engine.0.hub.common.config.scan_max {
+            if record.unseen >= common.config.scan_max {
                 record.unseen = 0;
-                bytes = with_position(&bytes, record.cursor);
+                let encoding = lane.profile(record.profile as usize).encoding;
+                let (position, part) = private(&position(record.cursor), encoding);
+                if let Some(part) = part {
+                    add(&mut self.sums, slot, &part);
+                }
+                bytes = if bytes.is_empty() { position } else { [bytes, position].concat().into() };
             }
             if bytes.is_empty() {
                 continue;
@@ -301,14 +329,15 @@ impl Shard {
     fn give_back(&mut self, slot: usize) {
         // It is not blocked, so nothing of it is unsent: its cursor is a frame's end.
         debug_assert!(!self.unsent.contains_key(&slot));
+        let trail = self.trails.remove(&slot);
         let (record, parked) = self.remove(slot);
         let engine = self.engine.clone();
         self.engine.0.tasks.spawn(async move {
             let subscriber = Subscriber::unparked(&engine.0.hub, parked);
             match TcpStream::from_std(record.socket) {
                 Ok(socket) => {
-                    let handover = Handover { socket, first: Bytes::new(), subscriber, guard: record.guard };
-                    Attended::new(engine, handover).run().await;
+                    let sent = record.sent;
+                    Attended::returned(engine, socket, subscriber, record.guard, sent, trail).run().await;
                 }
                 Err(error) => tracing::warn!(%error, "a connection could not be given back"),
             }
@@ -320,7 +349,8 @@ impl Shard {
         let unsent = self.unsent.remove(&slot);
         let (record, parked) = self.remove(slot);
         let cursor = Cursor::new(&parked.profile.streams, vec![parked.cursor]);
-        let farewell = record.guard.farewell(end, &cursor);
+        let Farewell { bytes, abort } = record.guard.farewell(end, &cursor);
+        let last = parked.finish(&bytes, abort, &self.engine.0.hub.common.deflater);
         self.engine.0.tasks.spawn(async move {
             let guard = record.guard;
             let ended = async {
@@ -328,7 +358,7 @@ impl Shard {
                 if let Some(rest) = unsent {
                     tokio::io::AsyncWriteExt::write_all(&mut socket, &rest).await?;
                 }
-                say_farewell(socket, farewell).await
+                say_farewell(socket, &last, abort).await
             };
             // Whoever does not take the rest in time is let go all the same.
             let _ = tokio::time::timeout(Duration::from_secs(2), ended).await;
@@ -338,8 +368,11 @@ impl Shard {
 
     /// Takes a connection out of every table.
     fn remove(&mut self, slot: usize) -> (Record, Parked) {
+        self.look_at_trail(slot);
+        self.trails.remove(&slot);
         let record = self.records.remove(slot);
         self.unsent.remove(&slot);
+        let sum = self.sums.remove(&slot).unwrap_or_default();
         // Only fails if the socket is not there, which is what is wanted.
         let _ = epoll::delete(self.epoll.get_ref(), &record.socket);
         self.load.fetch_sub(1, Ordering::Relaxed);
@@ -354,6 +387,7 @@ impl Shard {
             profile: lane.profile(record.profile as usize).clone(),
             cursor: record.cursor,
             unseen: record.unseen,
+            sum,
             quiet: TICK * self.tick.wrapping_sub(record.written),
         };
         lane.leave(record.profile as usize);
@@ -412,6 +446,10 @@ impl Shard {
                 self.end(slot, End::Stopped);
             }
         }
+        if self.look_at <= now {
+            self.look_at = now + self.engine.0.hub.common.config.trail_interval;
+            self.look_at_trails().await;
+        }
         if now < self.tick_at {
             return;
         }
@@ -433,7 +471,32 @@ impl Shard {
         self.ending = Some(ending);
     }
 
-    /// Resets those whose owners want it.
+    async fn look_at_trails(&mut self) {
+        let slots: Vec<_> = self.trails.keys().copied().collect();
+        for (n, slot) in slots.into_iter().enumerate() {
+            self.look_at_trail(slot);
+            if n % SENDS_PER_SLICE == SENDS_PER_SLICE - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Tells a connection's guard how far its client has come, if it follows.
+    fn look_at_trail(&mut self, slot: usize) {
+        let Some(trail) = self.trails.get_mut(&slot) else { return };
+        let record = &self.records[slot];
+        let Ok(queued) = queued(&record.socket) else { return };
+        let streams = &self.lanes[record.lane as usize].profile(record.profile as usize).streams;
+        let cursor = Cursor::new(streams, vec![record.cursor]).pack();
+        // What the system has not taken yet lies before the cursor, too.
+        let unsent = wrapped(self.unsent.get(&slot).map_or(0, Bytes::len));
+        let written = record.sent.wrapping_add(unsent);
+        if let Some(position) = trail.look(cursor, written, queued.saturating_add(unsent)) {
+            record.guard.passed(position);
+        }
+    }
+
+    /// Ends those whose owners want it.
     fn cut(&mut self) {
         let cut: Vec<_> = self
             .records
@@ -441,7 +504,17 @@ impl Shard {
             .filter(|(_, record)| record.guard.cut().is_cancelled())
             .map(|(s, _)| s)
             .collect();
-        for slot in cut {
+        let dismissed = |&slot: &usize| self.records[slot].guard.dismissed();
+        let (dismissed, cut): (Vec<_>, Vec<_>) = cut.into_iter().partition(dismissed);
+        self.reset(cut);
+        for slot in dismissed {
+            self.end(slot, End::Dismissed);
+        }
+    }
+
+    /// Lets go of these at once, with all that the system still holds for them.
+    fn reset(&mut self, slots: Vec<usize>) {
+        for slot in slots {
             let (record, _) = self.remove(slot);
             if let Err(error) = SockRef::from(&record.socket).set_linger(Some(Duration::ZERO)) {
                 tracing::debug!(%error, "a connection was closed where it should have been reset");
@@ -449,15 +522,25 @@ impl Shard {
         }
     }
 
-    /// A sign of life for everybody who has been sent nothing for a while.
+    /// A sign of life for everybody who has been sent nothing for a while, and an end for whoever took
+    /// nothing for too long.
     async fn beat(&mut self) {
-        let mut quiet = Vec::new();
+        let (mut quiet, mut stalled) = (Vec::new(), Vec::new());
+        let patience = whole_ticks(self.engine.0.hub.common.config.stall);
         for (slot, record) in &self.records {
+            if record.blocked && self.tick.wrapping_sub(record.written) > patience {
+                stalled.push(slot);
+                continue;
+            }
             let profile = self.lanes[record.lane as usize].profile(record.profile as usize);
             let after = ticks(profile.heartbeat.0);
             if !record.blocked && self.tick.wrapping_sub(record.written) >= after {
                 quiet.push(slot);
             }
+        }
+        if !stalled.is_empty() {
+            attended::stalled(stalled.len() as u64);
+            self.reset(stalled);
         }
         for (n, slot) in quiet.into_iter().enumerate() {
             if self.beat_one(slot) == Fate::Gone {
@@ -471,21 +554,21 @@ impl Shard {
 
     fn beat_one(&mut self, slot: usize) -> Fate {
         let Some(record) = self.records.get_mut(slot) else { return Fate::Stays };
-        let kind = self.lanes[record.lane as usize].profile(record.profile as usize).heartbeat.1;
-        let mut chunk = Chunk::new(64);
+        let profile = self.lanes[record.lane as usize].profile(record.profile as usize);
+        let mut frames = Vec::new();
         if record.unseen > 0 {
             record.unseen = 0;
-            position(&mut chunk, record.cursor);
+            frames = position(record.cursor);
         }
-        match kind {
-            HeartbeatKind::Comment => chunk.put(sse::HEARTBEAT),
-            HeartbeatKind::Event => {
-                let mut frame = Vec::new();
-                sse::heartbeat(&mut frame);
-                chunk.put(&frame);
-            }
+        match profile.heartbeat.1 {
+            HeartbeatKind::Comment => frames.extend_from_slice(sse::HEARTBEAT),
+            HeartbeatKind::Event => sse::heartbeat(&mut frames),
         }
-        match send(record, chunk.finish(), self.tick, &self.sends) {
+        let (chunk, part) = private(&frames, profile.encoding);
+        if let Some(part) = part {
+            add(&mut self.sums, slot, &part);
+        }
+        match send(record, chunk, self.tick, &self.sends) {
             Sent::All => Fate::Stays,
             Sent::Part(rest) => {
                 self.unsent.insert(slot, rest);
@@ -515,8 +598,13 @@ fn send(record: &mut Record, mut bytes: Bytes, tick: u32, sends: &AtomicU64) -> 
     loop {
         sends.fetch_add(1, Ordering::Relaxed);
         match rustix::net::send(&record.socket, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-            Ok(n) if n == bytes.len() => return Sent::All,
-            Ok(n) => bytes.advance(n),
+            Ok(n) => {
+                record.sent = record.sent.wrapping_add(wrapped(n));
+                if n == bytes.len() {
+                    return Sent::All;
+                }
+                bytes.advance(n);
+            }
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::AGAIN) => {
                 record.blocked = true;
@@ -546,12 +634,24 @@ fn drain(record: &mut Record) -> bool {
     }
 }
 
-/// A run and, behind it, the position it ends at.
-fn with_position(run: &Bytes, cursor: Offset) -> Bytes {
-    let mut chunk = Chunk::new(96);
-    position(&mut chunk, cursor);
-    let position = chunk.finish();
-    if run.is_empty() { position } else { [&run[..], &position[..]].concat().into() }
+/// Frames of one connection as a chunk, and what they add to the sum of a compressed body.
+fn private(frames: &[u8], encoding: Encoding) -> (Bytes, Option<Part>) {
+    let mut chunk = Chunk::new(frames.len() + 16);
+    let part = chunk.put_private(frames, encoding);
+    (chunk.finish(), part)
+}
+
+/// The position as a frame of its own, for a client whose copy of it lies behind.
+fn position(cursor: Offset) -> Vec<u8> {
+    let mut frame = Vec::new();
+    sse::cursor(&mut frame, &cursor.to_string());
+    frame
+}
+
+/// Notes what was put behind a compressed body.
+fn add(sums: &mut HashMap<usize, Sum>, slot: usize, part: &Part) {
+    let sum = sums.get_mut(&slot).expect("kept for every compressed body");
+    *sum = sum.then(part);
 }
 
 fn whole_ticks(time: Duration) -> u32 {

@@ -7,6 +7,8 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
+use crate::doctor::DoctorArgs;
+use crate::drain::DrainArgs;
 use crate::publish::PublishArgs;
 use crate::tail::TailArgs;
 
@@ -33,6 +35,10 @@ pub(crate) enum Command {
     Publish(PublishArgs),
     /// Follow one stream or several, resuming after every cut
     Tail(TailArgs),
+    /// Examine the way from a subscriber to the gateway: what proxies do to the stream, and how to mend it
+    Doctor(DoctorArgs),
+    /// End a running process in order: readiness, streams, then itself
+    Drain(DrainArgs),
     /// Check the configuration, or print its reference
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -80,6 +86,8 @@ mod tests {
             ("evergate config", 2),
             ("evergate tail", 2),
             ("evergate publish", 2),
+            ("evergate doctor", 2),
+            ("evergate doctor http://h --listen-only --publish-to http://h", 2),
             ("evergate --help", 0),
             ("evergate dev --help", 0),
             ("evergate --version", 0),
@@ -96,7 +104,11 @@ mod tests {
         ] {
             let settings = match read(line).unwrap().command {
                 Command::Dev(settings) | Command::Config(ConfigCommand::Check(settings)) => settings,
-                other @ (Command::Publish(_) | Command::Tail(_) | Command::Config(_)) => {
+                other @ (Command::Publish(_)
+                | Command::Tail(_)
+                | Command::Doctor(_)
+                | Command::Drain(_)
+                | Command::Config(_)) => {
                     panic!("{other:?}")
                 }
             };

@@ -8,6 +8,7 @@ use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use evergate_domain::Network;
 use evergate_eventlog::RedisUrl;
 use toml::Spanned;
 use toml::de::DeValue;
@@ -34,6 +35,8 @@ pub(crate) enum Kind {
     Choice(&'static [&'static str]),
     /// CORS origins: a list in TOML, separated by commas elsewhere.
     Origins,
+    /// Networks of addresses: a list in TOML, separated by commas elsewhere.
+    Networks,
     /// `memory`, `disk:DIR` or `redis://…`.
     Log,
     /// Filter directives of the log output.
@@ -90,6 +93,13 @@ impl Kind {
                 }
                 Ok(origins(written.into_iter().map(str::to_owned).collect()))
             }
+            Self::Networks => text
+                .split(',')
+                .map(str::trim)
+                .filter(|network| !network.is_empty())
+                .map(|network| network.parse::<Network>().map_err(|error| error.to_string()))
+                .collect::<Result<_, _>>()
+                .map(Value::Networks),
             Self::Log => read_log(text),
             Self::Directives => EnvFilter::builder()
                 .parse(text)
@@ -103,6 +113,7 @@ impl Kind {
     pub(crate) fn read_toml(&self, value: &Spanned<DeValue<'_>>) -> Result<Value, Vec<Fault>> {
         let read = match (self, value.get_ref()) {
             (Self::Origins, DeValue::Array(array)) => return read_origins(array),
+            (Self::Networks, DeValue::Array(array)) => return read_networks(array),
             (Self::Switch, DeValue::Boolean(on)) => Ok(Value::Switch(*on)),
             (Self::Count(_) | Self::Size(_) | Self::Duration(_), DeValue::Integer(integer)) => {
                 // A negative or huge integer is out of every range; the text says which it was.
@@ -144,6 +155,7 @@ impl Kind {
             Self::Count(_) => "a whole number",
             Self::Switch => "true or false",
             Self::Origins => "a list of origins, such as [\"https://example.com\"]",
+            Self::Networks => "a list of networks, such as [\"10.0.0.0/8\"]",
             Self::Name | Self::Address | Self::Choice(_) | Self::Log | Self::Directives | Self::Path => {
                 "text in quotes"
             }
@@ -173,6 +185,7 @@ impl Kind {
             Self::Origins => {
                 "a list of exact origins, `scheme://host[:port]`, or `*` alone for any".to_owned()
             }
+            Self::Networks => "a list of networks, such as `10.0.0.0/8`, `fd00::/8`, or single addresses".to_owned(),
             Self::Log => "`memory`, `disk:DIR`, `redis://[USER:PASSWORD@]HOST[:PORT],…[/DATABASE]`, `redis-sentinel://HOST:PORT,…/NAME` or `redis-cluster://HOST:PORT,…`; with `rediss` over TLS".to_owned(),
             Self::Directives => {
                 "`error`, `warn`, `info`, `debug`, `trace`, `off`, or directives such as `info,evergate_edge=debug`".to_owned()
@@ -192,6 +205,7 @@ impl Kind {
             Self::Switch => "BOOL",
             Self::Choice(_) => "CHOICE",
             Self::Origins => "ORIGINS",
+            Self::Networks => "NETWORKS",
             Self::Log => "LOG",
             Self::Directives => "LEVEL",
             Self::Path => "FILE",
@@ -285,6 +299,27 @@ fn read_origins(array: &toml::de::DeArray<'_>) -> Result<Value, Vec<Fault>> {
         }
     }
     if faults.is_empty() { Ok(origins(written)) } else { Err(faults) }
+}
+
+fn read_networks(array: &toml::de::DeArray<'_>) -> Result<Value, Vec<Fault>> {
+    let mut networks = Vec::new();
+    let mut faults = Vec::new();
+    for element in array {
+        let read = match element.get_ref() {
+            DeValue::String(text) => text.parse::<Network>().map_err(|error| error.to_string()),
+            other @ (DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_)) => Err(format!("expected a network in quotes, found {}", type_name(other))),
+        };
+        match read {
+            Ok(network) => networks.push(network),
+            Err(message) => faults.push(Fault { span: element.span(), message }),
+        }
+    }
+    if faults.is_empty() { Ok(Value::Networks(networks)) } else { Err(faults) }
 }
 
 fn origins(written: Vec<String>) -> Value {

@@ -10,7 +10,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use evergate_domain::{Level, Retention, RetryRange, StreamName};
+use evergate_domain::{Level, Network, Rate, Retention, RetryRange, StreamName};
 
 use super::file::FileSource;
 use super::flags::{self, FlagSource};
@@ -33,8 +33,10 @@ pub(crate) struct Config {
     pub admin_address: SocketAddr,
     pub sse: Sse,
     pub publish: Publish,
+    pub limits: Limits,
     pub streams: Streams,
     pub fanout: Fanout,
+    pub cursor_flush_interval: Duration,
     pub disk_reserve_bytes: u64,
     pub redis: Redis,
     pub shutdown: Shutdown,
@@ -50,6 +52,23 @@ pub(crate) struct Http {
     pub idle_timeout: Duration,
     pub connections_max: NonZeroUsize,
     pub cors_origins: CorsOrigins,
+    pub peer_timeout: Duration,
+    pub stall_timeout: Duration,
+    pub trusted_proxies: Vec<Network>,
+    pub proxy_protocol: &'static str,
+    pub forwarded_header: &'static str,
+}
+
+/// `None` is no limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub pending_max: NonZeroUsize,
+    pub pending_per_address: Option<NonZeroU32>,
+    pub accepts: Option<Rate>,
+    pub streams_per_address: Option<NonZeroU32>,
+    pub streams_per_client: Option<NonZeroU32>,
+    pub connects: Option<Rate>,
+    pub publishes: Option<Rate>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +86,7 @@ pub(crate) struct Sse {
     pub busy_retry: RetryRange,
     pub streams_max: NonZeroUsize,
     pub keys_max: NonZeroUsize,
+    pub gzip: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,8 +116,23 @@ pub(crate) struct Fanout {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shutdown {
+    /// From failing readiness to no longer accepting.
+    pub grace: Duration,
     pub drain: Duration,
+    /// Streams ended a second at the most.
+    pub pace: Option<NonZeroUsize>,
     pub deadline: Duration,
+}
+
+impl Shutdown {
+    /// The window over which so many streams are ended: longer than `drain` if the pace asks for it,
+    /// but within the deadline.
+    pub(crate) fn window(&self, streams: usize) -> Duration {
+        let paced = self
+            .pace
+            .map_or(Duration::ZERO, |pace| Duration::from_secs_f64(streams as f64 / pace.get() as f64));
+        self.drain.max(paced.min(self.deadline.mul_f64(0.8)))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,6 +203,11 @@ impl Config {
                 idle_timeout: proven.duration("http.idle_timeout"),
                 connections_max: proven.count("http.connections_max"),
                 cors_origins: proven.origins("http.cors_origins"),
+                peer_timeout: proven.duration("http.peer_timeout"),
+                stall_timeout: proven.duration("http.stall_timeout"),
+                trusted_proxies: proven.networks("http.trusted_proxies"),
+                proxy_protocol: proven.choice("http.proxy_protocol"),
+                forwarded_header: proven.choice("http.forwarded_header"),
             },
             grpc_address: proven.address("grpc.address"),
             admin_address: proven.address("admin.address"),
@@ -177,12 +217,22 @@ impl Config {
                 busy_retry: proven.retry("sse.busy_retry_min", "sse.busy_retry_max"),
                 streams_max: proven.count("sse.streams_max"),
                 keys_max: proven.count("sse.keys_max"),
+                gzip: proven.choice("sse.compression") == "gzip",
             },
             publish: Publish {
                 payload_bytes_max: proven.bytes("publish.payload_bytes_max"),
                 batch_events_max: proven.count("publish.batch_events_max"),
                 batch_bytes_max: proven.bytes("publish.batch_bytes_max"),
                 stream_window: proven.count("publish.stream_window"),
+            },
+            limits: Limits {
+                pending_max: proven.count("limits.pending_max"),
+                pending_per_address: proven.bound("limits.pending_per_address"),
+                accepts: proven.rate("limits.accepts_per_second", "limits.accepts_per_second"),
+                streams_per_address: proven.bound("limits.streams_per_address"),
+                streams_per_client: proven.bound("limits.streams_per_client"),
+                connects: proven.rate("limits.connects_per_second", "limits.connects_burst"),
+                publishes: proven.rate("limits.publishes_per_second", "limits.publishes_burst"),
             },
             streams: Streams {
                 create: proven.switch("streams.create"),
@@ -198,6 +248,7 @@ impl Config {
                 ring_bytes: proven.bytes("fanout.ring_bytes"),
                 replay_cache_bytes: proven.bytes("fanout.replay_cache_bytes"),
             },
+            cursor_flush_interval: proven.duration("cursors.flush_interval"),
             disk_reserve_bytes: proven.size("disk.reserve_bytes"),
             redis: Redis {
                 level: match proven.choice("redis.level") {
@@ -210,7 +261,9 @@ impl Config {
                 sentinel_login_file: proven.path("redis.sentinel_login_file"),
             },
             shutdown: Shutdown {
+                grace: proven.duration("shutdown.grace"),
                 drain: proven.duration("shutdown.drain"),
+                pace: NonZeroUsize::new(proven.whole("shutdown.pace")),
                 deadline: proven.duration("shutdown.deadline"),
             },
             runtime_threads: NonZeroUsize::new(proven.whole("runtime.threads"))
@@ -316,6 +369,20 @@ impl Proven<'_> {
     fn origins(&self, key: &'static str) -> CorsOrigins {
         let Value::Origins(origins) = self.value(key) else { unreachable!("{key} is a list of origins") };
         origins.clone()
+    }
+
+    fn networks(&self, key: &'static str) -> Vec<Network> {
+        let Value::Networks(networks) = self.value(key) else { unreachable!("{key} is a list of networks") };
+        networks.clone()
+    }
+
+    /// A number of which 0 means that there is no bound.
+    fn bound(&self, key: &'static str) -> Option<NonZeroU32> {
+        NonZeroU32::new(u32::try_from(self.number(key)).unwrap_or(u32::MAX))
+    }
+
+    fn rate(&self, per_second: &'static str, burst: &'static str) -> Option<Rate> {
+        Some(Rate::new(self.bound(per_second)?, self.bound(burst)?))
     }
 
     fn log(&self, key: &'static str) -> LogChoice {

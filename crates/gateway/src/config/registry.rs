@@ -199,6 +199,53 @@ pub(crate) static SETTINGS: &[Setting] = &[
         },
     ),
     setting(
+        "http.peer_timeout",
+        seconds(1, 3600),
+        "30s",
+        "How long what was sent to a client may stay unacknowledged before the client counts as gone.",
+        Bounds {
+            small: "phones are cut off in every tunnel",
+            large: "whoever vanished without a word holds its place for this long after the next heartbeat",
+        },
+    ),
+    setting(
+        "http.stall_timeout",
+        seconds(1, 3600),
+        "1m",
+        "How long a client that has more to get may leave its connection full. It may be cut off sooner by `http.peer_timeout`, when it takes nothing at all.",
+        Bounds {
+            small: "clients on slow networks are cut off in the middle of a replay, and begin again where they were",
+            large: "clients that were put to sleep hold their place for this long",
+        },
+    ),
+    setting(
+        "http.trusted_proxies",
+        Kind::Networks,
+        "",
+        "The addresses of the proxies and balancers in front, which are believed when they say where a client is.",
+        Choice(
+            "Without it every client behind a proxy counts as that proxy. A network in it that clients can reach from lets them choose their own address, and so pass every limit of an address.",
+        ),
+    ),
+    setting(
+        "http.proxy_protocol",
+        Kind::Choice(&["off", "accept", "require"]),
+        "off",
+        "Whether trusted proxies begin each connection with a PROXY header, version 1 or 2.",
+        Choice(
+            "With `accept` they may, so every trusted proxy must either write the header or be unable to pass one on from its clients. With `require` every other connection is closed, those of untrusted peers too. A header from an untrusted peer is never believed: its connection is closed.",
+        ),
+    ),
+    setting(
+        "http.forwarded_header",
+        Kind::Choice(&["x-forwarded-for", "forwarded", "none"]),
+        "x-forwarded-for",
+        "The field in which trusted proxies note where a request came from: `X-Forwarded-For`, or `Forwarded` as in RFC 7239. Over gRPC it is read too.",
+        Choice(
+            "Only this one is read. If it is not the one that the proxies write, they pass it on as the client sent it, and the client chooses its own address.",
+        ),
+    ),
+    setting(
         "http.cors_origins",
         Kind::Origins,
         "",
@@ -293,6 +340,15 @@ pub(crate) static SETTINGS: &[Setting] = &[
             small: "clients with many keys are refused with 400 and must subscribe to more than they want",
             large: "one client can make the process hold this many filters and match them with every event",
         },
+    ),
+    setting(
+        "sse.compression",
+        Kind::Choice(&["gzip", "off"]),
+        "gzip",
+        "Whether a client that sends `Accept-Encoding: gzip`, as every browser does, gets its stream compressed.",
+        Choice(
+            "With `gzip` each event is deflated once for everybody and by itself, so that any cursor can begin anywhere: payloads of 50 bytes do not shrink, of 200 bytes by about a sixth, of 750 bytes to about 40 %. A proxy that holds compressed answers back until they are large needs `off`.",
+        ),
     ),
     setting(
         "publish.payload_bytes_max",
@@ -404,6 +460,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
         },
     ),
     setting(
+        "cursors.flush_interval",
+        millis(100, 60_000),
+        "5s",
+        "How often the places of clients with a `client_id` are written down, those that moved, in batches.",
+        Bounds {
+            small: "Redis, or the disk, is kept busy by clients that all move",
+            large: "a client that comes back without a position of its own gets more again that it had",
+        },
+    ),
+    setting(
         "disk.reserve_bytes",
         size(0, TIB),
         "64MiB",
@@ -431,6 +497,96 @@ pub(crate) static SETTINGS: &[Setting] = &[
         },
     ),
     setting(
+        "limits.pending_max",
+        count(1, 1_000_000),
+        "4096",
+        "How many connections may be open that have not sent a whole request head yet. Beyond it none is accepted; those that come wait.",
+        Bounds {
+            small: "clients that are slow to ask hold up those behind them",
+            large: "a storm of connects is taken on all at once, and everybody is served late",
+        },
+    ),
+    setting(
+        "limits.pending_per_address",
+        count(0, 1_000_000),
+        "0",
+        "How many of those one address may have (an IPv6 network of 64 bits is one; trusted proxies are not counted); 0 sets no limit. One more is closed.",
+        Bounds {
+            small: "people who share an address are cut off when they all come at once",
+            large: "one address that asks nothing can take all of `limits.pending_max`, and everybody else waits",
+        },
+    ),
+    setting(
+        "limits.accepts_per_second",
+        count(0, 1_000_000),
+        "0",
+        "How many HTTP connections are accepted a second, and as many at once after a rest; 0 sets no limit. Those above it wait, and none is refused.",
+        Bounds {
+            small: "after a restart clients wait until they give up and come again",
+            large: "a storm of connects takes the processor from those who are connected",
+        },
+    ),
+    setting(
+        "limits.streams_per_address",
+        count(0, 10_000_000),
+        "0",
+        "How many event streams one client address may have (an IPv6 network of 64 bits is one); 0 sets no limit. One more is answered `busy`.",
+        Bounds {
+            small: "people who share an address, in an office or behind a mobile network, turn each other away",
+            large: "one client can take all of `http.connections_max`",
+        },
+    ),
+    setting(
+        "limits.streams_per_client",
+        count(0, 10_000_000),
+        "0",
+        "How many event streams one `client_id` may have; 0 sets no limit. One more is answered `busy`.",
+        Bounds {
+            small: "a client whose old connection was not noticed to be gone is turned away",
+            large: "a client that leaks connections is never told",
+        },
+    ),
+    setting(
+        "limits.connects_per_second",
+        count(0, 1_000_000),
+        "0",
+        "How many event streams one client address may open a second; 0 sets no limit. Those above it are answered `busy`.",
+        Bounds {
+            small: "people who share an address wait for each other after a cut",
+            large: "a client that reconnects in a loop is served each time",
+        },
+    ),
+    setting(
+        "limits.connects_burst",
+        count(1, 1_000_000),
+        "50",
+        "How many event streams one client address may open at once after a rest.",
+        Bounds {
+            small: "a page with several streams is answered `busy` for some of them",
+            large: "`limits.connects_per_second` is felt only late",
+        },
+    ),
+    setting(
+        "limits.publishes_per_second",
+        count(0, 10_000_000),
+        "0",
+        "How many events one client address may publish a second, by HTTP and gRPC together; 0 sets no limit. Those above it are refused with 429 or RESOURCE_EXHAUSTED and the time to wait.",
+        Bounds {
+            small: "publishers are refused while the log has room",
+            large: "one publisher can fill the log and push out what others published",
+        },
+    ),
+    setting(
+        "limits.publishes_burst",
+        count(1, 10_000_000),
+        "1000",
+        "How many events one client address may publish at once after a rest. A larger batch is taken when all of it is there, and paid back afterwards.",
+        Bounds {
+            small: "batches are refused more often than single events",
+            large: "`limits.publishes_per_second` is felt only late",
+        },
+    ),
+    setting(
         "redis.ca_file",
         Kind::Path,
         "",
@@ -443,6 +599,26 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "",
         "A file with `USER:PASSWORD`, or `:PASSWORD`, for the Sentinels themselves; the login in the log's URL is for the servers they watch.",
         Choice("Without a file nothing is said to the Sentinels, and those that want a password do not answer."),
+    ),
+    setting(
+        "shutdown.grace",
+        millis(0, 600_000),
+        "0s",
+        "How long a process that was asked to end still accepts connections, with `/readyz` failing, so that a balancer in front can notice. Where there is one, a little more than it takes to look twice.",
+        Bounds {
+            small: "a balancer that has not noticed yet sends clients to a closed port",
+            large: "a restart takes longer, and clients come to a process that is about to send them away",
+        },
+    ),
+    setting(
+        "shutdown.pace",
+        count(0, 10_000_000),
+        "0",
+        "How many streams are ended a second at the most; 0 leaves it to `shutdown.drain`. What the other edges can take on, together. It is kept within four fifths of `shutdown.deadline`.",
+        Bounds {
+            small: "the drain of a full process takes long",
+            large: "all clients come to the other edges at once",
+        },
     ),
     setting(
         "shutdown.drain",

@@ -27,6 +27,7 @@ pub(crate) fn check(stack: &Layer, mistakes: &mut Vec<Mistake>) {
         }
     }
     some_stream(stack, mistakes);
+    some_proxy(stack, mistakes);
 }
 
 fn ordered(stack: &Layer, low: &'static str, high: &'static str, mistakes: &mut Vec<Mistake>) {
@@ -77,6 +78,18 @@ fn some_stream(stack: &Layer, mistakes: &mut Vec<Mistake>) {
     }
 }
 
+fn some_proxy(stack: &Layer, mistakes: &mut Vec<Mistake>) {
+    let (key, proxies) = ("http.proxy_protocol", "http.trusted_proxies");
+    if let Some((Value::Choice(choice), place)) = get(stack, key)
+        && *choice != "off"
+        && let Some((Value::Networks(trusted), _)) = get(stack, proxies)
+        && trusted.is_empty()
+    {
+        let message = format!("{choice}, but {proxies} is empty, so nobody would be believed");
+        mistakes.push(Mistake::new(place.clone(), key, message));
+    }
+}
+
 fn get<'a>(stack: &'a Layer, key: &'static str) -> Option<(&'a Value, &'a Place)> {
     match stack.get(&Key::General(key)) {
         Some(Written { value: Some(value), place }) => Some((value, place)),
@@ -93,6 +106,7 @@ fn quantity(value: &Value) -> Option<u128> {
         | Value::Switch(_)
         | Value::Choice(_)
         | Value::Origins(_)
+        | Value::Networks(_)
         | Value::Log(_)
         | Value::Directives(_)
         | Value::Path(_) => None,

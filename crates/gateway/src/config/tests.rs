@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use evergate_domain::{Retention, StreamName};
+use evergate_domain::{Rate, Retention, StreamName};
 
 use super::proven::Threads;
 use super::*;
@@ -111,6 +111,11 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         idle_timeout = "31s"
         connections_max = 1_000
         cors_origins = ["https://a.example", "http://localhost:3000"]
+        peer_timeout = "29s"
+        stall_timeout = "61s"
+        trusted_proxies = ["10.0.0.0/8", "fd00::1"]
+        proxy_protocol = "require"
+        forwarded_header = "forwarded"
         [grpc]
         address = "127.0.0.1:2"
         [admin]
@@ -123,11 +128,22 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         busy_retry_max = "16s"
         streams_max = 15
         keys_max = 0x41
+        compression = "off"
         [publish]
         payload_bytes_max = 1000
         batch_events_max = 999
         batch_bytes_max = "512KiB"
         stream_window = 7
+        [limits]
+        pending_max = 7
+        pending_per_address = 6
+        accepts_per_second = 8
+        streams_per_address = 9
+        streams_per_client = 10
+        connects_per_second = 11
+        connects_burst = 12
+        publishes_per_second = 13
+        publishes_burst = 14
         [streams]
         create = false
         [streams."a.b:c"]
@@ -142,6 +158,8 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         ring_events = 64
         ring_bytes = "1MiB"
         replay_cache_bytes = "2MiB"
+        [cursors]
+        flush_interval = "3s"
         [disk]
         reserve_bytes = 0
         [redis]
@@ -150,6 +168,8 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         ca_file = "/etc/ca.pem"
         sentinel_login_file = "/run/login"
         [shutdown]
+        grace = "7s"
+        pace = 500
         drain = "0s"
         deadline = "1s"
         [runtime]
@@ -169,6 +189,35 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
     assert_eq!(config.ready_file, Some(PathBuf::from("/run/ready")));
     assert_eq!(config.sse.keys_max, NonZeroUsize::new(65).unwrap());
     assert_eq!(config.log_output.format, LogFormat::Json);
+    let rate = |per_second, burst| {
+        Some(Rate::new(NonZeroU32::new(per_second).unwrap(), NonZeroU32::new(burst).unwrap()))
+    };
+    assert_eq!(config.limits.connects, rate(11, 12));
+    assert_eq!(config.limits.publishes, rate(13, 14));
+}
+
+#[test]
+fn networks_are_read_in_both_forms_and_each_has_its_place() {
+    let trusted = |said: &Said| said.proven().http.trusted_proxies;
+    let expected = vec!["10.0.0.0/8".parse().unwrap(), "fd00::1".parse().unwrap()];
+    assert_eq!(trusted(&file("http.trusted_proxies = [\"10.0.0.0/8\", \"fd00::1\"]")), expected);
+    assert_eq!(
+        trusted(&nothing().variable("EVERGATE_HTTP_TRUSTED_PROXIES", "10.0.0.0/8, fd00::1")),
+        expected
+    );
+    file("[http]\ntrusted_proxies = [\n  \"10.0.0.1/8\",\n  \"proxy\",\n  7,\n]").mistakes(&[
+        r#"evergate.toml:3:3: http.trusted_proxies: "10.0.0.1/8" has bits set behind its prefix; the network is 10.0.0.0/8"#,
+        r#"evergate.toml:4:3: http.trusted_proxies: "proxy" is not a network such as "10.0.0.0/8", "fd00::/8" or a single address"#,
+        "evergate.toml:5:3: http.trusted_proxies: expected a network in quotes, found a whole number",
+    ]);
+}
+
+#[test]
+fn a_header_that_nobody_may_send_is_a_mistake() {
+    nothing().set("http.proxy_protocol=require").mistakes(&[
+        "flag --set http.proxy_protocol: require, but http.trusted_proxies is empty, so nobody would be believed",
+    ]);
+    nothing().set("http.proxy_protocol=accept").set("http.trusted_proxies=::1").proven();
 }
 
 /// Takes both apart without `..`, so that a new field must be added here.
@@ -184,8 +233,10 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             admin_address,
             sse,
             publish,
+            limits,
             streams,
             fanout,
+            cursor_flush_interval,
             disk_reserve_bytes,
             redis,
             shutdown,
@@ -203,6 +254,18 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             format!("{:?}", http.idle_timeout),
             format!("{:?}", http.connections_max),
             format!("{:?}", http.cors_origins),
+            format!("{:?}", http.peer_timeout),
+            format!("{:?}", http.stall_timeout),
+            format!("{:?}", http.trusted_proxies),
+            format!("{:?}", http.proxy_protocol),
+            format!("{:?}", http.forwarded_header),
+            format!("{:?}", limits.pending_max),
+            format!("{:?}", limits.pending_per_address),
+            format!("{:?}", limits.accepts),
+            format!("{:?}", limits.streams_per_address),
+            format!("{:?}", limits.streams_per_client),
+            format!("{:?}", limits.connects),
+            format!("{:?}", limits.publishes),
             format!("{grpc_address:?}"),
             format!("{admin_address:?}"),
             format!("{:?}", sse.heartbeat),
@@ -210,6 +273,7 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             format!("{:?}", sse.busy_retry),
             format!("{:?}", sse.streams_max),
             format!("{:?}", sse.keys_max),
+            format!("{:?}", sse.gzip),
             format!("{:?}", publish.payload_bytes_max),
             format!("{:?}", publish.batch_events_max),
             format!("{:?}", publish.batch_bytes_max),
@@ -222,11 +286,14 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             format!("{:?}", fanout.ring_events),
             format!("{:?}", fanout.ring_bytes),
             format!("{:?}", fanout.replay_cache_bytes),
+            format!("{cursor_flush_interval:?}"),
             format!("{disk_reserve_bytes:?}"),
             format!("{:?}", redis.level),
             format!("{:?}", redis.confirmations),
             format!("{:?}", redis.ca_file),
             format!("{:?}", redis.sentinel_login_file),
+            format!("{:?}", shutdown.grace),
+            format!("{:?}", shutdown.pace),
             format!("{:?}", shutdown.drain),
             format!("{:?}", shutdown.deadline),
             format!("{runtime_threads:?}"),
@@ -471,4 +538,19 @@ fn a_file_that_is_not_text_is_told_where() {
         contents: b"node = \"a\"\nregion = \"\xff\"".to_vec(),
     });
     said.mistakes(&["evergate.toml:2:11: the file is not UTF-8 text"]);
+}
+
+#[test]
+fn a_pace_makes_the_window_of_a_drain_longer_but_not_than_the_deadline_allows() {
+    let seconds = Duration::from_secs;
+    let limits = |pace| super::Shutdown {
+        grace: Duration::ZERO,
+        drain: seconds(5),
+        pace: NonZeroUsize::new(pace),
+        deadline: seconds(100),
+    };
+    assert_eq!(limits(0).window(1_000_000), seconds(5));
+    assert_eq!(limits(1000).window(100), seconds(5));
+    assert_eq!(limits(1000).window(20_000), seconds(20));
+    assert_eq!(limits(1000).window(1_000_000), seconds(80));
 }

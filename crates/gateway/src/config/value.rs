@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use evergate_domain::Network;
 use evergate_eventlog::RedisUrl;
 
 use super::quantity::{DurationText, SizeText};
@@ -22,6 +23,7 @@ pub(crate) enum Value {
     Switch(bool),
     Choice(&'static str),
     Origins(CorsOrigins),
+    Networks(Vec<Network>),
     Log(LogChoice),
     Directives(String),
     Path(Option<PathBuf>),
@@ -57,6 +59,10 @@ impl fmt::Display for Value {
             Self::Switch(on) => on.fmt(f),
             Self::Choice(choice) => f.write_str(choice),
             Self::Origins(origins) => origins.fmt(f),
+            Self::Networks(networks) => {
+                let written: Vec<_> = networks.iter().map(Network::to_string).collect();
+                f.write_str(&written.join(","))
+            }
             Self::Log(choice) => choice.fmt(f),
             Self::Path(path) => path.iter().try_for_each(|path| path.display().fmt(f)),
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use evergate_domain::{EventDraft, StreamName, TraceParent};
+use evergate_domain::{ClientAddress, EventDraft, StreamName, TraceParent};
 use evergate_eventlog::Retry;
 use evergate_proto::publish::v1 as proto;
 use futures_util::stream::FuturesUnordered;
@@ -43,6 +43,7 @@ struct Tag {
 
 struct Call<R> {
     publisher: Publisher,
+    from: ClientAddress,
     requests: R,
     trace: Option<TraceParent>,
     stopping: CancellationToken,
@@ -58,6 +59,7 @@ struct Call<R> {
 /// reads no more, answers what it has read, and ends with UNAVAILABLE.
 pub(super) fn open<R>(
     publisher: Publisher,
+    from: ClientAddress,
     requests: R,
     trace: Option<TraceParent>,
     stopping: CancellationToken,
@@ -70,6 +72,7 @@ where
     let (sender, receiver) = mpsc::channel(window);
     let call = Call {
         publisher,
+        from,
         requests,
         trace,
         stopping,
@@ -152,7 +155,8 @@ where
         };
         let tag = Tag { place, correlation: request.correlation, arrived: Instant::now() };
         let submission = wire::single(&request.stream, request.event, request.level, self.trace.as_ref());
-        match self.publisher.admit(submission) {
+        let admitted = self.publisher.charge(self.from, 1).and_then(|_| self.publisher.admit(submission));
+        match admitted {
             Ok(Admitted { stream, mut events }) => {
                 let event = events.pop().expect("the one that was submitted");
                 debug_assert!(events.is_empty());

@@ -9,9 +9,11 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
-use evergate_domain::TraceParent;
+use evergate_domain::{ClientAddress, TraceParent};
 use evergate_eventlog::Placed;
 use evergate_proto::publish::v1 as proto;
 use proto::publisher_server;
@@ -21,27 +23,44 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::publisher::Refusal;
 use super::{Naming, Publisher, Submission, Transport};
+use crate::config::Proxies;
+use crate::http::Peer;
 
 pub(crate) use server::serve_grpc;
 
 /// The service: a thin shell around the [`Publisher`].
 struct Service {
     publisher: Publisher,
+    proxies: Arc<Proxies>,
     /// Ends the calls that would go on for ever.
     stopping: CancellationToken,
 }
 
 impl Service {
-    async fn publish_all(&self, submission: Submission, naming: Naming<'_>) -> Result<Vec<Placed>, Status> {
+    async fn publish_all(
+        &self,
+        from: ClientAddress,
+        submission: Submission,
+        naming: Naming<'_>,
+    ) -> Result<Vec<Placed>, Status> {
         let arrived = Instant::now();
         let events = submission.events.len();
-        let result = self.publisher.publish(submission).await;
+        let result = match self.publisher.charge(from, events) {
+            Ok(_) => self.publisher.publish(submission).await,
+            Err(too_fast) => Err(too_fast),
+        };
         let counted = match &result {
             Ok(placed) => Ok(placed.as_slice()),
             Err(error) => Err(Refusal { events, word: error.word() }),
         };
         self.publisher.count(Transport::Grpc, arrived, counted);
         result.map_err(|error| error.into_status(naming))
+    }
+
+    fn client<T>(&self, request: &Request<T>) -> ClientAddress {
+        let unknown = || SocketAddr::from(([0, 0, 0, 0], 0));
+        let peer = Peer::from(request.remote_addr().unwrap_or_else(unknown));
+        self.proxies.client(peer, request.metadata().as_ref())
     }
 }
 
@@ -51,10 +70,10 @@ impl publisher_server::Publisher for Service {
         &self,
         request: Request<proto::PublishRequest>,
     ) -> Result<Response<proto::PublishResponse>, Status> {
-        let trace = trace(request.metadata());
+        let (from, trace) = (self.client(&request), trace(request.metadata()));
         let proto::PublishRequest { stream, event, level } = request.into_inner();
         let submission = wire::single(&stream, event, level, trace.as_ref());
-        let placed = self.publish_all(submission, Naming::Event).await?;
+        let placed = self.publish_all(from, submission, Naming::Event).await?;
         let placed = placed.first().copied().expect("one event, one answer");
         Ok(Response::new(wire::published(placed)))
     }
@@ -63,10 +82,10 @@ impl publisher_server::Publisher for Service {
         &self,
         request: Request<proto::PublishBatchRequest>,
     ) -> Result<Response<proto::PublishBatchResponse>, Status> {
-        let trace = trace(request.metadata());
+        let (from, trace) = (self.client(&request), trace(request.metadata()));
         let proto::PublishBatchRequest { stream, events, level } = request.into_inner();
         let submission = wire::batch(&stream, events, level, trace.as_ref());
-        let placed = self.publish_all(submission, Naming::Events).await?;
+        let placed = self.publish_all(from, submission, Naming::Events).await?;
         let results = placed.into_iter().map(wire::published).collect();
         Ok(Response::new(proto::PublishBatchResponse { results }))
     }
@@ -77,9 +96,10 @@ impl publisher_server::Publisher for Service {
         &self,
         request: Request<Streaming<proto::PublishStreamRequest>>,
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
-        let trace = trace(request.metadata());
+        let (from, trace) = (self.client(&request), trace(request.metadata()));
         let requests = request.into_inner();
-        Ok(Response::new(call::open(self.publisher.clone(), requests, trace, self.stopping.clone())))
+        let answers = call::open(self.publisher.clone(), from, requests, trace, self.stopping.clone());
+        Ok(Response::new(answers))
     }
 }
 

@@ -1,9 +1,11 @@
 //! The gRPC server: what it offers, what it bounds, and how it stops.
 
 use std::future::{Future, pending};
+use std::sync::Arc;
 use std::time::Duration;
 
 use evergate_proto::publish::v1::publisher_server::PublisherServer;
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +18,8 @@ use tonic_health::server::HealthReporter;
 
 use super::Service;
 use super::cut::Cuttable;
-use crate::config::PublishLimits;
+use crate::config::{Proxies, PublishLimits};
+use crate::liveness;
 use crate::publish::Publisher;
 
 /// From the wish to stop until the connections that are still open are cut.
@@ -25,6 +28,10 @@ const GRACE: Duration = Duration::from_secs(5);
 /// A connection that does not answer a PING, sent this often, within `PING_TIMEOUT` is dead.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long what was sent may stay unacknowledged: publishers and other nodes stand on networks that
+/// work or do not.
+const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a call, and a connection, may have sent that was not read yet. The connection's is many
 /// times the call's, for two reasons: a `PublishStream` which waits for the log must not hold up the
@@ -53,29 +60,36 @@ const SERVER: &str = "";
 pub(crate) async fn serve_grpc(
     listener: TcpListener,
     publisher: Publisher,
+    proxies: Arc<Proxies>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    serve(listener, publisher, shutdown, GRACE).await
+    serve(listener, publisher, proxies, shutdown, GRACE).await
 }
 
 /// The same with a grace of the caller's choice.
 pub(super) async fn serve(
     listener: TcpListener,
     publisher: Publisher,
+    proxies: Arc<Proxies>,
     shutdown: impl Future<Output = ()>,
     grace: Duration,
 ) -> Result<(), tonic::transport::Error> {
     let stopping = CancellationToken::new();
     let cut = CancellationToken::new();
     let _cut_when_dropped = cut.clone().drop_guard();
-    let (routes, mut health) = grpc_routes(publisher, stopping.clone()).await;
+    let (routes, mut health) = grpc_routes(publisher, proxies, stopping.clone()).await;
 
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let incoming = incoming.then(|accepted| {
         let cut = cut.clone();
         async move {
             match accepted {
-                Ok(io) => Ok(Cuttable::new(io, cut)),
+                Ok(io) => {
+                    if let Err(error) = liveness::watch(&SockRef::from(&io), PEER_TIMEOUT) {
+                        tracing::debug!(%error, "a gRPC connection was gone before it was served");
+                    }
+                    Ok(Cuttable::new(io, cut))
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a gRPC connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -108,12 +122,16 @@ pub(super) async fn serve(
 }
 
 /// All that is served: the publisher, health and reflection.
-async fn grpc_routes(publisher: Publisher, stopping: CancellationToken) -> (Routes, HealthReporter) {
+async fn grpc_routes(
+    publisher: Publisher,
+    proxies: Arc<Proxies>,
+    stopping: CancellationToken,
+) -> (Routes, HealthReporter) {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status(PUBLISHER, ServingStatus::Serving).await;
     let message_bytes_max = message_bytes_max(publisher.limits());
-    let publisher =
-        PublisherServer::new(Service { publisher, stopping }).max_decoding_message_size(message_bytes_max);
+    let publisher = PublisherServer::new(Service { publisher, proxies, stopping })
+        .max_decoding_message_size(message_bytes_max);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(evergate_proto::DESCRIPTORS)

@@ -24,7 +24,7 @@ use tonic_types::StatusExt as _;
 
 use super::*;
 use crate::config::PublishLimits;
-use crate::publish::testing::{self, LIMITS, TestLog};
+use crate::publish::testing::{self, LIMITS, TestLog, here};
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -56,7 +56,13 @@ impl Bench {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let served = tokio::spawn(server::serve(listener, publisher, stop.clone().cancelled_owned(), grace));
+        let served = tokio::spawn(server::serve(
+            listener,
+            publisher,
+            Arc::default(),
+            stop.clone().cancelled_owned(),
+            grace,
+        ));
         Self { log, address, stop, served }
     }
 
@@ -496,7 +502,7 @@ async fn settle() {
 async fn answers_that_nobody_takes_count_against_the_window() {
     let log = TestLog::new();
     let (requests, taken) = endless("a");
-    let mut answers = call::open(log.publisher(LIMITS), requests, None, CancellationToken::new());
+    let mut answers = call::open(log.publisher(LIMITS), here(), requests, None, CancellationToken::new());
     settle().await;
     assert_eq!(taken.load(Ordering::SeqCst), LIMITS.stream_window);
     for n in 0..3 {
@@ -515,7 +521,7 @@ async fn bytes_count_against_the_window_too() {
     log.hold();
     let limits = PublishLimits { stream_window: 1000, ..LIMITS };
     let (requests, taken) = endless(&"x".repeat(1000));
-    let _answers = call::open(log.publisher(limits), requests, None, CancellationToken::new());
+    let _answers = call::open(log.publisher(limits), here(), requests, None, CancellationToken::new());
     settle().await;
     // Two batches of 4,000 bytes.
     assert_eq!(taken.load(Ordering::SeqCst), 8);
@@ -532,7 +538,7 @@ async fn too_many_producers_that_must_go_back_end_the_call() {
     for _ in 0..5 {
         log.fail_next(unavailable());
     }
-    let answers = call::open(log.publisher(limits), requests, None, CancellationToken::new());
+    let answers = call::open(log.publisher(limits), here(), requests, None, CancellationToken::new());
     let mut answers: Vec<_> = soon(answers.collect::<Vec<_>>()).await;
     let end = answers.pop().unwrap().unwrap_err();
     assert_eq!(end.code(), Code::Unavailable);

@@ -25,7 +25,7 @@ use std::time::Instant;
 use ::http::request::Parts;
 use ::http::{HeaderValue, Response, StatusCode, header as field};
 use bytes::Bytes;
-use evergate_domain::{Level, Offset, StreamName, TraceParent};
+use evergate_domain::{Allowance, ClientAddress, Level, Offset, StreamName, TraceParent};
 use evergate_eventlog::Placed;
 use http_body::Body;
 use http_body_util::Full;
@@ -33,6 +33,7 @@ use serde::Serialize;
 
 use super::publisher::Refusal;
 use super::{Faults, Naming, Part, Publisher, RawEvent, Submission, Transport};
+use crate::meter;
 use crate::problem::{FieldError, Problem};
 use media::Media;
 
@@ -42,6 +43,7 @@ const LEVEL: &str = "Evergate-Level";
 /// Publishes what the request holds, and answers when it is in the log.
 pub(crate) async fn publish<B>(
     publisher: &Publisher,
+    from: ClientAddress,
     stream: &StreamName,
     parts: &Parts,
     body: B,
@@ -54,16 +56,16 @@ where
     let (events, result) = match receive(publisher, parts, body).await {
         Ok(received) => {
             let events = received.events.len();
-            (events, store(publisher, stream, received).await)
+            (events, store(publisher, from, stream, received).await)
         }
         Err(problem) => (0, Err(problem)),
     };
     let counted = match &result {
-        Ok((_, placed)) => Ok(placed.as_slice()),
+        Ok(stored) => Ok(stored.placed.as_slice()),
         Err(problem) => Err(Refusal { events, word: problem.code() }),
     };
     publisher.count(Transport::Http, arrived, counted);
-    result.map(|(media, placed)| answer(media, &placed))
+    result.map(|stored| answer(&stored))
 }
 
 /// A request that was read, well-formed or not.
@@ -141,21 +143,34 @@ impl Received {
 /// Sends what was received to the log, unless something is wrong with it.
 async fn store(
     publisher: &Publisher,
+    from: ClientAddress,
     stream: &StreamName,
     received: Received,
-) -> Result<(Media, Vec<Placed>), Problem> {
+) -> Result<Stored, Problem> {
     let Received { media, events, lines, level, faults } = received;
     let naming = match media {
         Media::Json => Naming::Json,
         Media::Lines => Naming::Lines(&lines),
         Media::Text => Naming::Text,
     };
+    let allowance = publisher.charge(from, events.len()).map_err(|error| error.into_problem(naming))?;
     let submission = Submission { stream: Ok(stream.clone()), events, level, faults };
-    let placed = publisher.publish(submission).await.map_err(|error| error.into_problem(naming))?;
-    Ok((media, placed))
+    let placed = publisher
+        .publish(submission)
+        .await
+        .map_err(|error| error.into_problem(naming).with_allowance(allowance))?;
+    Ok(Stored { media, placed, allowance })
 }
 
-fn answer(media: Media, placed: &[Placed]) -> Response<Full<Bytes>> {
+/// What was stored, and what its sender may send beyond it.
+struct Stored {
+    media: Media,
+    placed: Vec<Placed>,
+    allowance: Option<Allowance>,
+}
+
+fn answer(stored: &Stored) -> Response<Full<Bytes>> {
+    let Stored { media, placed, allowance } = stored;
     #[derive(Serialize)]
     struct Answer {
         offset: Offset,
@@ -173,6 +188,9 @@ fn answer(media: Media, placed: &[Placed]) -> Response<Full<Bytes>> {
     let headers = response.headers_mut();
     headers.insert(field::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(field::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(allowance) = allowance {
+        meter::tell(headers, allowance);
+    }
     response
 }
 

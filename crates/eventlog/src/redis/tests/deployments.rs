@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use evergate_domain::{Retention, UnixMillis};
-use redis::cmd;
+use evergate_domain::{Claim, PackedCursor, Retention, UnixMillis};
 
-use super::super::commands::RedisCommands;
 use super::super::testing::{clock, free_port, until};
+use super::cursors::subscription;
 use super::*;
-use crate::TailItem;
+use crate::{CursorStore as _, CursorWrite, Move, TailItem, TakeOver, Written};
 
 const ALL: ReadLimit = ReadLimit { events: 100, bytes: 1 << 20 };
 const DIRECTLY: Duration = Duration::from_millis(500);
@@ -54,18 +53,30 @@ async fn everything_works(log: &RedisLog) {
     log.take_over().await.expect("takes over");
 }
 
-/// What other stores do with keys of their own.
-async fn commands_find_their_keys(commands: &RedisCommands) {
-    for n in 0..12 {
-        let key = format!("stream:offsets:{{svc:{n}}}");
-        let set = cmd("HSET").arg(&key).arg("field").arg(n).to_owned();
-        commands.run(&key, &set).await.expect("sets");
-        let mut pipe = redis::pipe();
-        pipe.cmd("EXPIRE").arg(&key).arg(1000).cmd("HMGET").arg(&key).arg("field").arg("other");
-        let answers = commands.run_all(&key, &pipe).await.expect("asks");
-        let found = redis::Value::BulkString(n.to_string().into_bytes());
-        assert_eq!(answers, [redis::Value::Int(1), redis::Value::Array(vec![found, redis::Value::Nil])]);
-        commands.run(&key, cmd("HSET").arg(&key)).await.expect_err("what Redis refuses is an error");
+/// The kept cursors have hash tags of their own, so they lie on all servers.
+async fn cursors_find_their_places(log: &RedisLog) {
+    let cursors = log.cursors();
+    let at = |text: &[u8]| PackedCursor::from_bytes(text);
+    let clients: Vec<_> = (0..12).map(subscription).collect();
+    for (key, _) in &clients {
+        let take = TakeOver { claim: Claim::new(1), position: Some(at(b"here")), acknowledges: false };
+        cursors.take_over(key, take).await.expect("begins");
+    }
+    let moves: Vec<_> = clients
+        .iter()
+        .map(|(key, _)| CursorWrite {
+            key: key.clone(),
+            claim: Some(Claim::new(1)),
+            position: at(b"there"),
+            by: Move::Hint,
+        })
+        .collect();
+    let written = cursors.write(&moves).await.expect("moves");
+    assert!(written.iter().all(|&written| written == Written::Moved), "{written:?}");
+    for (key, _) in &clients {
+        let take = TakeOver { claim: Claim::new(2), position: None, acknowledges: false };
+        let kept = cursors.take_over(key, take).await.expect("answers").expect("kept");
+        assert_eq!(kept.position, at(b"there"));
     }
 }
 
@@ -107,7 +118,7 @@ async fn servers_in_another_order_or_number_are_refused() {
     let [a, b, c] = [Server::start().await, Server::start().await, Server::start().await];
     let log = open(url("redis://", &[&a, &b])).await.expect("opens");
     everything_works(&log).await;
-    commands_find_their_keys(&log.commands()).await;
+    cursors_find_their_places(&log).await;
     log.close().await;
     let held: [i64; 2] = [a.ask(&["DBSIZE"]).await.expect("asks"), b.ask(&["DBSIZE"]).await.expect("asks")];
     assert!(held.iter().all(|&held| held > 20), "both hold something: {held:?}");
@@ -191,7 +202,7 @@ async fn a_cluster_needs_no_more_than_the_documented_user() {
     everything_works(&log).await;
     log.close().await;
     let log = open(url("redis-cluster://", &[&nodes[1]])).await.expect("opens");
-    commands_find_their_keys(&log.commands()).await;
+    cursors_find_their_places(&log).await;
     log.close().await;
 
     let told = refused(url("redis://", &[&nodes[0]])).await;

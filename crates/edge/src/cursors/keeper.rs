@@ -1,0 +1,242 @@
+//! All kept cursors that this edge moves, and what of it is not written yet.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evergate_domain::{Claim, CursorKey, PackedCursor, StoredCursor, StreamSet};
+use evergate_eventlog::{CursorStore, CursorStoreError, CursorWrite, Move, TakeOver, Written};
+use evergate_fanout::Engine;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::cursors::{Dismissal, Place};
+
+/// What a stream is told whose client has opened another one for the same.
+const REPLACED: &str = "replaced";
+
+/// Cursors written by one call, so that a failure costs little.
+const BATCH: usize = 4096;
+
+/// How often the cursors of connections that stand still are touched, so that the store does not
+/// take them for forgotten.
+const TOUCH_EVERY: Duration = Duration::from_secs(6 * 3600);
+
+/// Moves kept cursors for the streams of this edge.
+pub(crate) struct Keeper {
+    store: Arc<dyn CursorStore>,
+    engine: Engine,
+    /// Moves that may wait to be written. Beyond it, hints are dropped: the cursors stay where they
+    /// are, further back.
+    waiting_max: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// One for each cursor: the stream that moves it.
+    live: HashMap<CursorKey, Live>,
+    /// What is not written yet, the newest move of each cursor.
+    waiting: HashMap<CursorKey, (Option<Claim>, PackedCursor, Move)>,
+}
+
+struct Live {
+    claim: Claim,
+    dismissal: Dismissal,
+    /// The last position that was noted.
+    position: Option<PackedCursor>,
+    /// Whether its client acknowledges, so that hints are of no use.
+    acknowledges: bool,
+}
+
+impl Keeper {
+    pub(crate) fn new(store: Arc<dyn CursorStore>, engine: Engine, waiting_max: usize) -> Arc<Self> {
+        Arc::new(Self { store, engine, waiting_max, state: Mutex::default() })
+    }
+
+    /// Takes a client's cursor over for a new stream. An older stream here is told to go; one on
+    /// another edge learns it when it next moves the cursor.
+    ///
+    /// Answers with what is kept; `asserted` is where the client itself says that it is.
+    pub(crate) async fn take(
+        self: &Arc<Self>,
+        key: CursorKey,
+        streams: StreamSet,
+        dismissal: Dismissal,
+        asserted: Option<PackedCursor>,
+        acknowledges: bool,
+    ) -> Result<(Place, Option<StoredCursor>), CursorStoreError> {
+        let claim = Claim::new(fastrand::u32(1..));
+        let live = Live { claim, dismissal, position: asserted.clone(), acknowledges };
+        let before = self.state.lock().live.insert(key.clone(), live);
+        let place = Place { keeper: Arc::clone(self), key, claim, streams };
+        if let Some(before) = before {
+            before.dismissal.dismiss(REPLACED);
+            self.engine.look_for_cuts();
+        }
+        // What the stream before has moved is to be found, also if it was not written yet.
+        self.write_one(&place.key).await?;
+        let take = TakeOver { claim, position: asserted, acknowledges };
+        let kept = self.store.take_over(&place.key, take).await?;
+        if let Some(kept) = &kept
+            && let Some(live) = self.state.lock().live.get_mut(&place.key).filter(|live| live.claim == claim)
+        {
+            live.position = Some(kept.position.clone());
+            live.acknowledges |= kept.acknowledged;
+        }
+        Ok((place, kept))
+    }
+
+    /// Puts down where a stream begins of which nothing was kept, before its client hears of it.
+    pub(crate) async fn begin(
+        &self,
+        place: &Place,
+        position: PackedCursor,
+        acknowledges: bool,
+    ) -> Result<(), CursorStoreError> {
+        let take = TakeOver { claim: place.claim, position: Some(position), acknowledges };
+        self.store.take_over(&place.key, take).await.map(drop)
+    }
+
+    /// Notes a move for the next flush.
+    pub(super) fn note(&self, place: &Place, position: PackedCursor, by: Move) {
+        let mut state = self.state.lock();
+        let State { live, waiting } = &mut *state;
+        if let Some(live) = live.get_mut(&place.key).filter(|live| live.claim == place.claim) {
+            match by {
+                Move::Acknowledgement => live.acknowledges = true,
+                Move::Hint if live.acknowledges => return,
+                Move::Hint => {}
+            }
+            live.position = Some(position.clone());
+        }
+        put(waiting, self.waiting_max, &place.key, (Some(place.claim), position, by));
+    }
+
+    /// A stream has ended. What it has moved is still written.
+    pub(super) fn leave(&self, key: &CursorKey, claim: Claim) {
+        let mut state = self.state.lock();
+        if state.live.get(key).is_some_and(|live| live.claim == claim) {
+            state.live.remove(key);
+        }
+    }
+
+    /// Flushes at this pace, for ever. Cancel-safe in the sense that [`flush`](Self::flush) can be
+    /// called after.
+    pub(crate) async fn run(&self, every: Duration) {
+        let mut touch_at = Instant::now() + TOUCH_EVERY;
+        loop {
+            // Edges that were started together do not stay together.
+            tokio::time::sleep(every.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
+            if touch_at <= Instant::now() {
+                touch_at = Instant::now() + TOUCH_EVERY;
+                self.touch();
+                if let Err(error) = self.store.expire().await {
+                    tracing::warn!(%error, "old cursors could not be forgotten");
+                }
+            }
+            self.flush().await;
+        }
+    }
+
+    /// Writes everything that waits. What cannot be written goes on waiting.
+    pub(crate) async fn flush(&self) {
+        let mut waiting: Vec<_> = std::mem::take(&mut self.state.lock().waiting)
+            .into_iter()
+            .map(|(key, (claim, position, by))| CursorWrite { key, claim, position, by })
+            .collect();
+        metrics::gauge!("evergate_cursors_waiting").set(waiting.len() as f64);
+        while !waiting.is_empty() {
+            let batch = waiting.split_off(waiting.len().saturating_sub(BATCH));
+            if let Err(error) = self.write(batch).await {
+                tracing::warn!(%error, waiting = waiting.len(), "cursors could not be kept; trying on");
+                let mut state = self.state.lock();
+                for write in waiting {
+                    put_back(&mut state.waiting, write);
+                }
+                return;
+            }
+        }
+    }
+
+    /// Writes what waits for one cursor.
+    async fn write_one(&self, key: &CursorKey) -> Result<(), CursorStoreError> {
+        let waiting = self.state.lock().waiting.remove(key);
+        match waiting {
+            Some((claim, position, by)) => {
+                self.write(vec![CursorWrite { key: key.clone(), claim, position, by }]).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn write(&self, batch: Vec<CursorWrite>) -> Result<(), CursorStoreError> {
+        let written = match self.store.write(&batch).await {
+            Ok(written) => written,
+            Err(error) => {
+                metrics::counter!("evergate_cursor_writes_failed_total").increment(batch.len() as u64);
+                let mut state = self.state.lock();
+                for write in batch {
+                    put_back(&mut state.waiting, write);
+                }
+                return Err(error);
+            }
+        };
+        metrics::counter!("evergate_cursor_writes_total").increment(batch.len() as u64);
+        let mut replaced = false;
+        let mut state = self.state.lock();
+        for (write, written) in batch.iter().zip(written) {
+            let Some(live) = state.live.get_mut(&write.key).filter(|live| Some(live.claim) == write.claim)
+            else {
+                continue;
+            };
+            match written {
+                Written::Moved => {}
+                Written::Acknowledged => live.acknowledges = true,
+                Written::Replaced => {
+                    live.dismissal.dismiss(REPLACED);
+                    replaced = true;
+                }
+            }
+        }
+        drop(state);
+        if replaced {
+            self.engine.look_for_cuts();
+        }
+        Ok(())
+    }
+
+    /// Has the next flush write every cursor that is in use, moved or not.
+    fn touch(&self) {
+        let mut state = self.state.lock();
+        let State { live, waiting } = &mut *state;
+        for (key, live) in live {
+            if let Some(position) = &live.position
+                && !waiting.contains_key(key)
+            {
+                put(waiting, self.waiting_max, key, (Some(live.claim), position.clone(), Move::Hint));
+            }
+        }
+    }
+}
+
+type Waiting = HashMap<CursorKey, (Option<Claim>, PackedCursor, Move)>;
+
+/// The newest move of a cursor is the one that counts, but a hint never hides an acknowledgement.
+fn put(waiting: &mut Waiting, max: usize, key: &CursorKey, new: (Option<Claim>, PackedCursor, Move)) {
+    let full = waiting.len() >= max;
+    match waiting.get_mut(key) {
+        Some((claim, _, Move::Acknowledgement)) if new.2 == Move::Hint && *claim == new.0 => {}
+        Some(old) => *old = new,
+        None if full && new.2 == Move::Hint => {
+            metrics::counter!("evergate_cursor_hints_dropped_total").increment(1);
+        }
+        None => drop(waiting.insert(key.clone(), new)),
+    }
+}
+
+/// What could not be written waits on, unless something newer does by now.
+fn put_back(waiting: &mut Waiting, write: CursorWrite) {
+    let CursorWrite { key, claim, position, by } = write;
+    waiting.entry(key).or_insert((claim, position, by));
+}

@@ -1,0 +1,16 @@
+//! The places kept for clients that have a `client_id`.
+//!
+//! ```text
+//!   connect ──▶ Keeper::take ── stored cursor ──▶ where the stream begins
+//!   engine ──▶ Place::passed ──┐
+//!   POST /v1/acks ─────────────┴▶ what is new ── every few seconds, in batches ──▶ CursorStore
+//! ```
+//! Never a write per event. What is lost between two flushes is sent again, not skipped.
+
+mod dismissal;
+mod keeper;
+mod place;
+
+pub(crate) use dismissal::Dismissal;
+pub(crate) use keeper::Keeper;
+pub(crate) use place::Place;

@@ -1,0 +1,168 @@
+//! The places kept for clients, in the same Redis as the log.
+//!
+//! What a write comes to is decided inside Redis by `cursors_take` and `cursors_write`, one atomic
+//! call for a bucket. All of it may be repeated, so a call whose fate is unknown is sent again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use evergate_domain::{CursorKey, StoredCursor};
+use futures_util::FutureExt as _;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use redis::{Cmd, Value, cmd};
+
+use super::RedisCommands;
+use super::error;
+use crate::clock::day;
+use crate::cursors::{CursorStore, CursorStoreError, CursorWrite, Move, TakeOver, Written};
+use crate::{Clock, RedisLog};
+
+/// Cursors that one call moves: Redis does nothing else meanwhile.
+const CALL_CURSORS: usize = 256;
+/// Calls under way at once.
+const CALLS: usize = 32;
+
+/// The store in Redis.
+pub struct RedisCursors {
+    commands: RedisCommands,
+    clock: Arc<dyn Clock>,
+    closed: AtomicBool,
+}
+
+impl RedisLog {
+    /// The cursors that are kept beside this log, over its connections. They end with it.
+    #[must_use]
+    pub fn cursors(&self) -> RedisCursors {
+        RedisCursors {
+            commands: self.commands(),
+            clock: Arc::clone(&self.shared.clock),
+            closed: AtomicBool::new(false),
+        }
+    }
+}
+
+impl RedisCursors {
+    /// Tomorrow's key, today's and yesterday's.
+    fn keys(&self, bucket: &str) -> [String; 3] {
+        let today = day(self.clock.now());
+        [today + 1, today, today.saturating_sub(1)].map(|day| format!("stream:offsets:{{{bucket}}}:{day}"))
+    }
+
+    fn call(&self, function: &str, bucket: &str) -> Cmd {
+        let mut call = cmd("FCALL");
+        call.arg(function).arg(3).arg(&self.keys(bucket));
+        call
+    }
+
+    /// Makes a call. It may be made twice, which is harmless.
+    async fn ask(&self, bucket: &str, call: &Cmd) -> Result<Value, CursorStoreError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(CursorStoreError::Closed);
+        }
+        let [_, today, _] = self.keys(bucket);
+        self.commands.run(&today, call).await.map_err(CursorStoreError::Unavailable)
+    }
+
+    /// Moves those cursors of a batch that belong to one bucket.
+    async fn write_places(
+        &self,
+        batch: &[CursorWrite],
+        bucket: String,
+        places: Vec<usize>,
+    ) -> Result<(Vec<usize>, Vec<Written>), CursorStoreError> {
+        let mut written = Vec::with_capacity(places.len());
+        for places in places.chunks(CALL_CURSORS) {
+            let writes: Vec<_> = places.iter().map(|&at| &batch[at]).collect();
+            written.extend(self.write_bucket(&bucket, &writes).await?);
+        }
+        Ok((places, written))
+    }
+
+    async fn write_bucket(
+        &self,
+        bucket: &str,
+        writes: &[&CursorWrite],
+    ) -> Result<Vec<Written>, CursorStoreError> {
+        let mut call = self.call("evergate_1_cursors_write", bucket);
+        for write in writes {
+            call.arg(write.key.field());
+            call.arg(match write.by {
+                Move::Hint => "h",
+                Move::Acknowledgement => "a",
+            });
+            match write.claim {
+                Some(claim) => call.arg(&claim.get().to_be_bytes()),
+                None => call.arg(""),
+            };
+            call.arg(write.position.as_bytes());
+        }
+        let answer = self.ask(bucket, &call).await?;
+        let written = match &answer {
+            Value::BulkString(letters) => letters.iter().map(|letter| read(*letter)).collect(),
+            _ => None,
+        };
+        let whole = written.filter(|written: &Vec<_>| written.len() == writes.len());
+        whole.ok_or_else(|| CursorStoreError::Unavailable(error::odd("a move of cursors")))
+    }
+}
+
+fn read(letter: u8) -> Option<Written> {
+    match letter {
+        b'M' => Some(Written::Moved),
+        b'R' => Some(Written::Replaced),
+        b'A' => Some(Written::Acknowledged),
+        _ => None,
+    }
+}
+
+#[async_trait]
+impl CursorStore for RedisCursors {
+    async fn take_over(
+        &self,
+        key: &CursorKey,
+        take: TakeOver,
+    ) -> Result<Option<StoredCursor>, CursorStoreError> {
+        let bucket = key.bucket();
+        let mut call = self.call("evergate_1_cursors_take", &bucket);
+        call.arg(key.field()).arg(&take.claim.get().to_be_bytes()).arg(u8::from(take.acknowledges));
+        call.arg(take.position.as_ref().map_or(&[][..], |position| position.as_bytes()));
+        match self.ask(&bucket, &call).await? {
+            Value::Nil => Ok(None),
+            Value::BulkString(bytes) => match StoredCursor::from_bytes(&bytes) {
+                Some(cursor) => Ok(Some(cursor)),
+                None => Err(CursorStoreError::Unavailable(error::odd("a cursor"))),
+            },
+            _ => Err(CursorStoreError::Unavailable(error::odd("a cursor"))),
+        }
+    }
+
+    async fn write(&self, batch: &[CursorWrite]) -> Result<Vec<Written>, CursorStoreError> {
+        let mut buckets = HashMap::<String, Vec<usize>>::new();
+        for (at, write) in batch.iter().enumerate() {
+            buckets.entry(write.key.bucket()).or_default().push(at);
+        }
+        // Those of one bucket stay in order: its calls are made one after the other.
+        let calls =
+            buckets.into_iter().map(|(bucket, places)| self.write_places(batch, bucket, places).boxed());
+        let done: Vec<_> = stream::iter(calls).buffer_unordered(CALLS).try_collect().await?;
+        let mut answers = vec![Written::Moved; batch.len()];
+        for (places, written) in done {
+            for (at, written) in places.into_iter().zip(written) {
+                answers[at] = written;
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Nothing to do: Redis forgets a day's keys by itself.
+    async fn expire(&self) -> Result<(), CursorStoreError> {
+        Ok(())
+    }
+
+    /// Nothing is under way that its caller does not wait for; the connections are the log's.
+    async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+}

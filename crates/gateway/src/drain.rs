@@ -1,0 +1,110 @@
+//! `evergate drain`: asks a running process to end in order, and waits until it has.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Args;
+use http::header::HOST;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::admin::{DRAIN, DRAIN_HEADER};
+use crate::cli::Exit;
+
+/// How long one answer may take.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// How often it is looked whether the process is still there.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// End a running process in order: its readiness first, then its streams, then itself
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DrainArgs {
+    /// The admin address of the process
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8082")]
+    admin: String,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+    /// Wait so many seconds until the process has ended; 0 does not wait
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    wait: u64,
+}
+
+/// Exit 0 when the process has ended, or was asked to and nobody wanted to wait.
+pub(crate) async fn run(args: DrainArgs) -> Exit {
+    let DrainArgs { admin, yes, wait } = args;
+    if !yes && !confirmed(&admin) {
+        return Exit::Usage;
+    }
+    match ask(&admin, Method::POST, DRAIN).await {
+        Ok((StatusCode::ACCEPTED, _)) => say(&format!("{admin} is draining")),
+        Ok((status, body)) => return failed(&format!("{admin} answers {status}: {}", body.trim())),
+        Err(why) => return failed(&format!("{admin} cannot be asked: {why}")),
+    }
+    if wait == 0 {
+        return Exit::Ok;
+    }
+    let until = Instant::now() + Duration::from_secs(wait);
+    while Instant::now() < until {
+        let answer = timeout_at(until, ask(&admin, Method::GET, "/readyz")).await;
+        if let Ok(Err(_)) = answer {
+            say(&format!("{admin} has ended"));
+            return Exit::Ok;
+        }
+        sleep(LOOK_EVERY).await;
+    }
+    failed(&format!("{admin} is still there after {wait} s; its log names what is late"))
+}
+
+fn confirmed(admin: &str) -> bool {
+    if !std::io::stdin().is_terminal() {
+        failed("nobody is there to be asked; write --yes");
+        return false;
+    }
+    eprint(&format!("End the process at {admin} and all of its streams? [y/N] "));
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+}
+
+async fn ask(admin: &str, method: Method, path: &str) -> Result<(StatusCode, String), String> {
+    let asking = async {
+        let socket = TcpStream::connect(admin).await.map_err(|error| error.to_string())?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket))
+            .await
+            .map_err(|error| error.to_string())?;
+        let _driver = AbortOnDropHandle::new(tokio::spawn(connection));
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, admin)
+            .header(DRAIN_HEADER, "drain")
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| error.to_string())?;
+        let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let body = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned());
+        Ok((status, body.unwrap_or_default()))
+    };
+    timeout(ANSWER_MAX, asking).await.map_err(|_| format!("no answer within {} s", ANSWER_MAX.as_secs()))?
+}
+
+fn say(text: &str) {
+    // Nobody may be reading.
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+fn eprint(text: &str) {
+    let _ = write!(std::io::stderr().lock(), "{text}");
+}
+
+fn failed(why: &str) -> Exit {
+    eprint(&format!("evergate drain: {why}\n"));
+    Exit::Failed
+}
