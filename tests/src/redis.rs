@@ -9,7 +9,7 @@ mod watched;
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -27,6 +27,7 @@ use crate::process::Options;
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Where it lies, the server is a Sentinel.
 pub(crate) const SENTINEL_FILE: &str = "sentinel.conf";
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// What the server still knows after it was killed.
@@ -51,6 +52,8 @@ pub struct RedisServer {
     /// Commands that end by executing what follows them.
     launcher: Vec<String>,
     folder: TempDir,
+    /// The address it listens at.
+    host: IpAddr,
     port: u16,
     child: Option<Child>,
 }
@@ -94,11 +97,25 @@ impl RedisServer {
         let folder = tempfile::Builder::new().prefix("evergate-redis-").tempdir();
         let folder = folder.expect("a temporary folder can be made");
         let arguments = arguments.iter().map(|&word| word.to_owned()).collect();
-        Some(Self { program, keeps, arguments, launcher: vec![], folder, port: free_port(), child: None })
+        Some(Self {
+            program,
+            keeps,
+            arguments,
+            launcher: vec![],
+            folder,
+            host: LOCALHOST,
+            port: free_port(),
+            child: None,
+        })
     }
 
     pub(crate) fn folder(&self) -> &std::path::Path {
         self.folder.path()
+    }
+
+    /// Has it listen at another address of this machine from the next start.
+    pub(crate) fn move_to(&mut self, host: IpAddr) {
+        self.host = host;
     }
 
     /// Adds an argument for the next start.
@@ -228,7 +245,7 @@ impl RedisServer {
     }
 
     fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port))
+        SocketAddr::from((self.host, self.port))
     }
 
     fn output(&self) -> PathBuf {
@@ -282,7 +299,7 @@ impl RedisServer {
             command.arg(self.folder.path().join(SENTINEL_FILE)).arg("--sentinel");
         } else {
             command
-                .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""])
+                .args(["--bind", &self.host.to_string(), "--port", &self.port.to_string(), "--save", ""])
                 .args(["--enable-debug-command", "yes", "--repl-diskless-sync-delay", "0"])
                 .arg("--dir")
                 .arg(self.folder.path())

@@ -1,6 +1,7 @@
 //! A primary with replicas, watched by Sentinels.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use super::{Keeps, RedisServer, SENTINEL_FILE};
@@ -26,19 +27,32 @@ impl Watched {
     /// # Panics
     /// If they do not find each other.
     pub async fn start(test: &str) -> Option<Self> {
-        let always = ["--repl-ping-replica-period", "1", "--min-replicas-max-lag", "2"];
-        let primary = RedisServer::start_with(test, Keeps::Nothing, &always).await?;
+        Self::start_at(test, IpAddr::V4(Ipv4Addr::LOCALHOST)).await
+    }
+
+    /// Starts them all, the first primary at this address of the machine, so that it can be cut off.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub async fn start_at(test: &str, host: IpAddr) -> Option<Self> {
+        let host_text = host.to_string();
+        let always = ["--repl-ping-replica-period", "1", "--repl-timeout", "5", "--protected-mode", "no"];
+        let announced = |host: &'static str| [&always[..], &["--replica-announce-ip", host]].concat();
+        let mut primary = RedisServer::prepare(test, Keeps::Nothing, &always)?;
+        primary.argue(&["--replica-announce-ip", &host_text]);
+        primary.move_to(host);
+        primary.run().await;
         let port = primary.port().to_string();
         let mut servers = vec![primary];
         for _ in 0..2 {
-            let replica = [&always[..], &["--replicaof", "127.0.0.1", &port]].concat();
+            let replica = [&announced("127.0.0.1")[..], &["--replicaof", &host_text, &port]].concat();
             servers.push(RedisServer::start_with(test, Keeps::Nothing, &replica).await?);
         }
         let mut sentinels = Vec::new();
         for _ in 0..SENTINELS {
             let mut sentinel = RedisServer::prepare(test, Keeps::Nothing, &[])?;
             let text = format!(
-                "port {}\nbind 127.0.0.1\ndir {}\nsentinel monitor {NAME} 127.0.0.1 {port} 2\n\
+                "port {}\nbind 127.0.0.1\nprotected-mode no\ndir {}\nsentinel announce-ip 127.0.0.1\nsentinel monitor {NAME} {host} {port} 2\n\
                  sentinel down-after-milliseconds {NAME} 1000\nsentinel failover-timeout {NAME} 4000\n",
                 sentinel.port(),
                 sentinel.folder().display(),

@@ -1,9 +1,13 @@
 //! Sentinel gives the primary's part to another server, in order and out of it, while many publish
 //! and follow. At `REPLICATED` nobody loses anything and nobody is told of a loss.
 
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use evergate_tests::clients::system;
 use evergate_tests::ledger::Totals;
+use evergate_tests::left_out::left_out;
 use evergate_tests::process::Evergate;
 use evergate_tests::redis::Watched;
 
@@ -21,7 +25,10 @@ struct Scene {
 impl Scene {
     /// With as many replicas to confirm as this.
     async fn set(test: &str, confirmations: &str) -> Option<Self> {
-        let group = Watched::start(test).await?;
+        Some(Self::of(Watched::start(test).await?, confirmations).await)
+    }
+
+    async fn of(group: Watched, confirmations: &str) -> Self {
         let options = || {
             let options = group.options().set("redis.level", "REPLICATED");
             options.set("redis.confirmations", confirmations).set("sse.heartbeat", "1s")
@@ -32,7 +39,7 @@ impl Scene {
             [(Way::Grpc, a), (Way::Grpc, b), (Way::Http, a), (Way::Http, b)].map(|(way, at)| (way, vec![at]));
         let mut work = Work::begin(Gateways::Immortal, &publishers, &[vec![a], vec![b]]);
         work.more(ROUND_MIN).await;
-        Some(Self { group, servers, work })
+        Self { group, servers, work }
     }
 
     /// How long it takes until somebody is answered again, by another primary than this one.
@@ -100,4 +107,65 @@ async fn a_planned_change_and_another_lose_nothing() {
         outages.push(scene.outage(old).await);
     }
     println!("{test}: {:?}, outages {outages:?}", scene.judge(3).await.0);
+}
+
+/// The address of the primary that is to be cut off. It exists in a namespace of the test's own.
+const CUT_OFF: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1));
+/// Set for the test that runs in the namespace.
+const INSIDE: &str = "EVERGATE_TESTS_INSIDE";
+
+/// Does something with the network of this namespace.
+fn ip(words: &str) {
+    let done = Command::new("ip").args(words.split(' ')).output().expect("ip can be started");
+    assert!(done.status.success(), "ip {words}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[test]
+fn a_primary_that_is_cut_off_confirms_nothing() {
+    let test = "a_primary_that_is_cut_off_confirms_nothing";
+    let Some(unshare) = system(test, &["unshare"]) else { return };
+    if system(test, &["ip"]).is_none() {
+        return;
+    }
+    let own = || {
+        let mut own = Command::new(&unshare);
+        own.args(["--net", "--"]);
+        own
+    };
+    let may = own().arg("true").output().expect("unshare can be started");
+    if !may.status.success() {
+        let why = String::from_utf8_lossy(&may.stderr);
+        return left_out(test, &format!("no network namespace of its own: {}", why.trim()));
+    }
+    let inside = "sentinel::inside_a_network_of_its_own";
+    let mut command = own();
+    command.arg(std::env::current_exe().expect("this program")).args(["--ignored", "--exact", inside]);
+    let run = command.arg("--nocapture").env(INSIDE, "1").output().expect("this program can be started");
+    let told = [run.stdout, run.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(run.status.success() && told.contains("1 passed"), "{told}");
+    println!("{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run in a network namespace by a_primary_that_is_cut_off_confirms_nothing"]
+async fn inside_a_network_of_its_own() {
+    let test = "a_primary_that_is_cut_off_confirms_nothing";
+    if std::env::var_os(INSIDE).is_none() {
+        return left_out(test, "it is run by another test");
+    }
+    ip("link set lo up");
+    ip(&format!("address add {CUT_OFF}/32 dev lo"));
+    let Some(group) = Watched::start_at(test, CUT_OFF).await else { return };
+    let mut scene = Scene::of(group, "1").await;
+    let old = scene.group.primary().await;
+    assert_eq!(old, 0);
+    // It runs on, hears nobody, and nobody hears it.
+    ip(&format!("address del {CUT_OFF}/32 dev lo"));
+    let outage = scene.outage(old).await;
+    ip(&format!("address add {CUT_OFF}/32 dev lo"));
+    scene.work.more(ROUND_MIN).await;
+    // Until it was told what it is now, it takes itself for the primary.
+    scene.group.servers[old].until_in_step().await;
+    scene.work.more(ROUND_MIN).await;
+    println!("{test}: {:?}, outage {outage:?}", scene.judge(4).await.0);
 }

@@ -121,7 +121,7 @@ impl Call {
         let gate = shared.gates.get(keys.slot);
         let answer = match on.send(&self.command(shared, keys, &gate)).await {
             Ok(answer) => answer,
-            Err(error) => return failed(route, on, error),
+            Err(error) => return failed(route, on, &error),
         };
         let odd = || Attempt::Hopeless(error::odd("append"));
         let Some(words) = reply::words(answer) else { return odd() };
@@ -138,7 +138,7 @@ impl Call {
             Ok(false) => {
                 return Attempt::Unknown(BackendError::message("too few replicas confirmed it in time"));
             }
-            Err(error) => return failed(route, on, error),
+            Err(error) => return failed(route, on, &error),
         }
         let mut commit = cmd("FCALL");
         commit.arg("evergate_1_commit").arg(2).arg(keys.slot.record()).arg(keys.meta());
@@ -150,7 +150,7 @@ impl Call {
                 Some(_) => Attempt::Unknown(BackendError::message("the epoch ended before the commit")),
                 None => odd(),
             },
-            Err(error) => failed(route, on, error),
+            Err(error) => failed(route, on, &error),
         }
     }
 
@@ -280,13 +280,13 @@ fn too_old(events: &[EventDraft], index: usize, newest: Seq) -> AppendError {
     }
 }
 
-fn failed(route: &mut Route<'_>, on: &Connected, error: RedisError) -> Attempt {
-    route.failed(on, &error);
-    match fate(&error) {
-        Fate::Unknown => Attempt::Unknown(BackendError::new(error)),
-        Fate::NotExecuted | Fate::NoLibrary => Attempt::Later(BackendError::new(error)),
+fn failed(route: &mut Route<'_>, on: &Connected, error: &RedisError) -> Attempt {
+    route.failed(on, error);
+    match fate(error) {
+        Fate::Unknown => Attempt::Unknown(on.blamed(error)),
+        Fate::NotExecuted | Fate::NoLibrary => Attempt::Later(on.blamed(error)),
         Fate::Full => Attempt::Full(format!("Redis refuses to store more: {error}")),
-        Fate::Hopeless => Attempt::Hopeless(BackendError::new(error)),
+        Fate::Hopeless => Attempt::Hopeless(on.blamed(error)),
     }
 }
 
@@ -306,7 +306,7 @@ async fn refused(
         Refusal::Shut { fence, least } => {
             match shared.gates.open(on, keys.slot, gate, fence, least, &shared.options).await {
                 Ok(()) => Attempt::Again,
-                Err(NotOpened::Redis(error)) => failed(route, on, error),
+                Err(NotOpened::Redis(error)) => failed(route, on, &error),
                 Err(NotOpened::Odd(error)) => Attempt::Hopeless(error),
             }
         }

@@ -439,6 +439,28 @@ local function prune_ends(ends, floor)
   return ends
 end
 
+-- Stores events of one epoch and time behind the tail, and says whether the index has a new row.
+local function put(log, index, meta, epoch, time, events, row_events, row_bytes)
+  local time_text, epoch_text = int(time), int(epoch) .. '-'
+  local row_seq, row_time, row_at = string.match(meta.row, '^(%d+) (%d+) (%d+)$')
+  row_seq, row_time, row_at = tonumber(row_seq), tonumber(row_time), tonumber(row_at)
+  local first, new_row = meta.tail + 1, false
+  for i = 1, #events do
+    local event, seq = events[i], first + i - 1
+    if not row_seq or seq - row_seq >= row_events or meta.bytes - row_at >= row_bytes
+      or time - row_time >= ROW_MILLIS then
+      row_seq, row_time, row_at = seq, time, meta.bytes
+      new_row = true
+      redis.call('ZADD', index, int(seq), table.concat({ int(seq), int(epoch), time_text, int(row_at) }, ' '))
+    end
+    redis.call('XADD', log, epoch_text .. int(seq), 't', time_text, 'e', event)
+    meta.bytes = meta.bytes + size(event)
+  end
+  meta.exists, meta.epoch, meta.tail, meta.time = true, epoch, meta.tail + #events, time
+  if new_row then meta.row = table.concat({ int(row_seq), int(row_time), int(row_at) }, ' ') end
+  return new_row
+end
+
 -- append <slot> <streams> <meta> <log> <index> <producers> <recent>
 --   : epoch token level now keep-events keep-bytes channel stream
 --     then per batch: number of spans, per span: producer, its first seq, count, and the events
@@ -554,25 +576,11 @@ local function append(keys, args)
       set('ends', meta.ends)
     end
     local first, time = meta.tail + 1, max(now, meta.time)
-    local time_text, epoch_text = int(time), int(epoch) .. '-'
+    local time_text = int(time)
     local row_events, row_bytes = spacing(keep_events, keep_bytes)
-    local row_seq, row_time, row_at = string.match(meta.row, '^(%d+) (%d+) (%d+)$')
-    row_seq, row_time, row_at = tonumber(row_seq), tonumber(row_time), tonumber(row_at)
-    for i = 1, #events do
-      local event, seq = events[i], first + i - 1
-      if not row_seq or seq - row_seq >= row_events or meta.bytes - row_at >= row_bytes
-        or time - row_time >= ROW_MILLIS then
-        row_seq, row_time, row_at = seq, time, meta.bytes
-        meta.row = nil
-        redis.call('ZADD', index, int(seq), table.concat({ int(seq), int(epoch), time_text, int(row_at) }, ' '))
-      end
-      redis.call('XADD', log, epoch_text .. int(seq), 't', time_text, 'e', event)
-      meta.bytes = meta.bytes + size(event)
-    end
-    meta.exists, meta.epoch, meta.tail, meta.time = true, epoch, place - 1, time
+    if put(log, index, meta, epoch, time, events, row_events, row_bytes) then set('row', meta.row) end
     highest = meta.tail
     if meta.level == 0 then meta.hwm = meta.tail end
-    if not meta.row then set('row', table.concat({ int(row_seq), int(row_time), int(row_at) }, ' ')) end
     set('epoch', int(epoch))
     set('tail', int(meta.tail))
     set('hwm', int(meta.hwm))
@@ -598,6 +606,135 @@ local function append(keys, args)
   local answer = { 'OK', offset(meta.epoch, meta.tail), int(meta.hwm), int(meta.level) }
   for i = 1, #words do answer[#answer + 1] = words[i] end
   return answer
+end
+
+-- apply <slot> <streams> <meta> <log> <index> <producers> <recent>
+--   : epoch token level hwm keep-events keep-bytes channel stream prev-epoch prev-seq
+--     then per run of one epoch and time: its epoch, first seq, time, number of events, and the events
+--
+-- Stores what another region's log holds, under the same offsets. The first event's predecessor is
+-- named with its epoch, and every event must follow its predecessor exactly: a sequence alone may
+-- stand on a fork. What is there already, on this very history, is passed over. Answers
+--   OK <tail> <hwm>
+--   PREV <tail>     something is missing in between: send what follows the tail
+--   FORK <tail>     this log holds something else there, or the predecessor is not on its history
+local function apply(keys, args)
+  local slot_key, streams, meta_key, log, index = keys[1], keys[2], keys[3], keys[4], keys[5]
+  local producers, recent = keys[6], keys[7]
+  local epoch, token = number(args[1], 'the epoch'), args[2]
+  local level, hwm = number(args[3], 'the level'), number(args[4], 'the mark')
+  local keep_events, keep_bytes, channel, stream = tonumber(args[5]), tonumber(args[6]), args[7], args[8]
+  local prev_epoch, prev_seq = number(args[9], 'the epoch before'), number(args[10], 'the sequence before')
+
+  local refused = guard(slot_key, epoch, token)
+  if refused then return refused end
+  local meta = load(meta_key)
+  if not meta.exists and redis.call('EXISTS', log, index, producers, recent) > 0 then
+    return { 'FOREIGN', stream }
+  end
+  local ends = lineage(meta)
+  local function answer(word)
+    return { word, offset(meta.epoch, meta.tail), int(meta.hwm) }
+  end
+  -- Whether this log's history has an event, or the beginning, at exactly this place.
+  local function has(at_epoch, seq)
+    return seq == 0 or (seq <= meta.tail and epoch_at(ends, seq, meta.epoch) == at_epoch)
+  end
+
+  -- Judge.
+  local runs, at = {}, 11
+  while at <= #args do
+    local run = { epoch = number(args[at], 'an epoch'), time = number(args[at + 2], 'a time'), events = {} }
+    local first, count = number(args[at + 1], 'a sequence'), number(args[at + 3], 'a count')
+    at = at + 4
+    if at + count - 1 > #args or first ~= prev_seq + 1 or first + count - 1 > NUMBER_MAX
+      or run.epoch < prev_epoch or run.epoch > epoch then
+      return redis.error_reply('ERR evergate: a run is no continuation of what is before it')
+    end
+    for i = 0, count - 1 do
+      local seq = first + i
+      -- What is trimmed cannot be told from another history any more, and nobody reads it.
+      if seq > meta.floor and seq <= meta.tail then
+        if not has(run.epoch, seq) then return answer('FORK') end
+      elseif seq > meta.tail then
+        if #runs == 0 and #run.events == 0 then
+          if prev_seq > meta.tail then return answer('PREV') end
+          if prev_seq ~= meta.tail or not has(prev_epoch, prev_seq) then return answer('FORK') end
+        end
+        run.events[#run.events + 1] = args[at + i]
+      end
+      prev_epoch, prev_seq = run.epoch, seq
+    end
+    at = at + count
+    if #run.events > 0 then runs[#runs + 1] = run end
+  end
+
+  -- Write. From here on nothing can fail.
+  local fields = {}
+  local function set(field, value)
+    fields[#fields + 1] = field
+    fields[#fields + 1] = value
+  end
+  if level > meta.level then
+    meta.level = level
+    set('level', int(level))
+  end
+  if #runs > 0 and not meta.exists then
+    redis.call('SADD', streams, stream)
+    set('floor', '0')
+    set('gone', '0')
+    set('level', int(meta.level))
+  end
+  local row_events, row_bytes = spacing(keep_events, keep_bytes)
+  local windows = {}
+  for _, run in ipairs(runs) do
+    if meta.exists and meta.epoch ~= run.epoch then
+      if meta.ends ~= '' then meta.ends = meta.ends .. ' ' end
+      meta.ends = prune_ends(meta.ends .. offset(meta.epoch, meta.tail), meta.floor)
+      set('ends', meta.ends)
+    end
+    run.first, run.time = meta.tail + 1, max(run.time, meta.time)
+    -- So that a retry finds its first attempt here too, should this become the home.
+    for i = 1, #run.events do
+      local producer, seq = string.match(run.events[i], '^([^\t\n]+)\t(%d+)\t')
+      if producer then
+        local window = windows[producer] or window_of(producers, producer)
+        windows[producer] = window
+        if tonumber(seq) > window.last then
+          push(producers, producer, window, tonumber(seq), 1, run.epoch, run.first + i - 1)
+          window.changed = true
+        end
+      end
+    end
+    if put(log, index, meta, run.epoch, run.time, run.events, row_events, row_bytes) then set('row', meta.row) end
+  end
+  meta.hwm = max(meta.hwm, min(hwm, meta.tail))
+  if #runs > 0 then
+    set('epoch', int(meta.epoch))
+    set('tail', int(meta.tail))
+    set('bytes', int(meta.bytes))
+    set('time', int(meta.time))
+    for producer, window in pairs(windows) do
+      if window.changed then store(producers, recent, producer, window) end
+    end
+    forget(producers, recent)
+    if trim_rows(log, index, meta, keep_events, keep_bytes, row_events, row_bytes) then
+      set('floor', int(meta.floor))
+      set('gone', int(meta.gone))
+    end
+  end
+  if meta.exists then
+    set('hwm', int(meta.hwm))
+    redis.call('HSET', meta_key, unpack(fields))
+  end
+  for _, run in ipairs(runs) do
+    redis.call('SPUBLISH', channel, table.concat({
+      'E ', int(run.epoch), ' ', int(run.first), ' ', int(run.time), ' ', int(meta.hwm), '\n' }) .. cmsgpack.pack(run.events))
+  end
+  if #runs == 0 and meta.exists then
+    redis.call('SPUBLISH', channel, 'C ' .. offset(meta.epoch, meta.hwm) .. '\n')
+  end
+  return answer('OK')
 end
 
 -- commit <slot> <meta> : epoch token seq channel
@@ -886,6 +1023,7 @@ local function export(name, callback, flags)
 end
 
 export('append', append, {})
+export('apply', apply, {})
 export('commit', commit, { 'allow-oom' })
 export('trim', trim, { 'allow-oom' })
 export('open', open, { 'allow-oom' })

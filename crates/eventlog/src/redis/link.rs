@@ -25,6 +25,7 @@ use super::RedisOptions;
 use super::address::Address;
 use super::error::breaks;
 use super::node::{Place, Purpose};
+use crate::BackendError;
 
 /// A peer that acknowledges nothing for this long is gone.
 const USER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -97,6 +98,11 @@ impl Connected {
         if breaks(error) {
             self.give_up();
         }
+    }
+
+    /// The error, and which server it came from.
+    pub(super) fn blamed(&self, error: &RedisError) -> BackendError {
+        BackendError::message(format!("Redis at {}: {error}", self.place.address))
     }
 
     /// Gives the connection up.

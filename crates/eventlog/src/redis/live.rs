@@ -128,7 +128,7 @@ impl Live {
             let Err(error) = subscribe(shared, &on, std::slice::from_ref(feed)).await else { return Ok(()) };
             route.failed(&on, &error);
             if error.is_timeout() || Instant::now() >= deadline {
-                return Err(ReadError::Unavailable(BackendError::new(error)));
+                return Err(ReadError::Unavailable(on.blamed(&error)));
             }
             tokio::time::sleep(super::link::jittered(RETRY)).await;
         }

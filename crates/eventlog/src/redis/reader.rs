@@ -56,7 +56,7 @@ pub(super) async fn ask_all(
                     Fate::Unknown => !error.is_timeout() || on.place.is_retired(),
                     Fate::Full | Fate::Hopeless => false,
                 };
-                let error = BackendError::new(error);
+                let error = on.blamed(&error);
                 if !again || Instant::now() >= deadline {
                     return Err(error);
                 }
@@ -119,7 +119,7 @@ pub(super) async fn open(
         Ok(()) => Ok(()),
         Err(NotOpened::Redis(error)) => {
             route.failed(&on, &error);
-            Err(BackendError::new(error))
+            Err(on.blamed(&error))
         }
         Err(NotOpened::Odd(error)) => Err(error),
     }
@@ -160,7 +160,7 @@ async fn claimed(shared: &Shared, slot: Slot, claim: &Cmd) -> Result<Option<Stri
         Err(error) if fate(&error) == Fate::Full => Ok(None),
         Err(error) => {
             route.failed(&on, &error);
-            Err(BackendError::new(error))
+            Err(on.blamed(&error))
         }
     }
 }

@@ -62,6 +62,7 @@ mod contract_replicated {
     conformance::suite!(OnRedis::new(Level::Replicated));
 }
 
+mod apply;
 mod cursors;
 mod deployments;
 mod faults;

@@ -224,7 +224,7 @@ impl Findings {
         }
         let headers = &look.headers;
         let coding = text(headers, "content-encoding");
-        if !coding.is_empty() {
+        if !coding.is_empty() && look.first != First::OwnCompression {
             self.add(Ailment::Compressed, format!("somebody compresses the stream ({coding})"));
             if look.first == First::Nothing {
                 let what = "compressed, nothing came at all: the compressor waits for more";
@@ -296,7 +296,7 @@ impl Findings {
             First::Bytes if text(&look.headers, "content-encoding").is_empty() => {
                 self.add(Ailment::Stranger, "what comes is no well-formed event stream".to_owned());
             }
-            First::Bytes => {
+            First::Bytes | First::OwnCompression => {
                 let what = "the stream is compressed although the request allows no compression";
                 self.add(Ailment::Compressed, what.to_owned());
             }
@@ -375,7 +375,12 @@ impl Findings {
                 self.add(Ailment::LastEventIdLost, what.to_owned());
             }
             First::Open { .. } | First::Busy { .. } => {}
-            First::NoStream | First::Nothing | First::Ended | First::Bytes | First::Stranger => {
+            First::NoStream
+            | First::Nothing
+            | First::Ended
+            | First::Bytes
+            | First::OwnCompression
+            | First::Stranger => {
                 let what = format!("a request with Last-Event-ID is answered otherwise ({})", look.status);
                 self.add(Ailment::LastEventIdLost, what);
             }

@@ -49,8 +49,10 @@ pub(crate) enum First {
     Nothing,
     /// The stream ended first.
     Ended,
-    /// Bytes that are compressed, or that are no event stream.
+    /// Bytes that somebody in between has compressed, or that are no event stream.
     Bytes,
+    /// The gateway's own compression, untouched.
+    OwnCompression,
     Open {
         resume: String,
         cursor: String,

@@ -90,6 +90,7 @@ impl Examiner<'_> {
             | First::Nothing
             | First::Ended
             | First::Bytes
+            | First::OwnCompression
             | First::Busy { .. }
             | First::Stranger => None,
         };
@@ -303,10 +304,22 @@ async fn look(asked: Asked) -> (Look, Option<Listening>) {
 
 async fn first_bytes(mut asked: Asked, deadline: Instant) -> First {
     match tokio::time::timeout_at(deadline.into(), asked.next()).await {
+        Ok(Piece::Bytes(bytes)) if is_own_compression(&bytes) => First::OwnCompression,
         Ok(Piece::Bytes(_)) => First::Bytes,
         Ok(Piece::End | Piece::Cut(_)) => First::Ended,
         Err(_) => First::Nothing,
     }
+}
+
+/// The gateway's gzip begins with its own header and then a stored block, in which the first frame is
+/// legible; a proxy's deflates it. Read as RFC 1952 and RFC 1951, section 3.2.4, have it.
+fn is_own_compression(bytes: &[u8]) -> bool {
+    const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+    const STORED: u8 = 0;
+    let block = bytes.strip_prefix(&HEADER).and_then(|block| block.split_first());
+    block.is_some_and(|(&kind, rest)| {
+        kind == STORED && rest.get(4..).is_some_and(|frame| frame.starts_with(b"retry: "))
+    })
 }
 
 async fn first_frame(listening: &mut Listening, deadline: Instant) -> First {

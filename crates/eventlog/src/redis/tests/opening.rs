@@ -144,6 +144,12 @@ async fn there_is_no_advice_against_the_recommended_settings() {
         .collect();
     let server = Server::start_with(&words.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let _replica = server.replica().await;
+    // It takes no write before it has heard from its replica.
+    super::super::testing::until("the replica counts", || async {
+        let info: String = server.ask(&["INFO", "replication"]).await.unwrap_or_default();
+        info.contains("min_slaves_good_slaves:1")
+    })
+    .await;
     let options = server.options(Level::Replicated);
     let mut connection = server.connect().await.expect("connects");
     let info: String = server.ask(&["INFO"]).await.expect("tells");
