@@ -12,6 +12,7 @@ mod event;
 mod gap;
 mod policy;
 mod retention;
+mod slow_reader;
 
 mod cursor;
 mod filter;
@@ -30,4 +31,5 @@ pub use policy::StreamPolicies;
 pub use resume::{ResumeKind, Start, StartError};
 pub use retention::Retention;
 pub use retry::RetryRange;
+pub use slow_reader::{SlowReader, SlowReaders};
 pub use time::UnixMillis;

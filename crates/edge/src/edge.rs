@@ -63,7 +63,7 @@ impl Edge {
     /// Begins to serve.
     #[must_use]
     pub fn start(self) -> RunningEdge {
-        let hub = Hub::new(Arc::clone(&self.log), self.config.hub);
+        let hub = Hub::new(Arc::clone(&self.log), self.config.hub.clone());
         let policies = Arc::clone(&self.config.policies);
         let publisher = Publisher::new(Arc::clone(&self.log), policies, self.config.publish);
         let engine = Engine::start(&hub, self.config.shards);

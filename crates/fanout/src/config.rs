@@ -1,11 +1,13 @@
 //! Bounds of the fan-out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use evergate_domain::SlowReaders;
 use evergate_eventlog::ReadLimit;
 
 /// What a [`Hub`](crate::Hub) may use.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct HubConfig {
     /// Events a stream's ring holds. A reader further behind reads from the log.
     pub ring_events: usize,
@@ -21,6 +23,8 @@ pub struct HubConfig {
     pub piece_bytes: usize,
     /// How long a cursor that is ahead of this region is held.
     pub hold: Duration,
+    /// What is done about subscribers that take less than they are sent.
+    pub slow: Arc<SlowReaders>,
 }
 
 impl Default for HubConfig {
@@ -33,6 +37,7 @@ impl Default for HubConfig {
             scan_max: 10_000,
             piece_bytes: 64 << 10,
             hold: Duration::from_secs(30),
+            slow: Arc::default(),
         }
     }
 }

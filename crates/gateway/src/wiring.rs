@@ -79,6 +79,7 @@ pub(crate) fn dev_edge(config: &Config, policies: Arc<StreamPolicies>) -> EdgeCo
             ring_events: config.fanout.ring_events.get(),
             ring_bytes: config.fanout.ring_bytes.get() as u64,
             replay_bytes: config.fanout.replay_cache_bytes.get() as u64,
+            slow: Arc::new(config.fanout.slow_readers.clone()),
             ..HubConfig::default()
         },
         shards: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),

@@ -15,6 +15,7 @@ mod handle;
 mod inbox;
 mod lane;
 mod shard;
+mod skip;
 
 pub use handle::{Engine, Farewell, Guard, Handover};
 pub(crate) use inbox::Listener;

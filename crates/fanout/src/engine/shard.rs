@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use evergate_domain::{Cursor, Offset, StreamName, sse};
+use evergate_domain::{Cursor, Offset, SlowReader, StreamName, sse};
 use rustix::event::epoll;
 use rustix::net::{RecvFlags, SendFlags};
 use slab::Slab;
@@ -21,11 +21,13 @@ use tokio::time::Instant;
 
 use crate::engine::SURPLUS_MAX;
 use crate::engine::attended::{Attended, say_farewell};
-use crate::engine::chunk::Chunk;
+use crate::engine::chunk::{self, Chunk};
 use crate::engine::handle::{Arrival, Engine, Farewell, Guard};
 use crate::engine::inbox::Inbox;
 use crate::engine::lane::{Lane, Look, Runs};
+use crate::engine::skip::Missed;
 use crate::gzip::{Encoding, Part, Sum};
+use crate::output::Output;
 use crate::subscriber::{End, HeartbeatKind, Parked, Subscriber};
 
 /// Sends after which a sweep lets others run.
@@ -52,6 +54,8 @@ struct Record {
     surplus: u16,
     /// Whether the socket takes no more until it says so.
     blocked: bool,
+    /// Whether it is to be moved on by its stream's policy before it is sent anything else.
+    skips: bool,
 }
 
 /// What becomes of a connection after a look at it.
@@ -62,6 +66,8 @@ enum Fate {
     Again,
     /// The ring no longer has what it is owed.
     Behind,
+    /// Its stream's policy is to wait no longer.
+    TooSlow,
     Gone,
 }
 
@@ -176,7 +182,8 @@ impl Shard {
         let lane = known.unwrap_or_else(|| {
             let entry = self.lanes.vacant_entry();
             let number = entry.key();
-            entry.insert(Lane::new(feed, self.inbox.listener(number)));
+            let slow_reader = self.engine.0.hub.common.config.slow.of(&name);
+            entry.insert(Lane::new(feed, self.inbox.listener(number), slow_reader));
             self.by_name.insert(name, number);
             number
         });
@@ -208,6 +215,7 @@ impl Shard {
             written: self.tick.wrapping_sub(whole_ticks(quiet)),
             surplus: 0,
             blocked: false,
+            skips: false,
         });
         if let Some(ending) = &mut self.ending {
             ending.push((Instant::now(), slot));
@@ -255,7 +263,10 @@ impl Shard {
     fn advance(&mut self, slot: usize, runs: &mut Runs) -> Fate {
         let record = &mut self.records[slot];
         if record.blocked {
-            return Fate::Stays;
+            let lane = &self.lanes[record.lane as usize];
+            let too_slow = lane.slow_reader == SlowReader::Disconnect
+                && lane.lag(record.cursor) > self.engine.0.hub.common.config.slow.lag_max;
+            return if too_slow { Fate::TooSlow } else { Fate::Stays };
         }
         if let Some(unsent) = self.unsent.remove(&slot) {
             match send(record, unsent, self.tick, &self.sends) {
@@ -267,6 +278,12 @@ impl Shard {
                 Sent::Broken => return Fate::Gone,
             }
         }
+        if record.skips
+            && let Some(fate) = self.skip(slot)
+        {
+            return fate;
+        }
+        let record = &mut self.records[slot];
         let lane = &self.lanes[record.lane as usize];
         let common = &self.engine.0.hub.common;
         for _ in 0..RUNS_PER_TURN {
@@ -305,11 +322,53 @@ impl Shard {
         Fate::Again
     }
 
+    /// Moves a connection on by its stream's policy. `None` once it is where it can go on from.
+    fn skip(&mut self, slot: usize) -> Option<Fate> {
+        let record = &mut self.records[slot];
+        let lane = &self.lanes[record.lane as usize];
+        let profile = lane.profile(record.profile as usize);
+        for _ in 0..RUNS_PER_TURN {
+            let missed = Missed::of(&lane.feed.ring().read(), record.cursor);
+            let Some(missed) = missed else {
+                record.skips = false;
+                return Some(Fate::Behind);
+            };
+            let sum = self.sums.get(&slot).copied().unwrap_or_default();
+            let mut out = Output::new(profile.encoding, sum, &self.engine.0.hub.common.deflater);
+            let skipped = missed.skip(lane.slow_reader, profile, &mut out);
+            if let Some(sum) = self.sums.get_mut(&slot) {
+                *sum = out.sum();
+            }
+            record.cursor = skipped.to;
+            record.skips = !skipped.at_head;
+            record.unseen = if out.is_empty() { record.unseen + skipped.unseen } else { skipped.unseen };
+            let sent = if out.is_empty() {
+                Sent::All
+            } else {
+                send(record, chunk::of(&out.take()), self.tick, &self.sends)
+            };
+            match sent {
+                Sent::All if record.skips => {}
+                Sent::All => return None,
+                Sent::Part(rest) => {
+                    self.unsent.insert(slot, rest);
+                    return Some(Fate::Stays);
+                }
+                Sent::Broken => return Some(Fate::Gone),
+            }
+        }
+        Some(Fate::Again)
+    }
+
     fn follow_up(&mut self, slot: usize, fate: Fate) {
         match fate {
             Fate::Stays => {}
             Fate::Again => self.lanes[self.records[slot].lane as usize].listener.mark(),
             Fate::Behind => self.give_back(slot),
+            Fate::TooSlow => {
+                metrics::counter!("evergate_slow_disconnects_total").increment(1);
+                self.reset(slot);
+            }
             Fate::Gone => drop(self.remove(slot)),
         }
     }
@@ -413,6 +472,9 @@ impl Shard {
         }
         if flags.contains(epoll::EventFlags::OUT) && record.blocked {
             record.blocked = false;
+            let lane = &self.lanes[record.lane as usize];
+            record.skips = matches!(lane.slow_reader, SlowReader::Conflate | SlowReader::Gap)
+                && lane.lag(record.cursor) > self.engine.0.hub.common.config.slow.lag_max;
             let fate = self.advance(slot, &mut Runs::default());
             self.follow_up(slot, fate);
         }
@@ -459,10 +521,15 @@ impl Shard {
             .map(|(s, _)| s)
             .collect();
         for slot in cut {
-            let (record, _) = self.remove(slot);
-            if let Err(error) = SockRef::from(&record.socket).set_linger(Some(Duration::ZERO)) {
-                tracing::debug!(%error, "a connection was closed where it should have been reset");
-            }
+            self.reset(slot);
+        }
+    }
+
+    /// Lets go of a connection so that it looks like a broken network, and of what waits in its socket.
+    fn reset(&mut self, slot: usize) {
+        let (record, _) = self.remove(slot);
+        if let Err(error) = SockRef::from(&record.socket).set_linger(Some(Duration::ZERO)) {
+            tracing::debug!(%error, "a connection was closed where it should have been reset");
         }
     }
 
