@@ -12,6 +12,7 @@ mod event;
 mod gap;
 mod policy;
 mod retention;
+mod slow_reader;
 
 mod cursor;
 mod filter;
@@ -38,5 +39,6 @@ pub use rate::{Allowance, Rate, RateTable, TooFast};
 pub use resume::{ResumeKind, Start, StartError};
 pub use retention::Retention;
 pub use retry::RetryRange;
+pub use slow_reader::{SlowReader, SlowReaders};
 pub use stored::{BUCKETS, Claim, CursorKey, StoredCursor};
 pub use time::UnixMillis;

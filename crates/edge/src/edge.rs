@@ -69,7 +69,7 @@ impl Edge {
     /// Begins to serve.
     #[must_use]
     pub fn start(self) -> RunningEdge {
-        let hub_config = HubConfig { trail_interval: self.config.cursor_flush, ..self.config.hub };
+        let hub_config = HubConfig { trail_interval: self.config.cursor_flush, ..self.config.hub.clone() };
         let hub = Hub::new(Arc::clone(&self.log), hub_config);
         let policies = Arc::clone(&self.config.policies);
         let publisher = Publisher::new(Arc::clone(&self.log), policies, self.config.publish);

@@ -1,11 +1,13 @@
 //! Bounds of the fan-out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use evergate_domain::SlowReaders;
 use evergate_eventlog::ReadLimit;
 
 /// What a [`Hub`](crate::Hub) may use.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct HubConfig {
     /// Events a stream's ring holds. A reader further behind reads from the log.
     pub ring_events: usize,
@@ -25,6 +27,8 @@ pub struct HubConfig {
     pub hold: Duration,
     /// How long a connection may take nothing of what it has to get before it is let go.
     pub stall: Duration,
+    /// What is done about subscribers that take less than they are sent.
+    pub slow: Arc<SlowReaders>,
 }
 
 impl Default for HubConfig {
@@ -39,6 +43,7 @@ impl Default for HubConfig {
             trail_interval: Duration::from_secs(5),
             hold: Duration::from_secs(30),
             stall: Duration::from_secs(60),
+            slow: Arc::default(),
         }
     }
 }

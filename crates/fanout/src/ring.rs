@@ -46,6 +46,11 @@ impl Ring {
         }
     }
 
+    /// The position just before the oldest frame.
+    pub(crate) fn base(&self) -> Offset {
+        self.base
+    }
+
     pub(crate) fn head(&self) -> Offset {
         self.frames.back().map_or(self.base, |frame| frame.offset())
     }

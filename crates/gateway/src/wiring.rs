@@ -147,6 +147,7 @@ pub(crate) fn dev_edge(config: &Config, policies: Arc<StreamPolicies>, descripto
             ring_bytes: config.fanout.ring_bytes.get() as u64,
             replay_bytes: config.fanout.replay_cache_bytes.get() as u64,
             stall: config.http.stall_timeout,
+            slow: Arc::new(config.fanout.slow_readers.clone()),
             ..HubConfig::default()
         },
         cursor_flush: config.cursor_flush_interval,

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use evergate_domain::Offset;
+use evergate_domain::{Offset, SlowReader};
 use slab::Slab;
 
 use crate::engine::chunk::Chunk;
@@ -16,7 +16,7 @@ use crate::ring::Taken;
 use crate::subscriber::Profile;
 
 /// Bytes of one run: about 64 small events, which cost one send like a single one.
-const RUN_BYTES: usize = 16 << 10;
+pub(super) const RUN_BYTES: usize = 16 << 10;
 
 /// Runs kept during a sweep. Where there are more, followers hardly share them anyway.
 const RUNS_MAX: usize = 128;
@@ -25,6 +25,8 @@ const RUNS_MAX: usize = 128;
 pub(super) struct Lane {
     pub(super) feed: Arc<Feed>,
     pub(super) listener: Arc<Listener>,
+    /// What is done about followers that lie too far behind.
+    pub(super) slow_reader: SlowReader,
     /// Slots of the connections, in no order.
     pub(super) followers: Vec<usize>,
     profiles: Slab<(Arc<Profile>, usize)>,
@@ -58,9 +60,16 @@ pub(super) enum Look<'a> {
 pub(super) struct Runs(HashMap<(Offset, usize), Run>);
 
 impl Lane {
-    pub(super) fn new(feed: Arc<Feed>, listener: Arc<Listener>) -> Self {
+    pub(super) fn new(feed: Arc<Feed>, listener: Arc<Listener>, slow_reader: SlowReader) -> Self {
         feed.listen(Arc::clone(&listener));
-        Self { feed, listener, followers: Vec::new(), profiles: Slab::new(), numbers: HashMap::new() }
+        Self {
+            feed,
+            listener,
+            slow_reader,
+            followers: Vec::new(),
+            profiles: Slab::new(),
+            numbers: HashMap::new(),
+        }
     }
 
     /// The number of a profile in this lane, shared with those who have the same.
@@ -86,6 +95,11 @@ impl Lane {
 
     pub(super) fn profile(&self, number: usize) -> &Profile {
         &self.profiles[number].0
+    }
+
+    /// How many events a cursor lies behind the head.
+    pub(super) fn lag(&self, cursor: Offset) -> u64 {
+        self.feed.ring().read().head().seq.get().saturating_sub(cursor.seq.get())
     }
 
     /// What comes next for this cursor and profile.

@@ -16,6 +16,7 @@ mod inbox;
 mod lane;
 mod queue;
 mod shard;
+mod skip;
 mod trail;
 
 pub use handle::{Engine, Farewell, Guard, Handover};

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use evergate_domain::{Cursor, Offset, StreamName, sse};
+use evergate_domain::{Cursor, Offset, SlowReader, StreamName, sse};
 use rustix::event::epoll;
 use rustix::net::{RecvFlags, SendFlags};
 use slab::Slab;
@@ -21,13 +21,15 @@ use tokio::time::Instant;
 
 use crate::engine::SURPLUS_MAX;
 use crate::engine::attended::{self, Attended, say_farewell, wrapped};
-use crate::engine::chunk::Chunk;
+use crate::engine::chunk::{self, Chunk};
 use crate::engine::handle::{Arrival, Engine, Farewell, Guard};
 use crate::engine::inbox::Inbox;
 use crate::engine::lane::{Lane, Look, Runs};
 use crate::engine::queue::queued;
+use crate::engine::skip::Missed;
 use crate::engine::trail::Trail;
 use crate::gzip::{Encoding, Part, Sum};
+use crate::output::Output;
 use crate::subscriber::{End, HeartbeatKind, Parked, Subscriber};
 
 /// Sends after which a sweep lets others run.
@@ -56,6 +58,8 @@ struct Record {
     surplus: u16,
     /// Whether the socket takes no more until it says so.
     blocked: bool,
+    /// Whether it is to be moved on by its stream's policy before it is sent anything else.
+    skips: bool,
 }
 
 /// What becomes of a connection after a look at it.
@@ -66,6 +70,8 @@ enum Fate {
     Again,
     /// The ring no longer has what it is owed.
     Behind,
+    /// Its stream's policy is to wait no longer.
+    TooSlow,
     Gone,
 }
 
@@ -185,7 +191,8 @@ impl Shard {
         let lane = known.unwrap_or_else(|| {
             let entry = self.lanes.vacant_entry();
             let number = entry.key();
-            entry.insert(Lane::new(feed, self.inbox.listener(number)));
+            let slow_reader = self.engine.0.hub.common.config.slow.of(&name);
+            entry.insert(Lane::new(feed, self.inbox.listener(number), slow_reader));
             self.by_name.insert(name, number);
             number
         });
@@ -218,6 +225,7 @@ impl Shard {
             sent,
             surplus: 0,
             blocked: false,
+            skips: false,
         });
         self.trails.extend(trail.map(|trail| (slot, trail)));
         if let Some(ending) = &mut self.ending {
@@ -266,7 +274,10 @@ impl Shard {
     fn advance(&mut self, slot: usize, runs: &mut Runs) -> Fate {
         let record = &mut self.records[slot];
         if record.blocked {
-            return Fate::Stays;
+            let lane = &self.lanes[record.lane as usize];
+            let too_slow = lane.slow_reader == SlowReader::Disconnect
+                && lane.lag(record.cursor) > self.engine.0.hub.common.config.slow.lag_max;
+            return if too_slow { Fate::TooSlow } else { Fate::Stays };
         }
         if let Some(unsent) = self.unsent.remove(&slot) {
             match send(record, unsent, self.tick, &self.sends) {
@@ -278,6 +289,12 @@ impl Shard {
                 Sent::Broken => return Fate::Gone,
             }
         }
+        if record.skips
+            && let Some(fate) = self.skip(slot)
+        {
+            return fate;
+        }
+        let record = &mut self.records[slot];
         let lane = &self.lanes[record.lane as usize];
         let common = &self.engine.0.hub.common;
         for _ in 0..RUNS_PER_TURN {
@@ -316,11 +333,53 @@ impl Shard {
         Fate::Again
     }
 
+    /// Moves a connection on by its stream's policy. `None` once it is where it can go on from.
+    fn skip(&mut self, slot: usize) -> Option<Fate> {
+        let record = &mut self.records[slot];
+        let lane = &self.lanes[record.lane as usize];
+        let profile = lane.profile(record.profile as usize);
+        for _ in 0..RUNS_PER_TURN {
+            let missed = Missed::of(&lane.feed.ring().read(), record.cursor);
+            let Some(missed) = missed else {
+                record.skips = false;
+                return Some(Fate::Behind);
+            };
+            let sum = self.sums.get(&slot).copied().unwrap_or_default();
+            let mut out = Output::new(profile.encoding, sum, &self.engine.0.hub.common.deflater);
+            let skipped = missed.skip(lane.slow_reader, profile, &mut out);
+            if let Some(sum) = self.sums.get_mut(&slot) {
+                *sum = out.sum();
+            }
+            record.cursor = skipped.to;
+            record.skips = !skipped.at_head;
+            record.unseen = if out.is_empty() { record.unseen + skipped.unseen } else { skipped.unseen };
+            let sent = if out.is_empty() {
+                Sent::All
+            } else {
+                send(record, chunk::of(&out.take()), self.tick, &self.sends)
+            };
+            match sent {
+                Sent::All if record.skips => {}
+                Sent::All => return None,
+                Sent::Part(rest) => {
+                    self.unsent.insert(slot, rest);
+                    return Some(Fate::Stays);
+                }
+                Sent::Broken => return Some(Fate::Gone),
+            }
+        }
+        Some(Fate::Again)
+    }
+
     fn follow_up(&mut self, slot: usize, fate: Fate) {
         match fate {
             Fate::Stays => {}
             Fate::Again => self.lanes[self.records[slot].lane as usize].listener.mark(),
             Fate::Behind => self.give_back(slot),
+            Fate::TooSlow => {
+                metrics::counter!("evergate_slow_disconnects_total").increment(1);
+                self.reset(slot);
+            }
             Fate::Gone => drop(self.remove(slot)),
         }
     }
@@ -430,6 +489,9 @@ impl Shard {
         }
         if flags.contains(epoll::EventFlags::OUT) && record.blocked {
             record.blocked = false;
+            let lane = &self.lanes[record.lane as usize];
+            record.skips = matches!(lane.slow_reader, SlowReader::Conflate | SlowReader::Gap)
+                && lane.lag(record.cursor) > self.engine.0.hub.common.config.slow.lag_max;
             let fate = self.advance(slot, &mut Runs::default());
             self.follow_up(slot, fate);
         }
@@ -506,19 +568,19 @@ impl Shard {
             .collect();
         let dismissed = |&slot: &usize| self.records[slot].guard.dismissed();
         let (dismissed, cut): (Vec<_>, Vec<_>) = cut.into_iter().partition(dismissed);
-        self.reset(cut);
+        for slot in cut {
+            self.reset(slot);
+        }
         for slot in dismissed {
             self.end(slot, End::Dismissed);
         }
     }
 
-    /// Lets go of these at once, with all that the system still holds for them.
-    fn reset(&mut self, slots: Vec<usize>) {
-        for slot in slots {
-            let (record, _) = self.remove(slot);
-            if let Err(error) = SockRef::from(&record.socket).set_linger(Some(Duration::ZERO)) {
-                tracing::debug!(%error, "a connection was closed where it should have been reset");
-            }
+    /// Lets go of a connection so that it looks like a broken network, and of what waits in its socket.
+    fn reset(&mut self, slot: usize) {
+        let (record, _) = self.remove(slot);
+        if let Err(error) = SockRef::from(&record.socket).set_linger(Some(Duration::ZERO)) {
+            tracing::debug!(%error, "a connection was closed where it should have been reset");
         }
     }
 
@@ -540,7 +602,9 @@ impl Shard {
         }
         if !stalled.is_empty() {
             attended::stalled(stalled.len() as u64);
-            self.reset(stalled);
+            for slot in stalled {
+                self.reset(slot);
+            }
         }
         for (n, slot) in quiet.into_iter().enumerate() {
             if self.beat_one(slot) == Fate::Gone {

@@ -10,7 +10,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use evergate_domain::{Level, Network, Rate, Retention, RetryRange, StreamName};
+use evergate_domain::{Level, Network, Rate, Retention, RetryRange, SlowReader, SlowReaders, StreamName};
 
 use super::file::FileSource;
 use super::flags::{self, FlagSource};
@@ -112,6 +112,7 @@ pub(crate) struct Fanout {
     pub ring_events: NonZeroUsize,
     pub ring_bytes: NonZeroUsize,
     pub replay_cache_bytes: NonZeroUsize,
+    pub slow_readers: SlowReaders,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -247,6 +248,15 @@ impl Config {
                 ring_events: proven.count("fanout.ring_events"),
                 ring_bytes: proven.bytes("fanout.ring_bytes"),
                 replay_cache_bytes: proven.bytes("fanout.replay_cache_bytes"),
+                slow_readers: SlowReaders {
+                    default: slow_reader(proven.choice("fanout.slow_reader")),
+                    named: proven
+                        .0
+                        .streams()
+                        .filter_map(|stream| Some((stream.clone(), proven.slow_reader_of(stream)?)))
+                        .collect(),
+                    lag_max: proven.number("fanout.slow_reader_lag_events"),
+                },
             },
             cursor_flush_interval: proven.duration("cursors.flush_interval"),
             disk_reserve_bytes: proven.size("disk.reserve_bytes"),
@@ -408,6 +418,14 @@ impl Proven<'_> {
         }
     }
 
+    /// The policy of the stream's own, if it has one.
+    fn slow_reader_of(&self, stream: &StreamName) -> Option<SlowReader> {
+        let key = Key::OfStream { stream: stream.clone(), name: "slow_reader" };
+        let value = self.0.get(&key)?.value.as_ref()?;
+        let Value::Choice(choice) = value else { unreachable!("{value:?} is no choice") };
+        Some(slow_reader(choice))
+    }
+
     /// The general retention with whatever the stream has of its own.
     fn retention_of(&self, stream: &StreamName) -> Retention {
         let own = |name: &'static str| {
@@ -432,4 +450,13 @@ impl Proven<'_> {
 fn nonzero(number: u64) -> NonZeroUsize {
     let number = usize::try_from(number).unwrap_or(usize::MAX);
     NonZeroUsize::new(number).expect("the table's range of this setting starts above zero")
+}
+
+fn slow_reader(choice: &str) -> SlowReader {
+    match choice {
+        "conflate" => SlowReader::Conflate,
+        "gap" => SlowReader::Gap,
+        "disconnect" => SlowReader::Disconnect,
+        _ => SlowReader::CatchUp,
+    }
 }

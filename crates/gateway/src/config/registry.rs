@@ -460,6 +460,25 @@ pub(crate) static SETTINGS: &[Setting] = &[
         },
     ),
     setting(
+        "fanout.slow_reader",
+        Kind::Choice(&["catch-up", "conflate", "gap", "disconnect"]),
+        "catch-up",
+        "What is done about a subscriber that takes less than it is sent and lies more than `fanout.slow_reader_lag_events` behind.",
+        Choice(
+            "With `catch-up` it gets everything, late. With `conflate` it gets the latest event of each key, and with `gap` nothing of what it missed, each time with an `evergate.gap` that says exactly what. With `disconnect` its connection is reset, and it comes back with its own position. Applies to subscribers of one stream over HTTP/1.1; all others catch up.",
+        ),
+    ),
+    setting(
+        "fanout.slow_reader_lag_events",
+        count(1, 1_000_000),
+        "1000",
+        "How many events a subscriber may lie behind before `fanout.slow_reader` applies to it.",
+        Bounds {
+            small: "with a policy other than `catch-up`, short stalls cost events or connections",
+            large: "slow subscribers are shown old events for longer",
+        },
+    ),
+    setting(
         "cursors.flush_interval",
         millis(100, 60_000),
         "5s",
@@ -694,6 +713,13 @@ pub(crate) static STREAM_SETTINGS: &[Setting] = &[
         "retention.age",
         "For how long events of this stream are kept.",
         Choice("It takes the place of `retention.age` for this stream."),
+    ),
+    setting(
+        "slow_reader",
+        Kind::Choice(&["catch-up", "conflate", "gap", "disconnect"]),
+        "fanout.slow_reader",
+        "What is done about a subscriber of this stream that lies too far behind.",
+        Choice("It takes the place of `fanout.slow_reader` for this stream."),
     ),
 ];
 

@@ -149,6 +149,7 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         [streams."a.b:c"]
         retention_events = 5
         retention_age = "1h"
+        slow_reader = "gap"
         [streams.empty]
         [retention]
         events = 10
@@ -158,6 +159,8 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         ring_events = 64
         ring_bytes = "1MiB"
         replay_cache_bytes = "2MiB"
+        slow_reader = "conflate"
+        slow_reader_lag_events = 10
         [cursors]
         flush_interval = "3s"
         [disk]
@@ -286,6 +289,9 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             format!("{:?}", fanout.ring_events),
             format!("{:?}", fanout.ring_bytes),
             format!("{:?}", fanout.replay_cache_bytes),
+            format!("{:?}", fanout.slow_readers.default),
+            format!("{:?}", fanout.slow_readers.named),
+            format!("{:?}", fanout.slow_readers.lag_max),
             format!("{cursor_flush_interval:?}"),
             format!("{disk_reserve_bytes:?}"),
             format!("{:?}", redis.level),

@@ -1,7 +1,9 @@
 //! The engine with real sockets: slow readers, filters, cuts at any byte, a ring so small that
 //! connections wander between shard and task all the time. Each client accounts for every event.
 
+#[path = "../gunzip/mod.rs"]
 mod gunzip;
+mod slow;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,6 +30,8 @@ use gunzip::Gunzip;
 const EVENTS: u64 = 4_000;
 const CLIENTS: usize = 40;
 const KEYS: [&str; 3] = ["a", "b", "c"];
+/// A send buffer that makes readers slow at once.
+const SMALL: usize = 4 << 10;
 
 /// Counts the connections that are still held.
 struct Held {
@@ -89,7 +93,7 @@ fn world(config: HubConfig) -> Arc<World> {
 
 impl World {
     async fn open(&self, begin: Begin, filter: KeyFilter, heartbeat: Duration) -> (TcpStream, String) {
-        self.open_as(Encoding::Identity, begin, filter, heartbeat, false).await
+        self.open_as(Encoding::Identity, begin, filter, heartbeat, false, SMALL).await
     }
 
     /// A connected pair whose server end is the engine's. Small buffers make readers slow at once.
@@ -100,13 +104,14 @@ impl World {
         filter: KeyFilter,
         heartbeat: Duration,
         abort: bool,
+        buffer: usize,
     ) -> (TcpStream, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
         let (client, (socket, _)) = (client.expect("connects"), server.expect("accepts"));
-        socket2::SockRef::from(&socket).set_send_buffer_size(4 << 10).expect("a small buffer");
-        socket2::SockRef::from(&client).set_recv_buffer_size(4 << 10).expect("a small buffer");
+        socket2::SockRef::from(&socket).set_send_buffer_size(buffer).expect("a small buffer");
+        socket2::SockRef::from(&client).set_recv_buffer_size(buffer).expect("a small buffer");
         let request = SubscribeRequest {
             streams: streams(),
             filters: vec![filter],
@@ -199,7 +204,7 @@ impl Client {
             };
             let beat = Duration::from_millis(700);
             let (mut socket, opened_at) =
-                world.open_as(self.encoding, begin, self.filter(), beat, false).await;
+                world.open_as(self.encoding, begin, self.filter(), beat, false, SMALL).await;
             if last_id.is_empty() {
                 last_id = opened_at;
             }
@@ -346,7 +351,7 @@ async fn streams_end_with_their_last_words_even_when_they_are_parked() {
             let world = world(HubConfig::default());
             let begin = Begin::Start(Start::Latest);
             let beat = Duration::from_secs(15);
-            let mut socket = world.open_as(encoding, begin, KeyFilter::all(), beat, abort).await.0;
+            let mut socket = world.open_as(encoding, begin, KeyFilter::all(), beat, abort, SMALL).await.0;
             while world.engine.parked() == 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
@@ -381,7 +386,7 @@ async fn burst(encoding: Encoding, subscribers: u64) {
     let mut sockets = Vec::new();
     for _ in 0..subscribers {
         let (begin, beat) = (Begin::Start(Start::Latest), Duration::from_secs(3_600));
-        let socket = world.open_as(encoding, begin, KeyFilter::all(), beat, false).await.0;
+        let socket = world.open_as(encoding, begin, KeyFilter::all(), beat, false, SMALL).await.0;
         sockets.push((socket, Chunks::of(encoding)));
     }
     while world.engine.parked() < sockets.len() {
