@@ -144,7 +144,7 @@ impl Cursor {
 
 /// A cursor without the names of its streams: `zigzag(epoch − the one before), seq` per stream, as
 /// LEB128 varints. About ten bytes for one stream.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct PackedCursor(Box<[u8]>);
 
 impl PackedCursor {
@@ -158,6 +158,12 @@ impl PackedCursor {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Whether there are no bytes: no cursor packs into none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The cursor, if the bytes are one of exactly as many streams.

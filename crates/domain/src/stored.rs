@@ -99,7 +99,7 @@ impl fmt::Display for Claim {
 /// A cursor as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredCursor {
-    /// The position.
+    /// The position; empty while the connection that took it over has not begun.
     pub position: PackedCursor,
     /// Whose connection may move it.
     pub claim: Claim,

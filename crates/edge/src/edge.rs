@@ -117,7 +117,7 @@ impl Edge {
             let ended = ended.clone().drop_guard();
             async move {
                 let _ended = ended;
-                let _: Option<()> = stop.run_until_cancelled(cursors.run(flush_every)).await;
+                cursors.run(flush_every, &stop).await;
             }
         });
         RunningEdge { context, hub, server, stop_grpc, stop_chores, ended, tasks: [http, grpc, trim, flush] }
@@ -150,7 +150,7 @@ async fn trim(log: Arc<dyn EventLog>) {
 }
 
 /// A serving edge. It ends in this order: [`stop_accepting`](Self::stop_accepting),
-/// [`end_streams`](Self::end_streams), [`close`](Self::close).
+/// [`end_streams`](Self::end_streams), [`write_places`](Self::write_places), [`close`](Self::close).
 pub struct RunningEdge {
     context: Arc<Context>,
     hub: Hub,
@@ -185,8 +185,8 @@ impl RunningEdge {
         self.context.engine.emptied().await;
     }
 
-    /// Ends everything that is left, at once, waits for it, and writes the cursors that moved. The log
-    /// and the cursor store are their owner's to close.
+    /// Ends everything that is left, at once, and waits for it. The log and the cursor store are
+    /// their owner's to close.
     pub async fn close(self) {
         self.stop_accepting();
         self.server.ends.kill.cancel();
@@ -201,7 +201,18 @@ impl RunningEdge {
         self.server.closed().await;
         self.context.engine.emptied().await;
         self.hub.stopped().await;
+    }
+
+    /// Writes the kept places that moved; streams that still run may move more. Returns when they are
+    /// written or cannot be; [`unwritten_places`](Self::unwritten_places) tells.
+    pub async fn write_places(&self) {
         self.context.cursors.flush().await;
+    }
+
+    /// How many kept places have moved and are not written.
+    #[must_use]
+    pub fn unwritten_places(&self) -> usize {
+        self.context.cursors.waiting()
     }
 
     /// Sets the gauges of what is open now, each time it is called. Keeps nothing alive.

@@ -21,24 +21,37 @@ use evergate_domain::StoredCursor;
 /// What a write comes to, given what is kept. The one rule that all implementations share; Redis
 /// has it in its own words (`cursors_write` in `evergate.lua`).
 fn judge(kept: Option<&StoredCursor>, write: &CursorWrite) -> (Written, Option<StoredCursor>) {
-    let position = write.position.clone();
-    let moved = |acknowledged| {
-        let claim = write.claim.or(kept.map(|kept| kept.claim)).unwrap_or_default();
-        (Written::Moved, Some(StoredCursor { position, claim, acknowledged }))
+    let Some(kept) = kept else {
+        let claim = write.claim.unwrap_or_default();
+        let acknowledged = write.by == Move::Acknowledgement;
+        return (Written::Moved, Some(StoredCursor { position: write.position.clone(), claim, acknowledged }));
     };
-    match kept {
-        Some(kept) if write.claim.is_some_and(|claim| claim != kept.claim) => (Written::Replaced, None),
-        // Touched all the same: its client is here.
-        Some(kept) if kept.acknowledged && write.by == Move::Hint => {
-            (Written::Acknowledged, Some(kept.clone()))
-        }
-        Some(_) | None => moved(write.by == Move::Acknowledgement),
+    if write.claim.is_some_and(|claim| claim != kept.claim) {
+        return (Written::Replaced, None);
     }
+    if kept.acknowledged && write.by == Move::Hint && !kept.position.is_empty() {
+        // Touched all the same: its client is here.
+        return (Written::Acknowledged, Some(kept.clone()));
+    }
+    let acknowledged = kept.acknowledged || write.by == Move::Acknowledgement;
+    let claim = write.claim.unwrap_or(kept.claim);
+    (Written::Moved, Some(StoredCursor { position: write.position.clone(), claim, acknowledged }))
 }
 
-/// What a take-over leaves behind: what is kept from now on, if anything is.
-fn taken_over(kept: Option<&StoredCursor>, take: &TakeOver) -> Option<StoredCursor> {
-    let position = take.position.clone().or_else(|| kept.map(|kept| kept.position.clone()))?;
+/// What a take-over leaves behind.
+fn taken_over(kept: Option<&StoredCursor>, take: &TakeOver) -> StoredCursor {
+    let said = take.position.clone();
+    let position = match kept {
+        // What a browser has received says nothing of what its page has worked through.
+        Some(kept) if kept.acknowledged && !kept.position.is_empty() => kept.position.clone(),
+        Some(kept) => said.unwrap_or_else(|| kept.position.clone()),
+        None => said.unwrap_or_default(),
+    };
     let acknowledged = take.acknowledges || kept.is_some_and(|kept| kept.acknowledged);
-    Some(StoredCursor { position, claim: take.claim, acknowledged })
+    StoredCursor { position, claim: take.claim, acknowledged }
+}
+
+/// What a take-over is answered: nothing, as long as no position is kept.
+fn answer(kept: StoredCursor) -> Option<StoredCursor> {
+    (!kept.position.is_empty()).then_some(kept)
 }

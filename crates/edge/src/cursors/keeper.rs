@@ -9,6 +9,7 @@ use evergate_eventlog::{CursorStore, CursorStoreError, CursorWrite, Move, TakeOv
 use evergate_fanout::Engine;
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::cursors::{Dismissal, Place};
 
@@ -17,6 +18,9 @@ const REPLACED: &str = "replaced";
 
 /// Cursors written by one call, so that a failure costs little.
 const BATCH: usize = 4096;
+
+/// How many take-overs may be under way at once, of different cursors.
+const TURNS: usize = 1024;
 
 /// How often the cursors of connections that stand still are touched, so that the store does not
 /// take them for forgotten.
@@ -29,6 +33,8 @@ pub(crate) struct Keeper {
     /// Moves that may wait to be written. Beyond it, hints are dropped: the cursors stay where they
     /// are, further back.
     waiting_max: usize,
+    /// Keep apart those who take over the same cursor at once.
+    turns: Box<[tokio::sync::Mutex<()>]>,
     state: Mutex<State>,
 }
 
@@ -51,7 +57,8 @@ struct Live {
 
 impl Keeper {
     pub(crate) fn new(store: Arc<dyn CursorStore>, engine: Engine, waiting_max: usize) -> Arc<Self> {
-        Arc::new(Self { store, engine, waiting_max, state: Mutex::default() })
+        let turns = (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect();
+        Arc::new(Self { store, engine, waiting_max, turns, state: Mutex::default() })
     }
 
     /// Takes a client's cursor over for a new stream. An older stream here is told to go; one on
@@ -67,50 +74,59 @@ impl Keeper {
         acknowledges: bool,
     ) -> Result<(Place, Option<StoredCursor>), CursorStoreError> {
         let claim = Claim::new(fastrand::u32(1..));
-        let live = Live { claim, dismissal, position: asserted.clone(), acknowledges };
-        let before = self.state.lock().live.insert(key.clone(), live);
         let place = Place { keeper: Arc::clone(self), key, claim, streams };
+        // Those who come at once take over one after the other, here as in the store.
+        let stripe = usize::from(u16::from_be_bytes([place.key.field()[2], place.key.field()[3]]));
+        let _turn = self.turns[stripe % TURNS].lock().await;
+        // What the stream before has moved is to be found, also if it was not written yet.
+        self.write_one(&place.key).await?;
+        let take = TakeOver { claim, position: asserted.clone(), acknowledges };
+        let kept = self.store.take_over(&place.key, take).await?;
+        let live = Live {
+            claim,
+            dismissal,
+            position: kept.as_ref().map(|kept| kept.position.clone()),
+            acknowledges: acknowledges || kept.as_ref().is_some_and(|kept| kept.acknowledged),
+        };
+        let before = self.state.lock().live.insert(place.key.clone(), live);
         if let Some(before) = before {
             before.dismissal.dismiss(REPLACED);
             self.engine.look_for_cuts();
         }
-        // What the stream before has moved is to be found, also if it was not written yet.
-        self.write_one(&place.key).await?;
-        let take = TakeOver { claim, position: asserted, acknowledges };
-        let kept = self.store.take_over(&place.key, take).await?;
-        if let Some(kept) = &kept
-            && let Some(live) = self.state.lock().live.get_mut(&place.key).filter(|live| live.claim == claim)
-        {
-            live.position = Some(kept.position.clone());
-            live.acknowledges |= kept.acknowledged;
-        }
         Ok((place, kept))
     }
 
-    /// Puts down where a stream begins of which nothing was kept, before its client hears of it.
-    pub(crate) async fn begin(
-        &self,
-        place: &Place,
-        position: PackedCursor,
-        acknowledges: bool,
-    ) -> Result<(), CursorStoreError> {
-        let take = TakeOver { claim: place.claim, position: Some(position), acknowledges };
-        self.store.take_over(&place.key, take).await.map(drop)
+    /// Puts down where a stream begins of which nothing was kept, before its client hears of it. False
+    /// if another stream has taken the cursor over meanwhile.
+    pub(crate) async fn begin(&self, place: &Place, position: PackedCursor) -> Result<bool, CursorStoreError> {
+        let (key, claim) = (place.key.clone(), Some(place.claim));
+        let begin = CursorWrite { key, claim, position: position.clone(), by: Move::Hint };
+        if self.store.write(&[begin]).await?.contains(&Written::Replaced) {
+            return Ok(false);
+        }
+        // Known here, it is touched as long as the stream lasts.
+        let mut state = self.state.lock();
+        if let Some(live) = state.live.get_mut(&place.key).filter(|live| live.claim == place.claim) {
+            live.position.get_or_insert(position);
+        }
+        Ok(true)
     }
 
-    /// Notes a move for the next flush.
-    pub(super) fn note(&self, place: &Place, position: PackedCursor, by: Move) {
+    /// Notes a move for the next flush. False if another stream has taken the cursor over.
+    pub(super) fn note(&self, place: &Place, position: PackedCursor, by: Move) -> bool {
         let mut state = self.state.lock();
         let State { live, waiting } = &mut *state;
-        if let Some(live) = live.get_mut(&place.key).filter(|live| live.claim == place.claim) {
-            match by {
-                Move::Acknowledgement => live.acknowledges = true,
-                Move::Hint if live.acknowledges => return,
-                Move::Hint => {}
-            }
-            live.position = Some(position.clone());
+        let Some(live) = live.get_mut(&place.key).filter(|live| live.claim == place.claim) else {
+            return false;
+        };
+        match by {
+            Move::Acknowledgement => live.acknowledges = true,
+            Move::Hint if live.acknowledges => return true,
+            Move::Hint => {}
         }
+        live.position = Some(position.clone());
         put(waiting, self.waiting_max, &place.key, (Some(place.claim), position, by));
+        true
     }
 
     /// A stream has ended. What it has moved is still written.
@@ -121,13 +137,15 @@ impl Keeper {
         }
     }
 
-    /// Flushes at this pace, for ever. Cancel-safe in the sense that [`flush`](Self::flush) can be
-    /// called after.
-    pub(crate) async fn run(&self, every: Duration) {
+    /// Flushes at this pace until told to stop, and then finishes the flush that is under way.
+    pub(crate) async fn run(&self, every: Duration, stop: &CancellationToken) {
         let mut touch_at = Instant::now() + TOUCH_EVERY;
         loop {
             // Edges that were started together do not stay together.
-            tokio::time::sleep(every.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
+            let pause = tokio::time::sleep(every.mul_f64(0.9 + 0.2 * fastrand::f64()));
+            if stop.run_until_cancelled(pause).await.is_none() {
+                return;
+            }
             if touch_at <= Instant::now() {
                 touch_at = Instant::now() + TOUCH_EVERY;
                 self.touch();
@@ -145,29 +163,35 @@ impl Keeper {
             .into_iter()
             .map(|(key, (claim, position, by))| CursorWrite { key, claim, position, by })
             .collect();
-        metrics::gauge!("evergate_cursors_waiting").set(waiting.len() as f64);
         while !waiting.is_empty() {
             let batch = waiting.split_off(waiting.len().saturating_sub(BATCH));
             if let Err(error) = self.write(batch).await {
-                tracing::warn!(%error, waiting = waiting.len(), "cursors could not be kept; trying on");
                 let mut state = self.state.lock();
                 for write in waiting {
                     put_back(&mut state.waiting, write);
                 }
-                return;
+                tracing::warn!(%error, waiting = state.waiting.len(), "cursors could not be kept; trying on");
+                break;
             }
         }
+        metrics::gauge!("evergate_cursors_waiting").set(self.waiting() as f64);
     }
 
-    /// Writes what waits for one cursor.
+    /// How many moves are not written yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.state.lock().waiting.len()
+    }
+
+    /// Writes what waits for one cursor. It waits until it is written, also if the caller goes away.
     async fn write_one(&self, key: &CursorKey) -> Result<(), CursorStoreError> {
-        let waiting = self.state.lock().waiting.remove(key);
-        match waiting {
-            Some((claim, position, by)) => {
-                self.write(vec![CursorWrite { key: key.clone(), claim, position, by }]).await
-            }
-            None => Ok(()),
+        let waiting = self.state.lock().waiting.get(key).cloned();
+        let Some((claim, position, by)) = waiting.clone() else { return Ok(()) };
+        self.write(vec![CursorWrite { key: key.clone(), claim, position, by }]).await?;
+        let mut state = self.state.lock();
+        if state.waiting.get(key) == waiting.as_ref() {
+            state.waiting.remove(key);
         }
+        Ok(())
     }
 
     async fn write(&self, batch: Vec<CursorWrite>) -> Result<(), CursorStoreError> {

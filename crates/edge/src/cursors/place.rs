@@ -17,13 +17,14 @@ pub(crate) struct Place {
 impl Place {
     /// The client's system has taken everything up to here: a hint, for the next flush.
     pub(crate) fn passed(&self, position: PackedCursor) {
-        self.keeper.note(self, position, evergate_eventlog::Move::Hint);
+        // One that was replaced has nothing more to say.
+        let _ = self.keeper.note(self, position, evergate_eventlog::Move::Hint);
     }
 
     /// The client has worked through everything up to here. From now on nothing else moves its
-    /// cursor.
-    pub(crate) fn acknowledged(&self, position: PackedCursor) {
-        self.keeper.note(self, position, evergate_eventlog::Move::Acknowledgement);
+    /// cursor. False if another stream has taken it over.
+    pub(crate) fn acknowledged(&self, position: PackedCursor) -> bool {
+        self.keeper.note(self, position, evergate_eventlog::Move::Acknowledgement)
     }
 
     /// The streams that a position of it is over.

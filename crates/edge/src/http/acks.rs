@@ -58,21 +58,22 @@ where
     let said: Acknowledgement = serde_json::from_slice(&bytes)
         .map_err(|error| Problem::bad_request(vec![FieldError::new("body", error)]))?;
     let Some(place) = context.streams.place(&said.connection) else {
-        return Err(Problem::new(
-            StatusCode::NOT_FOUND,
-            "no-such-connection",
-            "There is no such connection",
-            "no open stream has this name; open one with the same client_id to go on",
-        ));
+        return Err(gone("no open stream has this name; open one with the same client_id to go on"));
     };
     let Some(place) = place else {
         let error =
-            FieldError::new("connection", "was opened without a client_id, so no place is kept for it");
+            FieldError::new("connection", "has no place kept for it: it was opened without a client_id, or the store could not be reached then");
         return Err(Problem::bad_request(vec![error]));
     };
     let cursor = Cursor::parse(place.streams(), &said.cursor)
         .map_err(|error| Problem::bad_request(vec![FieldError::new("cursor", error)]))?;
-    place.acknowledged(cursor.pack());
+    if !place.acknowledged(cursor.pack()) {
+        return Err(gone("another stream of this client has taken its place over"));
+    }
     metrics::counter!("evergate_acks_total").increment(1);
     Ok(empty(StatusCode::NO_CONTENT))
+}
+
+fn gone(why: &str) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no-such-connection", "There is no such connection", why)
 }

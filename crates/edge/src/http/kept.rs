@@ -54,8 +54,8 @@ impl Kept {
         let cut = if alone { connection.clone() } else { connection.child_token() };
         let dismissal = Dismissal::new(cut.clone());
         let own = match &wanted.begin {
-            Begin::Resume(cursor) => Some(cursor.pack()),
-            Begin::Start(_) => None,
+            Begin::Resume(cursor) if wanted.own => Some(cursor.pack()),
+            Begin::Resume(_) | Begin::Start(_) => None,
         };
         let taken = context
             .cursors

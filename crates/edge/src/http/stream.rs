@@ -125,9 +125,10 @@ async fn subscribe(
     }
     if let Some(named) = kept.named.as_ref().filter(|named| named.fresh) {
         // Before the client hears where it is: it may go away right after.
-        let begun =
-            context.cursors.begin(&named.place, subscriber.cursor().pack(), wanted.acknowledges).await;
-        begun.map_err(|error| Busy::no_cursors(&error))?;
+        let begun = context.cursors.begin(&named.place, subscriber.cursor().pack()).await;
+        if !begun.map_err(|error| Busy::no_cursors(&error))? {
+            return Err(Busy("replaced"));
+        }
     }
     metrics::counter!("evergate_streams_total", "resume" => opening.kind.as_str()).increment(1);
     let retry = context.config.sse.retry;

@@ -15,6 +15,8 @@ pub(crate) struct Wanted {
     /// One per stream, in the set's order.
     pub(crate) filters: Vec<KeyFilter>,
     pub(crate) begin: Begin,
+    /// Whether that is the client's own position: what it was sent last, not what its page asks for.
+    pub(crate) own: bool,
     pub(crate) framing: Framing,
     pub(crate) heartbeat: HeartbeatKind,
     /// Whether transient refusals are plain statuses, for clients that understand them.
@@ -66,6 +68,7 @@ pub(crate) fn read(
         (Some(streams), Some(filters), Some(begin)) if errors.is_empty() => Ok(Wanted {
             streams,
             filters,
+            own: has_own_position(query, headers),
             begin,
             framing: if envelope { Framing::Envelope } else { Framing::Plain },
             heartbeat: if heartbeat { HeartbeatKind::Event } else { HeartbeatKind::Comment },
@@ -145,6 +148,11 @@ fn key(path_stream: Option<&str>, streams: &StreamSet, text: &str) -> Result<(us
         (position.ok_or_else(|| format!("{stream:?} is not among the streams asked for"))?, pattern)
     };
     KeyPattern::parse(pattern).map(|pattern| (stream, pattern)).map_err(|error| error.to_string())
+}
+
+fn has_own_position(query: &Query, headers: &HeaderMap) -> bool {
+    headers.get("last-event-id").is_some_and(|id| !id.is_empty())
+        || CURSOR_PARAMETERS.iter().any(|name| query.first(name).is_some_and(|id| !id.is_empty()))
 }
 
 /// The client's own position beats every other wish: header, then query, then `from`.

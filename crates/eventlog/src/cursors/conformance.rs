@@ -9,7 +9,7 @@ use evergate_domain::{
     UnixMillis,
 };
 
-use super::{CursorStore, CursorStoreError, CursorWrite, Move, TakeOver, Written, judge, taken_over};
+use super::{CursorStore, CursorStoreError, CursorWrite, Move, TakeOver, Written, answer, judge, taken_over};
 use crate::{Clock, ManualClock};
 
 /// How the suite gets at a store.
@@ -32,6 +32,8 @@ macro_rules! suite {
             the_last_connection_moves_the_cursor_and_those_before_learn_it,
             a_client_that_says_where_it_is_is_believed,
             who_acknowledges_is_moved_by_nothing_else,
+            what_a_browser_sends_by_itself_acknowledges_nothing,
+            of_two_that_begin_the_last_one_counts,
             clients_and_subscriptions_never_mix,
             a_write_finds_its_order_within_a_batch,
             what_nobody_touches_is_forgotten_after_a_day_or_two,
@@ -138,6 +140,33 @@ pub(crate) async fn who_acknowledges_is_moved_by_nothing_else(subject: &dyn Subj
     assert_eq!(one(&*store, hint(&other, 1, 9)).await, Written::Acknowledged, "before the first one too");
 }
 
+pub(crate) async fn what_a_browser_sends_by_itself_acknowledges_nothing(subject: &dyn Subject) {
+    let store = subject.open(clock()).await;
+    let key = key("c");
+    store.take_over(&key, TakeOver { acknowledges: true, ..take(1, Some(1)) }).await.expect("begins");
+    assert_eq!(one(&*store, ack(&key, 1, 4)).await, Written::Moved);
+    let back = store.take_over(&key, take(2, Some(10))).await.expect("answers").expect("kept");
+    assert_eq!((back.position, back.acknowledged), (at(4), true));
+    assert_eq!(kept(&*store, &key, 3).await, Some(at(4)));
+}
+
+pub(crate) async fn of_two_that_begin_the_last_one_counts(subject: &dyn Subject) {
+    let store = subject.open(clock()).await;
+    for acknowledges in [false, true] {
+        let key = key(if acknowledges { "acks" } else { "c" });
+        for claim in [1, 2] {
+            let take = TakeOver { acknowledges, ..take(claim, None) };
+            assert_eq!(store.take_over(&key, take).await.expect("answers"), None);
+        }
+        assert_eq!(one(&*store, hint(&key, 2, 10)).await, Written::Moved);
+        assert_eq!(one(&*store, hint(&key, 1, 15)).await, Written::Replaced, "it was slower");
+        let again = if acknowledges { Written::Acknowledged } else { Written::Moved };
+        assert_eq!(one(&*store, hint(&key, 2, 11)).await, again);
+        let kept = store.take_over(&key, take(3, None)).await.expect("answers").expect("kept");
+        assert_eq!((kept.position, kept.acknowledged), (at(if acknowledges { 10 } else { 11 }), acknowledges));
+    }
+}
+
 pub(crate) async fn clients_and_subscriptions_never_mix(subject: &dyn Subject) {
     let store = subject.open(clock()).await;
     let keys = [key("a"), key("b"), key_of("a", &["news"]), key_of("a", &["news", "quote"])];
@@ -206,8 +235,9 @@ pub(crate) async fn random_calls_match_the_model(subject: &dyn Subject) {
                 acknowledges: random.u8(..8) == 0,
             };
             let expected = taken_over(model.get(key), &take);
-            assert_eq!(store.take_over(key, take).await.expect("answers"), expected, "step {step}");
-            model.extend(expected.map(|next| (key.clone(), next)));
+            let answered = store.take_over(key, take).await.expect("answers");
+            assert_eq!(answered, answer(expected.clone()), "step {step}");
+            model.insert(key.clone(), expected);
         } else {
             let by = if random.u8(..4) == 0 { Move::Acknowledgement } else { Move::Hint };
             let claim = (by == Move::Hint || random.bool()).then(|| random.u32(1..4));

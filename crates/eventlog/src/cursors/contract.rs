@@ -11,8 +11,9 @@ use crate::BackendError;
 /// only by the connection that took it over last, by an acknowledgement, or by a client that says
 /// itself where it is. Nothing else moves it, and nothing moves it by time.
 ///
-/// **Never skip.** Once a client acknowledges, nothing but acknowledgements and its own word move
-/// its position: what it has not acknowledged is sent again. Before that, the position is a hint.
+/// **Never skip.** Once a client acknowledges, nothing but acknowledgements move its position, not
+/// even an id that it comes back with: a browser sends by itself what it has received, which is not
+/// what its page has worked through. Before that, the position is a hint.
 ///
 /// **Retention.** A position that nobody touched is kept for one to two days, then forgotten. Clocks
 /// only decide this.
@@ -23,7 +24,8 @@ use crate::BackendError;
 #[async_trait]
 pub trait CursorStore: Send + Sync + 'static {
     /// Makes a connection the only one that moves this cursor, and answers with what is kept from
-    /// now on; `None` if nothing is, because nothing was and no position was given.
+    /// now on; `None` if no position is, because none was and none was given. The connection then
+    /// [writes](Self::write) where it begins, as a hint.
     ///
     /// Harmless if repeated. Cancelled, it may have taken effect.
     async fn take_over(
@@ -48,8 +50,8 @@ pub trait CursorStore: Send + Sync + 'static {
 pub struct TakeOver {
     /// The connection's right.
     pub claim: Claim,
-    /// Where the client itself says it is, which is put down also if it is further back; `None` to
-    /// go on from what is kept.
+    /// Where the client itself says it is, which is put down also if it is further back, unless the
+    /// client acknowledges; `None` to go on from what is kept.
     pub position: Option<PackedCursor>,
     /// Whether the client says that it acknowledges. Once true for a cursor, it stays so.
     pub acknowledges: bool,

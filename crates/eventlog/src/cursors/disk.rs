@@ -73,7 +73,7 @@ impl DiskCursors {
     /// Opens the file, or makes it. Blocks while a file that was not closed is mended.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, CursorFileError> {
         let unusable = |why: String| CursorFileError::Unusable { path: path.to_owned(), why };
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| {
+        let database = open(path).map_err(|error| {
             if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
                 CursorFileError::Locked { path: path.to_owned() }
             } else {
@@ -81,9 +81,10 @@ impl DiskCursors {
             }
         })?;
         let (queue, calls) = mpsc::channel(QUEUE);
+        let file = path.to_owned();
         let writer = std::thread::Builder::new()
             .name("cursors".into())
-            .spawn(move || work(&database, &*clock, calls))
+            .spawn(move || work(&file, database, &*clock, calls))
             .map_err(|error| unusable(error.to_string()))?;
         Ok(Self { queue: Mutex::new(Some(queue)), writer: Mutex::new(Some(writer)) })
     }
@@ -126,13 +127,34 @@ impl CursorStore for DiskCursors {
     }
 }
 
-/// Takes calls until nobody can make any more.
-fn work(database: &Database, clock: &dyn Clock, mut calls: mpsc::Receiver<Call>) {
+fn open(path: &Path) -> Result<Database, DatabaseError> {
+    Database::builder().set_cache_size(CACHE_BYTES).create(path)
+}
+
+/// Takes calls until nobody can make any more. A database that failed once refuses everything after,
+/// so it is opened anew for the next calls.
+fn work(path: &Path, database: Database, clock: &dyn Clock, mut calls: mpsc::Receiver<Call>) {
+    let mut database = Some(database);
     let mut group = Vec::with_capacity(GROUP);
     while calls.blocking_recv_many(&mut group, GROUP) > 0 {
-        match transact(database, day(clock.now()), group.drain(..)) {
-            Ok(answers) => answers.into_iter().for_each(Answer::send),
-            Err(error) => tracing::warn!(%error, "cursors could not be kept"),
+        let opened = match database.take() {
+            Some(database) => Ok(database),
+            None => open(path).map_err(redb::Error::from),
+        };
+        let done = opened.and_then(|database| {
+            let answers = transact(&database, day(clock.now()), group.drain(..))?;
+            Ok((database, answers))
+        });
+        match done {
+            Ok((usable, answers)) => {
+                database = Some(usable);
+                answers.into_iter().for_each(Answer::send);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cursors could not be kept");
+                // Unanswered, which tells their callers.
+                group.clear();
+            }
         }
     }
 }
@@ -160,10 +182,8 @@ fn perform(table: &mut Cursors<'_>, today: u64, call: Call) -> Result<Answer, re
     Ok(match call {
         Call::TakeOver(key, take, answer) => {
             let next = taken_over(kept(table, &key)?.as_ref(), &take);
-            if let Some(next) = &next {
-                keep(table, &key, today, next)?;
-            }
-            Answer::TakeOver(next, answer)
+            keep(table, &key, today, &next)?;
+            Answer::TakeOver(super::answer(next), answer)
         }
         Call::Write(batch, answer) => {
             let mut written = Vec::with_capacity(batch.len());

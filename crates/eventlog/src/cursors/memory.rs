@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use evergate_domain::{CursorKey, StoredCursor};
 use parking_lot::Mutex;
 
-use super::{CursorStore, CursorStoreError, CursorWrite, TakeOver, Written, judge, taken_over};
+use super::{CursorStore, CursorStoreError, CursorWrite, TakeOver, Written, answer, judge, taken_over};
 use crate::Clock;
 use crate::clock::day;
 
@@ -43,10 +43,8 @@ impl CursorStore for MemoryCursors {
         let today = day(self.clock.now());
         let mut kept = self.kept.lock();
         let next = taken_over(kept.get(key).map(|(kept, _)| kept), &take);
-        if let Some(next) = &next {
-            kept.insert(key.clone(), (next.clone(), today));
-        }
-        Ok(next)
+        kept.insert(key.clone(), (next.clone(), today));
+        Ok(answer(next))
     }
 
     async fn write(&self, batch: &[CursorWrite]) -> Result<Vec<Written>, CursorStoreError> {

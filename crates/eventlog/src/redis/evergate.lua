@@ -927,7 +927,7 @@ end
 --
 --   stream:offsets:{<service>:<bucket>}:<day>   hash   16-byte digest -> cursor
 --
--- A cursor is claim (4 bytes), 0 or 1 (acknowledged), position (opaque). Every call is given the keys
+-- A cursor is claim (4 bytes), 0 or 1 (acknowledged), position (opaque; empty until its client began). Every call is given the keys
 -- of three days: tomorrow's, for the clocks of edges differ around midnight, today's and yesterday's.
 -- A cursor is in one of them only. The rules are those of judge() and taken_over() in cursors.rs.
 
@@ -968,14 +968,14 @@ local function cursors_take(keys, args)
   end
   local kept, day = cursor_of(keys, field)
   if kept then
-    acknowledges = acknowledges or string.byte(kept, 5) == 1
-    if position == '' then position = string.sub(kept, 6) end
-  elseif position == '' then
-    return false
+    local acknowledged = string.byte(kept, 5) == 1
+    acknowledges = acknowledges or acknowledged
+    -- What a browser has received says nothing of what its page has worked through.
+    if position == '' or (acknowledged and #kept > 5) then position = string.sub(kept, 6) end
   end
   local value = claim .. string.char(acknowledges and 1 or 0) .. position
   keep_cursors(keys, { [field] = value }, { [field] = day })
-  return value
+  return position ~= '' and value
 end
 
 -- cursors_write <tomorrow> <today> <yesterday> : (field cursor)...
@@ -1002,10 +1002,13 @@ local function cursors_write(keys, args)
     local by = string.byte(value, 5)
     if old and by ~= 2 and string.sub(old, 1, 4) ~= string.sub(value, 1, 4) then
       answers[n] = 'R'
-    elseif old and by == 0 and string.byte(old, 5) == 1 then
+    elseif old and by == 0 and string.byte(old, 5) == 1 and #old > 5 then
       answers[n] = 'A'
       changed[field] = old
     else
+      if old and by == 0 and string.byte(old, 5) == 1 then
+        value = string.sub(value, 1, 4) .. '\1' .. string.sub(value, 6)
+      end
       if by == 2 then
         value = string.sub(old or value, 1, 4) .. '\1' .. string.sub(value, 6)
       end
