@@ -10,10 +10,7 @@ use evergate_fanout::Engine;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::cursors::{Dismissal, Place};
-
-/// What a stream is told whose client has opened another one for the same.
-const REPLACED: &str = "replaced";
+use crate::cursors::{Dismissal, Place, Reason};
 
 /// Cursors written by one call, so that a failure costs little.
 const BATCH: usize = 4096;
@@ -71,7 +68,7 @@ impl Keeper {
         let before = self.state.lock().live.insert(key.clone(), live);
         let place = Place { keeper: Arc::clone(self), key, claim, streams };
         if let Some(before) = before {
-            before.dismissal.dismiss(REPLACED);
+            before.dismissal.dismiss(Reason::Replaced);
             self.engine.look_for_cuts();
         }
         // What the stream before has moved is to be found, also if it was not written yet.
@@ -194,7 +191,7 @@ impl Keeper {
                 Written::Moved => {}
                 Written::Acknowledged => live.acknowledges = true,
                 Written::Replaced => {
-                    live.dismissal.dismiss(REPLACED);
+                    live.dismissal.dismiss(Reason::Replaced);
                     replaced = true;
                 }
             }
