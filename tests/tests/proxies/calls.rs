@@ -3,14 +3,17 @@
 
 use std::time::{Duration, Instant};
 
+use evergate_proto::edge::v1::edge_client::EdgeClient;
+use evergate_proto::edge::v1::{AcknowledgeRequest, PingRequest};
 use evergate_tests::PATIENCE;
 use evergate_tests::http1::{Request, Response, call};
-use evergate_tests::process::Evergate;
+use evergate_tests::process::{Evergate, Options};
 use evergate_tests::proxy::{Product, Proxy, Upstream};
-use evergate_tests::publisher::{Publisher, event};
+use evergate_tests::publisher::{Publisher, channel, event};
 use evergate_tests::redis::{Keeps, RedisServer};
 use evergate_tests::subscription::{Opened, Subscription};
 use serde_json::json;
+use tonic::Code;
 
 const NODES: [&str; 3] = ["a", "b", "c"];
 /// Each call so often that every edge has it several times.
@@ -166,6 +169,50 @@ async fn a_mistake_is_told_the_same_at_every_edge() {
             }
         }
     }
+}
+
+/// What an edge is asked by another one it answers for itself: two lists of peers that contradict each
+/// other cannot send a call round in circles.
+#[tokio::test]
+async fn a_call_is_passed_on_once_and_not_again() {
+    let Some(cluster) = Cluster::start("a_call_is_passed_on_once_and_not_again").await else { return };
+    let (_stream, opened) = open(&cluster.edges[1], "/v1/streams/s/events?client_id=alice").await;
+    let connection = &opened.connection;
+    for (asked, edge) in cluster.edges.iter().enumerate() {
+        let mut client = EdgeClient::new(channel(edge.grpc()).await.expect("it listens"));
+        let ping = client.ping(PingRequest { connection: connection.clone() }).await;
+        let acknowledge =
+            AcknowledgeRequest { connection: connection.clone(), cursor: opened.cursor.clone() };
+        let acknowledge = client.acknowledge(acknowledge).await;
+        if asked == Cluster::owner(connection) {
+            ping.expect("it is its own");
+            acknowledge.expect("it is its own");
+        } else {
+            for refused in [ping.expect_err("another's"), acknowledge.expect_err("another's")] {
+                assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+            }
+        }
+        let gone = format!("{}~0~0~1~0000000000000000", NODES[asked]);
+        let refused = client.ping(PingRequest { connection: gone }).await.expect_err("nobody's");
+        assert_eq!(refused.code(), Code::NotFound, "{refused:?}");
+        assert_eq!(figure(edge, "evergate_calls_passed_on_total").await, 0.0, "{}", NODES[asked]);
+    }
+}
+
+/// A peer under a wrong name does not know the stream, but has no say in it.
+#[tokio::test]
+async fn a_wrong_list_of_peers_ends_no_stream() {
+    let mut here = Evergate::start(Options::memory().set("node", "a")).await;
+    let other = Evergate::start(Options::memory().set("node", "c")).await;
+    here.set("cluster.peers", &format!("b=http://{}", other.grpc()));
+    here.kill();
+    here.restart().await;
+    for _ in 0..3 {
+        call(here.http(), ping("b~0~0~1~0000000000000000")).await.problem(503);
+    }
+    let told = here.output();
+    let warnings: Vec<_> = told.lines().filter(|line| line.contains("belongs to node b, not to c")).collect();
+    assert_eq!(warnings.len(), 1, "said once, and why: {told}");
 }
 
 #[tokio::test]

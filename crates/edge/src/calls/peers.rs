@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use evergate_proto::edge::v1::edge_client::EdgeClient;
@@ -32,6 +33,9 @@ struct Peer {
     /// Made with the first call and kept; it connects anew by itself.
     channel: OnceLock<Channel>,
     places: Semaphore,
+    /// Whether the last call could not be made, which is said in the log when it changes: there may be
+    /// thousands a second.
+    away: AtomicBool,
 }
 
 impl Peers {
@@ -50,6 +54,7 @@ impl Peers {
             Ok(Err(status)) => Err(CallError::told_by(&node, &status)),
             Err(_) => Err(CallError::Unreachable { node, why: format!("no answer within {DEADLINE:?}") }),
         };
+        peer.note(&result);
         let outcome = match &result {
             Ok(()) => "done",
             Err(CallError::Gone) => "gone",
@@ -68,7 +73,31 @@ impl Peer {
             .connect_timeout(DEADLINE)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(DEADLINE);
-        Self { endpoint, channel: OnceLock::new(), places: Semaphore::new(CALLS_MAX) }
+        Self {
+            endpoint,
+            channel: OnceLock::new(),
+            places: Semaphore::new(CALLS_MAX),
+            away: AtomicBool::new(false),
+        }
+    }
+
+    /// Tells the operator when the peer goes away, and when it is back.
+    fn note(&self, result: &Result<(), CallError>) {
+        let away = match result {
+            Ok(()) | Err(CallError::Gone | CallError::Invalid(_)) => false,
+            Err(CallError::Misdirected { .. } | CallError::Unreachable { .. }) => true,
+        };
+        if self.away.swap(away, Ordering::Relaxed) == away {
+            return;
+        }
+        match result {
+            Err(error) if away => {
+                tracing::warn!(%error, "calls about the streams of a peer are answered 503");
+            }
+            Ok(()) | Err(_) => {
+                tracing::info!(address = %self.endpoint.uri(), "a peer takes calls again");
+            }
+        }
     }
 
     async fn make(&self, call: Call) -> Result<(), Status> {
