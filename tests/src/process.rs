@@ -244,6 +244,11 @@ impl Evergate {
         }
     }
 
+    /// Adds `--set key=value` for the next start, such as where others have come to listen.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.options = self.options.clone().set(key, value);
+    }
+
     /// Starts it again on the same ports and the same log. It must have ended or been killed.
     /// Returns how long it took until every listener was bound.
     pub async fn restart(&mut self) -> Duration {

@@ -40,8 +40,19 @@ pub struct EdgeConfig {
     pub cursor_flush: Duration,
     /// Tasks that share the connections among them; one per core.
     pub shards: usize,
+    /// The other edges, to which calls about their streams are passed on.
+    pub peers: Vec<PeerNode>,
     /// The demo page and what it needs, for development only.
     pub demo: bool,
+}
+
+/// Another edge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerNode {
+    /// Its name, with which the ids of its connections begin.
+    pub node: String,
+    /// Where it serves gRPC: `http://HOST:PORT`.
+    pub grpc: http::Uri,
 }
 
 /// Bounds on what a publisher may send.
@@ -155,6 +166,8 @@ pub enum ForwardedHeader {
 pub struct SseConfig {
     /// Time between heartbeats on a quiet stream.
     pub heartbeat: Duration,
+    /// How often a client must ping that holds its stream by a lease.
+    pub ping_interval: Duration,
     /// What `retry:` is drawn from.
     pub retry: RetryRange,
     /// The same for `evergate.busy`.

@@ -10,12 +10,17 @@ use evergate_fanout::{Engine, Hub, HubConfig};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
+use crate::calls::{Owner, Service};
 use crate::config::EdgeConfig;
-use crate::cursors::Keeper;
+use crate::cursors::{Keeper, Reason};
 use crate::http::Context;
 use crate::http::server::Server;
 use crate::publish::{self, Publisher};
+
+/// How often within a ping interval it is looked for leases that have run out.
+const SWEEPS: u32 = 4;
 
 /// How often idle streams are trimmed.
 const TRIM_INTERVAL: Duration = Duration::from_secs(30);
@@ -95,10 +100,12 @@ impl Edge {
         });
         let grpc = tokio::spawn({
             let (listener, stop) = (self.grpc, stop_grpc.clone());
+            let besides = Routes::new(Service::server(Owner::new(Arc::clone(&context.streams))));
             let ended = ended.clone().drop_guard();
             async move {
                 let _ended = ended;
-                let served = publish::serve_grpc(listener, publisher, proxies, stop.cancelled_owned());
+                let served =
+                    publish::serve_grpc(listener, publisher, proxies, besides, stop.cancelled_owned());
                 if let Err(error) = served.await {
                     tracing::error!(%error, "the gRPC server failed");
                 }
@@ -120,7 +127,16 @@ impl Edge {
                 cursors.run(flush_every, &stop).await;
             }
         });
-        RunningEdge { context, hub, server, stop_grpc, stop_chores, ended, tasks: [http, grpc, trim, flush] }
+        let lapse = tokio::spawn({
+            let (context, stop) = (Arc::clone(&context), stop_chores.clone());
+            let ended = ended.clone().drop_guard();
+            async move {
+                let _ended = ended;
+                let _: Option<()> = stop.run_until_cancelled(lapse(&context)).await;
+            }
+        });
+        let tasks = [http, grpc, trim, flush, lapse];
+        RunningEdge { context, hub, server, stop_grpc, stop_chores, ended, tasks }
     }
 }
 
@@ -149,6 +165,24 @@ async fn trim(log: Arc<dyn EventLog>) {
     }
 }
 
+/// Ends the streams whose leases have run out, for ever: one task for all, whose work grows with the
+/// leased ones only.
+async fn lapse(context: &Context) {
+    let ping_interval = context.config.sse.ping_interval;
+    let mut every = tokio::time::interval(ping_interval / SWEEPS);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let lapsed = context.streams.lapsed(ping_interval);
+        for dismissal in &lapsed {
+            dismissal.dismiss(Reason::LeaseExpired);
+        }
+        if !lapsed.is_empty() {
+            context.engine.look_for_cuts();
+        }
+    }
+}
+
 /// A serving edge. It ends in this order: [`stop_accepting`](Self::stop_accepting),
 /// [`end_streams`](Self::end_streams), [`write_places`](Self::write_places), [`close`](Self::close).
 pub struct RunningEdge {
@@ -159,7 +193,7 @@ pub struct RunningEdge {
     stop_chores: CancellationToken,
     /// Set as soon as one of the tasks has ended, in whatever way.
     ended: CancellationToken,
-    tasks: [JoinHandle<()>; 4],
+    tasks: [JoinHandle<()>; 5],
 }
 
 impl RunningEdge {
@@ -223,6 +257,7 @@ impl RunningEdge {
             let parked = context.engine.parked();
             metrics::gauge!("evergate_connections_open").set((server.open() + parked) as f64);
             metrics::gauge!("evergate_connections_parked").set(parked as f64);
+            metrics::gauge!("evergate_streams_leased").set(context.streams.leased() as f64);
             metrics::gauge!("evergate_streams_followed").set(context.hub.feeds() as f64);
         }
     }

@@ -1,9 +1,11 @@
 //! The edge: terminates SSE, accepts publishes.
 //!
 //! `http` speaks HTTP/1.1 and HTTP/2 with subscribers, browsers and curl; `publish` takes events by
-//! gRPC and HTTP and hands them to the log. An edge keeps no state that a client could miss: any
+//! gRPC and HTTP and hands them to the log; `calls` takes what clients say about their streams, whichever
+//! edge has them. An edge keeps no state that a client could miss: any
 //! edge resumes any subscriber, because a subscriber is a cursor over the log.
 
+mod calls;
 mod config;
 mod cursors;
 mod edge;
@@ -14,7 +16,7 @@ mod problem;
 mod publish;
 
 pub use config::{
-    ClientLimits, ConnectionLimits, CorsOrigins, EdgeConfig, ForwardedHeader, Proxies, ProxyProtocol,
-    PublishLimits, SseConfig,
+    ClientLimits, ConnectionLimits, CorsOrigins, EdgeConfig, ForwardedHeader, PeerNode, Proxies,
+    ProxyProtocol, PublishLimits, SseConfig,
 };
 pub use edge::{BindError, Edge, RunningEdge};

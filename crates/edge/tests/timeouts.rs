@@ -53,6 +53,7 @@ async fn edge() -> (RunningEdge, SocketAddr) {
         proxies: Proxies::default(),
         sse: SseConfig {
             heartbeat: HEAD / 2,
+            ping_interval: TOO_LONG,
             retry,
             busy_retry: retry,
             streams_max: 16,
@@ -63,6 +64,7 @@ async fn edge() -> (RunningEdge, SocketAddr) {
         hub: HubConfig::default(),
         cursor_flush: Duration::from_secs(5),
         shards: 2,
+        peers: Vec::new(),
         demo: false,
     };
     let log = Arc::new(MemoryLog::new(policies, Arc::new(SystemClock)));

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use evergate_domain::StreamPolicies;
 use evergate_edge::{
-    ClientLimits, ConnectionLimits, EdgeConfig, ForwardedHeader, Proxies, ProxyProtocol, PublishLimits,
-    SseConfig,
+    ClientLimits, ConnectionLimits, EdgeConfig, ForwardedHeader, PeerNode, Proxies, ProxyProtocol,
+    PublishLimits, SseConfig,
 };
 use evergate_eventlog::{
     CursorStore, DiskCursors, DiskLog, DiskOptions, EventLog, MemoryCursors, MemoryLog, RedisLog,
@@ -131,6 +131,7 @@ pub(crate) fn dev_edge(config: &Config, policies: Arc<StreamPolicies>, descripto
         },
         sse: SseConfig {
             heartbeat: config.sse.heartbeat,
+            ping_interval: config.sse.ping_interval,
             retry: config.sse.retry,
             busy_retry: config.sse.busy_retry,
             streams_max: config.sse.streams_max.get(),
@@ -152,6 +153,11 @@ pub(crate) fn dev_edge(config: &Config, policies: Arc<StreamPolicies>, descripto
         },
         cursor_flush: config.cursor_flush_interval,
         shards: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        peers: config
+            .peers
+            .iter()
+            .map(|peer| PeerNode { node: peer.node.clone(), grpc: peer.grpc.clone() })
+            .collect(),
         demo: true,
     }
 }

@@ -8,6 +8,7 @@ mod frames;
 mod gaps;
 mod headers;
 mod http2;
+mod lease;
 mod lifetimes;
 mod refusals;
 mod resume;

@@ -3,6 +3,7 @@
 
 mod away;
 mod browsers;
+mod calls;
 mod doctor;
 mod edges;
 mod rolling;

@@ -16,6 +16,8 @@ pub struct Open<'a> {
     pub cursor: &'a str,
     /// The trace of the request, for people who cannot read headers.
     pub trace_id: &'a str,
+    /// How often the client must ping, in milliseconds, if it asked for a lease.
+    pub ping_ms: Option<u64>,
     /// How long to wait before coming back, in milliseconds.
     pub retry_ms: u64,
 }
@@ -24,16 +26,16 @@ impl Open<'_> {
     /// Writes `retry:`, then `evergate.open` with the start cursor as its id.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         retry_hint(out, self.retry_ms);
-        control(
-            out,
-            "evergate.open",
-            &serde_json::json!({
-                "connection": self.connection,
-                "resume": self.resume.as_str(),
-                "cursor": self.cursor,
-                "trace_id": self.trace_id,
-            }),
-        );
+        let mut data = serde_json::json!({
+            "connection": self.connection,
+            "resume": self.resume.as_str(),
+            "cursor": self.cursor,
+            "trace_id": self.trace_id,
+        });
+        if let Some(ping_ms) = self.ping_ms {
+            data["ping_ms"] = ping_ms.into();
+        }
+        control(out, "evergate.open", &data);
         id(out, |out| out.extend_from_slice(self.cursor.as_bytes()));
     }
 }
@@ -135,17 +137,20 @@ mod tests {
 
     #[test]
     fn open_is_one_frame_with_retry_first_and_id_last() {
-        let open = Open {
+        let mut open = Open {
             connection: "c1",
             resume: ResumeKind::Exact,
             cursor: "1-2",
             trace_id: "ab",
+            ping_ms: None,
             retry_ms: 1500,
         };
         assert_eq!(
             text(|out| open.write_to(out)),
             "retry: 1500\nevent: evergate.open\ndata: {\"connection\":\"c1\",\"cursor\":\"1-2\",\"resume\":\"exact\",\"trace_id\":\"ab\"}\nid: 1-2\n\n"
         );
+        open.ping_ms = Some(30_000);
+        assert!(text(|out| open.write_to(out)).contains("\"ping_ms\":30000"));
     }
 
     #[test]

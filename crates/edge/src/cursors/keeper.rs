@@ -11,10 +11,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cursors::{Dismissal, Place};
-
-/// What a stream is told whose client has opened another one for the same.
-const REPLACED: &str = "replaced";
+use crate::cursors::{Dismissal, Place, Reason};
 
 /// Cursors written by one call, so that a failure costs little.
 const BATCH: usize = 4096;
@@ -90,7 +87,7 @@ impl Keeper {
         };
         let before = self.state.lock().live.insert(place.key.clone(), live);
         if let Some(before) = before {
-            before.dismissal.dismiss(REPLACED);
+            before.dismissal.dismiss(Reason::Replaced);
             self.engine.look_for_cuts();
         }
         Ok((place, kept))
@@ -218,7 +215,7 @@ impl Keeper {
                 Written::Moved => {}
                 Written::Acknowledged => live.acknowledges = true,
                 Written::Replaced => {
-                    live.dismissal.dismiss(REPLACED);
+                    live.dismissal.dismiss(Reason::Replaced);
                     replaced = true;
                 }
             }

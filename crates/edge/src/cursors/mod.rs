@@ -11,6 +11,6 @@ mod dismissal;
 mod keeper;
 mod place;
 
-pub(crate) use dismissal::Dismissal;
+pub(crate) use dismissal::{Dismissal, Reason};
 pub(crate) use keeper::Keeper;
 pub(crate) use place::Place;

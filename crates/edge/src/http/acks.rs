@@ -6,11 +6,12 @@
 //! next flush; a lost one costs a repetition.
 
 use bytes::Bytes;
-use evergate_domain::Cursor;
+use evergate_proto::edge::v1::AcknowledgeRequest;
 use http::{StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use serde::Deserialize;
 
+use crate::calls::{Call, CallError};
 use crate::http::answer::{Answer, empty};
 use crate::http::context::Context;
 use crate::problem::{FieldError, Problem};
@@ -55,25 +56,9 @@ where
         }
         Err(_) => return Err(Problem::bad_request(vec![FieldError::new("body", "did not come in time")])),
     };
-    let said: Acknowledgement = serde_json::from_slice(&bytes)
+    let Acknowledgement { connection, cursor } = serde_json::from_slice(&bytes)
         .map_err(|error| Problem::bad_request(vec![FieldError::new("body", error)]))?;
-    let Some(place) = context.streams.place(&said.connection) else {
-        return Err(gone("no open stream has this name; open one with the same client_id to go on"));
-    };
-    let Some(place) = place else {
-        let error =
-            FieldError::new("connection", "has no place kept for it: it was opened without a client_id, or the store could not be reached then");
-        return Err(Problem::bad_request(vec![error]));
-    };
-    let cursor = Cursor::parse(place.streams(), &said.cursor)
-        .map_err(|error| Problem::bad_request(vec![FieldError::new("cursor", error)]))?;
-    if !place.acknowledged(cursor.pack()) {
-        return Err(gone("another stream of this client has taken its place over"));
-    }
-    metrics::counter!("evergate_acks_total").increment(1);
+    let call = Call::Acknowledge(AcknowledgeRequest { connection, cursor });
+    context.calls.make(call).await.map_err(CallError::into_problem)?;
     Ok(empty(StatusCode::NO_CONTENT))
-}
-
-fn gone(why: &str) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "no-such-connection", "There is no such connection", why)
 }

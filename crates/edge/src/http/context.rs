@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use evergate_fanout::{Engine, Hub};
 
+use crate::calls::{Calls, Owner, Peers};
 use crate::config::EdgeConfig;
 use crate::cursors::Keeper;
 use crate::http::limits::Limits;
@@ -17,7 +18,8 @@ pub(crate) struct Context {
     pub(crate) hub: Hub,
     pub(crate) engine: Engine,
     pub(crate) publisher: Publisher,
-    pub(crate) streams: Registry,
+    pub(crate) streams: Arc<Registry>,
+    pub(crate) calls: Calls,
     pub(crate) cursors: Arc<Keeper>,
     pub(crate) limits: Limits,
     stopping: AtomicBool,
@@ -31,10 +33,11 @@ impl Context {
         publisher: Publisher,
         cursors: Arc<Keeper>,
     ) -> Arc<Self> {
-        let streams = Registry::new(config.node.clone(), config.connections.streams());
+        let streams = Arc::new(Registry::new(config.node.clone(), config.connections.streams()));
+        let calls = Calls::new(Owner::new(Arc::clone(&streams)), Peers::new(&config.peers));
         let limits = Limits::new(&config.clients);
         let stopping = AtomicBool::new(false);
-        Arc::new(Self { config, hub, engine, publisher, streams, cursors, limits, stopping })
+        Arc::new(Self { config, hub, engine, publisher, streams, calls, cursors, limits, stopping })
     }
 
     /// New streams are refused from now on, so that their clients go elsewhere.

@@ -1,4 +1,4 @@
-//! Where a stream begins if the server keeps its client's place.
+//! Where a stream begins if the server keeps its client's place, and who may end it in words.
 
 use std::sync::Arc;
 
@@ -11,10 +11,21 @@ use crate::http::context::Context;
 use crate::http::stream::Busy;
 use crate::http::wanted::Wanted;
 
+/// What a stream holds that somebody else may end in words: because its client has a name, or a lease.
+/// Other streams hold none of it.
+pub(super) struct Bonds {
+    pub(super) dismissal: Dismissal,
+    pub(super) named: Option<Named>,
+}
+
+/// What is known of the client, if it has a name.
+pub(super) fn named(bonds: &Option<Box<Bonds>>) -> Option<&Named> {
+    bonds.as_ref()?.named.as_ref()
+}
+
 /// What is known of a client that has a name.
 pub(super) struct Named {
     pub(super) place: Arc<Place>,
-    pub(super) dismissal: Dismissal,
     /// Whether nothing is kept yet.
     pub(super) fresh: bool,
     /// Whether what our socket took went to the client and not to a proxy, which may hold megabytes for
@@ -29,30 +40,47 @@ pub(super) struct Kept {
     pub(super) stored: bool,
     /// Ends the stream.
     pub(super) cut: CancellationToken,
-    pub(super) named: Option<Box<Named>>,
+    pub(super) bonds: Option<Box<Bonds>>,
 }
 
 impl Kept {
-    /// For a client without a name.
-    pub(super) fn nothing(wanted: &Wanted, cut: CancellationToken) -> Self {
-        Self { begin: wanted.begin.clone(), stored: false, cut, named: None }
-    }
-
-    /// For a client with a name: its own position beats the one that is kept, and that beats `from`.
+    /// For any client: what it wants, and what is known of it.
     ///
-    /// `alone` says that the stream has its connection for itself, so that both end together; `direct`,
-    /// that there is no proxy in between.
-    pub(super) async fn take(
+    /// `connection` ends the connection; `alone` says that the stream has it for itself, so that both end
+    /// together; `direct`, that there is no proxy in between.
+    pub(super) async fn of(
         context: &Context,
         wanted: &Wanted,
-        client: &ClientId,
-        connection: &CancellationToken,
+        connection: CancellationToken,
         alone: bool,
         direct: bool,
     ) -> Result<Self, Busy> {
-        let key = CursorKey::new(client, &wanted.streams, &wanted.filters);
-        let cut = if alone { connection.clone() } else { connection.child_token() };
+        let plain = |cut| Self { begin: wanted.begin.clone(), stored: false, cut, bonds: None };
+        if wanted.client.is_none() && !wanted.leased {
+            return Ok(plain(connection));
+        }
+        let cut = if alone { connection } else { connection.child_token() };
         let dismissal = Dismissal::new(cut.clone());
+        let mut kept = plain(cut);
+        let named = match &wanted.client {
+            Some(client) => kept.take(context, wanted, client, &dismissal, direct).await?,
+            None => None,
+        };
+        kept.bonds = Some(Box::new(Bonds { dismissal, named }));
+        Ok(kept)
+    }
+
+    /// Takes a client's kept cursor over: its own position beats the one that is kept, and that beats
+    /// `from`. `None` if its place cannot be kept for now, and it can do without.
+    async fn take(
+        &mut self,
+        context: &Context,
+        wanted: &Wanted,
+        client: &ClientId,
+        dismissal: &Dismissal,
+        direct: bool,
+    ) -> Result<Option<Named>, Busy> {
+        let key = CursorKey::new(client, &wanted.streams, &wanted.filters);
         let own = match &wanted.begin {
             Begin::Resume(cursor) if wanted.own => Some(cursor.pack()),
             Begin::Resume(_) | Begin::Start(_) => None,
@@ -66,16 +94,15 @@ impl Kept {
             Err(error) if own.is_some() => {
                 tracing::debug!(%error, "a client's place is not kept for now");
                 metrics::counter!("evergate_cursors_not_taken_total").increment(1);
-                return Ok(Self::nothing(wanted, connection.clone()));
+                return Ok(None);
             }
             Err(error) => return Err(Busy::no_cursors(&error)),
         };
-        let (begin, stored) = match (&kept, own) {
-            (Some(kept), None) => (Begin::Resume(position(kept, &wanted.streams)), true),
-            _ => (wanted.begin.clone(), false),
-        };
-        let named = Named { place: Arc::new(place), dismissal, fresh: kept.is_none(), direct };
-        Ok(Self { begin, stored, cut, named: Some(Box::new(named)) })
+        if let (Some(kept), None) = (&kept, own) {
+            self.begin = Begin::Resume(position(kept, &wanted.streams));
+            self.stored = true;
+        }
+        Ok(Some(Named { place: Arc::new(place), fresh: kept.is_none(), direct }))
     }
 }
 

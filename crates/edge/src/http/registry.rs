@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio_util::sync::CancellationToken;
 
-use crate::cursors::Place;
+use crate::cursors::{Dismissal, Place};
+use crate::http::leases::Leases;
 
 /// Names a stream: node, shard, slot and generation, so that any edge could find its owner, and 64
 /// random bits, so that nobody can guess it.
@@ -17,6 +19,11 @@ struct ConnectionId<'a> {
     slot: usize,
     generation: u64,
     secret: u64,
+}
+
+/// The node that the id of a connection names, whether or not there is such a connection.
+pub(crate) fn node_of(id: &str) -> &str {
+    id.split_once('~').map_or(id, |(node, _)| node)
 }
 
 /// Which of the engine's shards has it changes during a stream's life, so that part is constant.
@@ -39,6 +46,7 @@ pub(crate) struct Registry {
 struct Open {
     records: Slab<Record>,
     generation: u64,
+    leases: Leases,
 }
 
 /// What is kept of every open stream; there may be many, so it is small.
@@ -51,7 +59,7 @@ struct Record {
 }
 
 /// A place in the registry, for as long as it is held.
-pub(crate) struct Lease {
+pub(crate) struct Entry {
     slot: usize,
     open: Arc<Mutex<Open>>,
 }
@@ -63,7 +71,7 @@ impl Registry {
 
     /// A place for a stream on a connection that `cut` would end, and its name; `None` if the edge
     /// is full.
-    pub(crate) fn enter(&self, cut: CancellationToken) -> Option<(Lease, String)> {
+    pub(crate) fn enter(&self, cut: CancellationToken) -> Option<(Entry, String)> {
         let mut open = self.open.lock();
         if open.records.len() >= self.max {
             return None;
@@ -73,32 +81,52 @@ impl Registry {
         let slot = open.records.insert(Record { generation, secret, cut, place: None });
         metrics::gauge!("evergate_streams_open").set(open.records.len() as f64);
         let id = ConnectionId { node: &self.node, slot, generation, secret };
-        Some((Lease { slot, open: Arc::clone(&self.open) }, id.to_string()))
+        Some((Entry { slot, open: Arc::clone(&self.open) }, id.to_string()))
     }
 
     /// Ends the connection that carries this stream, without a word. False if there is none.
     pub(crate) fn cut(&self, id: &str) -> bool {
-        self.find(id, |record| record.cut.cancel()).is_some()
+        self.find(id, |open, slot| open.records[slot].cut.cancel()).is_some()
     }
 
     /// Whether there is such a stream.
     pub(crate) fn contains(&self, id: &str) -> bool {
-        self.find(id, |_| ()).is_some()
+        self.find(id, |_, _| ()).is_some()
     }
 
     /// The hold of this stream on its client's kept cursor. `None` if there is no such stream, and
     /// nothing within if it has no kept cursor.
     pub(crate) fn place(&self, id: &str) -> Option<Option<Arc<Place>>> {
-        self.find(id, |record| record.place.clone())
+        self.find(id, |open, slot| open.records[slot].place.clone())
     }
 
-    fn find<T>(&self, id: &str, then: impl FnOnce(&Record) -> T) -> Option<T> {
+    /// The client of this stream lives. False if there is no such stream.
+    pub(crate) fn heard(&self, id: &str) -> bool {
+        self.find(id, |open, slot| open.leases.heard(slot, Instant::now())).is_some()
+    }
+
+    /// The streams whose leases have run out, each told once.
+    pub(crate) fn lapsed(&self, ping_interval: Duration) -> Vec<Dismissal> {
+        self.open.lock().leases.lapsed(Instant::now(), ping_interval)
+    }
+
+    /// How many streams are held by a lease.
+    pub(crate) fn leased(&self) -> usize {
+        self.open.lock().leases.len()
+    }
+
+    /// The node that all ids of this registry name.
+    pub(crate) fn node(&self) -> &str {
+        &self.node
+    }
+
+    fn find<T>(&self, id: &str, then: impl FnOnce(&mut Open, usize) -> T) -> Option<T> {
         let slot = id.rsplit('~').nth(2)?.parse::<usize>().ok()?;
-        let open = self.open.lock();
+        let mut open = self.open.lock();
         let record = open.records.get(slot)?;
         let Record { generation, secret, .. } = *record;
         let whole = ConnectionId { node: &self.node, slot, generation, secret }.to_string();
-        (whole == id).then(|| then(record))
+        (whole == id).then(|| then(&mut open, slot))
     }
 
     /// How many streams are open.
@@ -107,19 +135,25 @@ impl Registry {
     }
 }
 
-impl Lease {
+impl Entry {
     /// Lets the hold on a kept cursor be found by the stream's name.
     pub(crate) fn hold(&self, place: Arc<Place>) {
         if let Some(record) = self.open.lock().records.get_mut(self.slot) {
             record.place = Some(place);
         }
     }
+
+    /// From now on the stream ends unless its client pings.
+    pub(crate) fn lease(&self, dismissal: Dismissal) {
+        self.open.lock().leases.grant(self.slot, dismissal, Instant::now());
+    }
 }
 
-impl Drop for Lease {
+impl Drop for Entry {
     fn drop(&mut self) {
         let mut open = self.open.lock();
         let record = open.records.remove(self.slot);
+        open.leases.end(self.slot);
         metrics::gauge!("evergate_streams_open").set(open.records.len() as f64);
         // What it holds may have more to do than this lock should wait for.
         drop(open);
@@ -142,16 +176,29 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_without_a_lease_costs_what_it_did() {
+        assert_eq!(size_of::<Record>(), 4 * size_of::<usize>());
+        let registry = Registry::new("n".to_owned(), 2);
+        let (entry, id) = registry.enter(CancellationToken::new()).expect("room");
+        assert!(registry.heard(&id) && node_of(&id) == registry.node() && registry.leased() == 0);
+        entry.lease(Dismissal::new(CancellationToken::new()));
+        assert_eq!(registry.leased(), 1);
+        assert!(registry.lapsed(Duration::from_secs(60)).is_empty());
+        drop(entry);
+        assert!(!registry.heard(&id) && registry.leased() == 0);
+    }
+
+    #[test]
     fn only_the_whole_name_cuts() {
         let registry = Registry::new("n".to_owned(), 2);
         let token = CancellationToken::new();
-        let (lease, id) = registry.enter(token.clone()).expect("room");
+        let (entry, id) = registry.enter(token.clone()).expect("room");
         for wrong in ["", "n~0~0~1~0000000000000000", "~~~~", &id[..id.len() - 1], &format!("x{id}")] {
             assert!(!registry.cut(wrong), "{wrong}");
         }
         assert!(!token.is_cancelled());
         assert!(registry.cut(&id) && token.is_cancelled());
-        drop(lease);
+        drop(entry);
         assert!(!registry.cut(&id));
     }
 }

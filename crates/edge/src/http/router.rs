@@ -13,7 +13,7 @@ use crate::http::carrier::Carrier;
 use crate::http::context::Context;
 use crate::http::query::Query;
 use crate::http::stream::{self, StreamRequest};
-use crate::http::{acks, cors, demo, trace};
+use crate::http::{acks, cors, demo, ping, trace};
 use crate::problem::{FieldError, Problem};
 use crate::publish;
 
@@ -74,6 +74,12 @@ where
             _ => other_method(method, "POST, OPTIONS"),
         };
     }
+    if let Some(connection) = ping::connection_of(path) {
+        return match *method {
+            Method::POST => ping::take(context, connection).await,
+            _ => other_method(method, "POST, OPTIONS"),
+        };
+    }
     let stream = match path {
         "/v1/events" => None,
         _ => Some(stream_of(path)?),
@@ -113,7 +119,7 @@ fn stream_of(path: &str) -> Result<String, Problem> {
             StatusCode::NOT_FOUND,
             "no-such-path",
             "There is nothing at this path",
-            "known: /v1/streams/{stream}/events, /v1/events, /v1/acks, /v1/route",
+            "known: /v1/streams/{stream}/events, /v1/events, /v1/acks, /v1/connections/{id}/ping, /v1/route",
         ));
     };
     let decoded = percent_decode_str(encoded).decode_utf8();

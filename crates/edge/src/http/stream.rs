@@ -17,20 +17,21 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use tokio_util::sync::CancellationToken;
 
+use crate::cursors::Reason;
 use crate::http::accept_encoding;
 use crate::http::answer::{Aborted, Answer, Body, empty, full};
 use crate::http::carrier::Carrier;
 use crate::http::context::Context;
-use crate::http::kept::{Kept, Named};
+use crate::http::kept::{Bonds, Kept, named};
 use crate::http::limits::{Admitted, Refusal};
 use crate::http::query::Query;
-use crate::http::registry::Lease;
+use crate::http::registry::Entry;
 use crate::http::wanted::{self, Wanted};
 use crate::problem::Problem;
 
 /// How much later a client comes back whose place another of its connections has taken. A browser
 /// comes back by itself, and two pages under one name would throw each other out all the time.
-const DISMISSED_PAUSE_MS: u64 = 30_000;
+const REPLACED_PAUSE_MS: u64 = 30_000;
 
 /// A request for an event stream.
 pub(crate) struct StreamRequest<'a> {
@@ -91,23 +92,19 @@ async fn subscribe(
     if context.is_stopping() {
         return Err(Busy("shutting down"));
     }
-    let (lease, connection) = context.streams.enter(carrier.cut.clone()).ok_or(Busy("full"))?;
+    let (entry, connection) = context.streams.enter(carrier.cut.clone()).ok_or(Busy("full"))?;
     // Chunked framing is the engine's only one; HTTP/1.0 ends a body by closing.
     let handover = carrier.handover.filter(|_| asked.version == Version::HTTP_11);
-    let kept = match &wanted.client {
-        Some(client) => {
-            let direct = !asked.client.is_proxied();
-            Kept::take(context, wanted, client, &carrier.cut, handover.is_some(), direct).await?
-        }
-        None => Kept::nothing(wanted, carrier.cut),
-    };
-    if let Some(named) = &kept.named {
-        lease.hold(Arc::clone(&named.place));
+    let direct = !asked.client.is_proxied();
+    let kept = Kept::of(context, wanted, carrier.cut, handover.is_some(), direct).await?;
+    let Kept { begin, stored, cut, bonds } = kept;
+    if let Some(named) = named(&bonds) {
+        entry.hold(Arc::clone(&named.place));
     }
     let request = SubscribeRequest {
         streams: wanted.streams.clone(),
         filters: wanted.filters.clone(),
-        begin: kept.begin,
+        begin,
         framing: wanted.framing,
         encoding,
         heartbeat: (context.config.sse.heartbeat, wanted.heartbeat),
@@ -120,10 +117,10 @@ async fn subscribe(
         SubscribeError::Held => Busy("the cursor is ahead of this region"),
         SubscribeError::Stopping => Busy("shutting down"),
     })?;
-    if kept.stored && opening.kind == ResumeKind::Exact {
+    if stored && opening.kind == ResumeKind::Exact {
         opening.kind = ResumeKind::Stored;
     }
-    if let Some(named) = kept.named.as_ref().filter(|named| named.fresh) {
+    if let Some(named) = named(&bonds).filter(|named| named.fresh) {
         // Before the client hears where it is: it may go away right after.
         let begun = context.cursors.begin(&named.place, subscriber.cursor().pack()).await;
         if !begun.map_err(|error| Busy::no_cursors(&error))? {
@@ -131,6 +128,12 @@ async fn subscribe(
         }
     }
     metrics::counter!("evergate_streams_total", "resume" => opening.kind.as_str()).increment(1);
+    let leased = bonds.as_ref().filter(|_| wanted.leased);
+    if let Some(bonds) = leased {
+        // Not before: what went before may have taken its time.
+        entry.lease(bonds.dismissal.clone());
+    }
+    let ping_interval = context.config.sse.ping_interval.as_millis();
     let retry = context.config.sse.retry;
     let mut first = Vec::with_capacity(256);
     sse::Open {
@@ -138,17 +141,11 @@ async fn subscribe(
         resume: opening.kind,
         cursor: &opening.cursor,
         trace_id: &asked.trace.trace_id(),
+        ping_ms: leased.map(|_| u64::try_from(ping_interval).unwrap_or(u64::MAX)),
         retry_ms: retry.pick_ms(fastrand::u64(..)),
     }
     .write_to(&mut first);
-    let keep = Keep {
-        retry,
-        abort: wanted.end_abort,
-        cut: kept.cut,
-        named: kept.named,
-        _lease: lease,
-        _admitted: admitted,
-    };
+    let keep = Keep { retry, abort: wanted.end_abort, cut, bonds, _entry: entry, _admitted: admitted };
     let live = Live { subscriber, keep };
     Ok(match handover {
         Some(handover) => handover.leave((first.into(), live)).boxed_unsync(),
@@ -167,8 +164,8 @@ pub(crate) struct Keep {
     retry: RetryRange,
     abort: bool,
     cut: CancellationToken,
-    named: Option<Box<Named>>,
-    _lease: Lease,
+    bonds: Option<Box<Bonds>>,
+    _entry: Entry,
     _admitted: Admitted,
 }
 
@@ -214,23 +211,28 @@ impl Live {
     }
 }
 
+impl Keep {
+    /// Why somebody else ended the stream, if so.
+    fn dismissed_for(&self) -> Option<Reason> {
+        self.bonds.as_ref()?.dismissal.reason()
+    }
+}
+
 impl Guard for Keep {
     /// The last frame: why it ends, and when to come back.
     fn farewell(&self, end: End, cursor: &Cursor) -> Farewell {
         let reason = match end {
             End::Stopped | End::LogClosed => "shutdown",
             End::Damaged => "damaged-log",
-            End::Dismissed => {
-                self.named.as_ref().and_then(|named| named.dismissal.reason()).unwrap_or("closed")
-            }
+            End::Dismissed => self.dismissed_for().map_or("closed", Reason::as_str),
         };
         metrics::counter!("evergate_streams_ended_total", "reason" => reason).increment(1);
         if end == End::Damaged {
             tracing::error!(%cursor, "a stream ends: the log is damaged behind its cursor");
         }
         let mut retry_ms = self.retry.pick_ms(fastrand::u64(..));
-        if end == End::Dismissed {
-            retry_ms += DISMISSED_PAUSE_MS;
+        if end == End::Dismissed && self.dismissed_for() == Some(Reason::Replaced) {
+            retry_ms += REPLACED_PAUSE_MS;
         }
         let mut frame = Vec::new();
         sse::Goaway { reason, retry_ms }.write_to(&mut frame);
@@ -242,15 +244,15 @@ impl Guard for Keep {
     }
 
     fn dismissed(&self) -> bool {
-        self.named.as_ref().is_some_and(|named| named.dismissal.reason().is_some())
+        self.dismissed_for().is_some()
     }
 
     fn follows(&self) -> bool {
-        self.named.as_ref().is_some_and(|named| named.direct)
+        named(&self.bonds).is_some_and(|named| named.direct)
     }
 
     fn passed(&self, position: PackedCursor) {
-        if let Some(named) = &self.named {
+        if let Some(named) = named(&self.bonds) {
             named.place.passed(position);
         }
     }

@@ -27,6 +27,8 @@ pub(crate) struct Wanted {
     pub(crate) client: Option<ClientId>,
     /// Whether the client acknowledges what it has worked through.
     pub(crate) acknowledges: bool,
+    /// Whether the stream ends when the client stops pinging.
+    pub(crate) leased: bool,
 }
 
 /// The names under which a cursor may stand in the query, the first one found wins.
@@ -57,6 +59,7 @@ pub(crate) fn read(
     let errors_http = choose("errors", 0, &["sse", "http"]) == 1;
     let end_abort = choose("end", 0, &["clean", "abort"]) == 1;
     let acknowledges = choose("acks", 0, &["0", "1"]) == 1;
+    let leased = choose("lease", 0, &["0", "1"]) == 1;
     let client = query.first("client_id").map(ClientId::new).transpose().unwrap_or_else(|error| {
         errors.push(FieldError::new("query.client_id", error));
         None
@@ -76,6 +79,7 @@ pub(crate) fn read(
             end_abort,
             client,
             acknowledges,
+            leased,
         }),
         _ => Err(errors),
     }
@@ -210,6 +214,7 @@ mod tests {
         let retry = RetryRange::new(Duration::ZERO, Duration::ZERO).expect("ordered");
         let limits = SseConfig {
             heartbeat: Duration::from_secs(15),
+            ping_interval: Duration::from_secs(30),
             retry,
             busy_retry: retry,
             streams_max: 3,
@@ -229,7 +234,9 @@ mod tests {
         let named = wanted(Some("s"), "client_id=alice@example&acks=1", None).expect("valid");
         assert_eq!(named.client.map(|client| client.to_string()).as_deref(), Some("alice@example"));
         assert!(named.acknowledges);
-        for bad in ["client_id=", "client_id=a%20b", "client_id=%0a", "acks=1", "client_id=a&acks=yes"] {
+        for bad in
+            ["client_id=", "client_id=a%20b", "client_id=%0a", "acks=1", "client_id=a&acks=yes", "lease=30"]
+        {
             assert!(wanted(Some("s"), bad, None).is_err(), "{bad}");
         }
     }

@@ -15,7 +15,7 @@ use toml::de::DeValue;
 use tracing_subscriber::EnvFilter;
 
 use super::quantity::{DurationText, SizeText, parse_duration, parse_size};
-use super::value::{CorsOrigins, LogChoice, Value};
+use super::value::{CorsOrigins, LogChoice, Peer, Value};
 
 /// Names are written into ids, metrics and logs, so they stay short and plain.
 const NAME_CHARS_MAX: usize = 64;
@@ -37,6 +37,8 @@ pub(crate) enum Kind {
     Origins,
     /// Networks of addresses: a list in TOML, separated by commas elsewhere.
     Networks,
+    /// Other nodes with their gRPC addresses: a list in TOML, separated by commas elsewhere.
+    Peers,
     /// `memory`, `disk:DIR` or `redis://…`.
     Log,
     /// Filter directives of the log output.
@@ -100,6 +102,13 @@ impl Kind {
                 .map(|network| network.parse::<Network>().map_err(|error| error.to_string()))
                 .collect::<Result<_, _>>()
                 .map(Value::Networks),
+            Self::Peers => {
+                let mut peers = Vec::new();
+                for written in text.split(',').map(str::trim).filter(|peer| !peer.is_empty()) {
+                    add_peer(&mut peers, written)?;
+                }
+                Ok(Value::Peers(peers))
+            }
             Self::Log => read_log(text),
             Self::Directives => EnvFilter::builder()
                 .parse(text)
@@ -114,6 +123,7 @@ impl Kind {
         let read = match (self, value.get_ref()) {
             (Self::Origins, DeValue::Array(array)) => return read_origins(array),
             (Self::Networks, DeValue::Array(array)) => return read_networks(array),
+            (Self::Peers, DeValue::Array(array)) => return read_peers(array),
             (Self::Switch, DeValue::Boolean(on)) => Ok(Value::Switch(*on)),
             (Self::Count(_) | Self::Size(_) | Self::Duration(_), DeValue::Integer(integer)) => {
                 // A negative or huge integer is out of every range; the text says which it was.
@@ -156,6 +166,7 @@ impl Kind {
             Self::Switch => "true or false",
             Self::Origins => "a list of origins, such as [\"https://example.com\"]",
             Self::Networks => "a list of networks, such as [\"10.0.0.0/8\"]",
+            Self::Peers => "a list of nodes, such as [\"edge-b=http://10.0.0.2:8081\"]",
             Self::Name | Self::Address | Self::Choice(_) | Self::Log | Self::Directives | Self::Path => {
                 "text in quotes"
             }
@@ -186,6 +197,7 @@ impl Kind {
                 "a list of exact origins, `scheme://host[:port]`, or `*` alone for any".to_owned()
             }
             Self::Networks => "a list of networks, such as `10.0.0.0/8`, `fd00::/8`, or single addresses".to_owned(),
+            Self::Peers => "a list of other nodes, `NAME=http://HOST:PORT`, each named once".to_owned(),
             Self::Log => "`memory`, `disk:DIR`, `redis://[USER:PASSWORD@]HOST[:PORT],…[/DATABASE]`, `redis-sentinel://HOST:PORT,…/NAME` or `redis-cluster://HOST:PORT,…`; with `rediss` over TLS".to_owned(),
             Self::Directives => {
                 "`error`, `warn`, `info`, `debug`, `trace`, `off`, or directives such as `info,evergate_edge=debug`".to_owned()
@@ -206,6 +218,7 @@ impl Kind {
             Self::Choice(_) => "CHOICE",
             Self::Origins => "ORIGINS",
             Self::Networks => "NETWORKS",
+            Self::Peers => "PEERS",
             Self::Log => "LOG",
             Self::Directives => "LEVEL",
             Self::Path => "FILE",
@@ -226,11 +239,41 @@ fn within<T: PartialOrd>(
 }
 
 fn read_name(text: &str) -> Result<Value, String> {
+    check_name(text).map(Value::Name)
+}
+
+fn check_name(text: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if (1..=NAME_CHARS_MAX).contains(&text.len()) && text.chars().all(plain) {
-        Ok(Value::Name(text.to_owned()))
+        Ok(text.to_owned())
     } else {
         Err(format!("{text:?} is not a name: 1 to {NAME_CHARS_MAX} letters, digits, '.', '_' or '-'"))
+    }
+}
+
+/// Adds one of the list, `NAME=URL`. Nothing but a host and a port can be asked for.
+fn add_peer(peers: &mut Vec<Peer>, written: &str) -> Result<(), String> {
+    let (node, url) = written
+        .split_once('=')
+        .ok_or_else(|| format!("{written:?} is not a node such as \"edge-b=http://10.0.0.2:8081\""))?;
+    let node = check_name(node)?;
+    if peers.iter().any(|peer| peer.node == node) {
+        return Err(format!("node {node:?} is named twice"));
+    }
+    if url.starts_with("https:") {
+        return Err(format!("{url:?}: the links between nodes do not speak TLS yet; write http://HOST:PORT"));
+    }
+    let wrong = || format!("{url:?} is not an address such as \"http://10.0.0.2:8081\"");
+    let parsed = url::Url::parse(url).map_err(|_| wrong())?;
+    let bare = parsed.username().is_empty() && parsed.password().is_none() && parsed.path() == "/";
+    let whole = parsed.query().is_none() && parsed.fragment().is_none();
+    let grpc = url.parse::<http::Uri>().ok().filter(|uri| uri.port_u16().is_some_and(|port| port > 0));
+    match grpc {
+        Some(grpc) if parsed.scheme() == "http" && parsed.has_host() && bare && whole => {
+            peers.push(Peer { node, grpc });
+            Ok(())
+        }
+        _ => Err(wrong()),
     }
 }
 
@@ -299,6 +342,25 @@ fn read_origins(array: &toml::de::DeArray<'_>) -> Result<Value, Vec<Fault>> {
         }
     }
     if faults.is_empty() { Ok(origins(written)) } else { Err(faults) }
+}
+
+fn read_peers(array: &toml::de::DeArray<'_>) -> Result<Value, Vec<Fault>> {
+    let (mut peers, mut faults) = (Vec::new(), Vec::new());
+    for element in array {
+        let read = match element.get_ref() {
+            DeValue::String(text) => add_peer(&mut peers, text),
+            other @ (DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_)) => Err(format!("expected a node in quotes, found {}", type_name(other))),
+        };
+        if let Err(message) = read {
+            faults.push(Fault { span: element.span(), message });
+        }
+    }
+    if faults.is_empty() { Ok(Value::Peers(peers)) } else { Err(faults) }
 }
 
 fn read_networks(array: &toml::de::DeArray<'_>) -> Result<Value, Vec<Fault>> {

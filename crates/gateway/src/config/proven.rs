@@ -17,7 +17,7 @@ use super::flags::{self, FlagSource};
 use super::layer::{Key, Layer};
 use super::mistake::{Mistake, Mistakes, Place};
 use super::registry::SETTINGS;
-use super::value::{CorsOrigins, LogChoice, Value};
+use super::value::{CorsOrigins, LogChoice, Peer, Value};
 use super::{environment, rules};
 
 /// Everything a process of Evergate is told.
@@ -31,6 +31,8 @@ pub(crate) struct Config {
     pub http: Http,
     pub grpc_address: SocketAddr,
     pub admin_address: SocketAddr,
+    /// The other edges.
+    pub peers: Vec<Peer>,
     pub sse: Sse,
     pub publish: Publish,
     pub limits: Limits,
@@ -82,6 +84,7 @@ pub(crate) struct Redis {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sse {
     pub heartbeat: Duration,
+    pub ping_interval: Duration,
     pub retry: RetryRange,
     pub busy_retry: RetryRange,
     pub streams_max: NonZeroUsize,
@@ -212,8 +215,10 @@ impl Config {
             },
             grpc_address: proven.address("grpc.address"),
             admin_address: proven.address("admin.address"),
+            peers: proven.peers("cluster.peers"),
             sse: Sse {
                 heartbeat: proven.duration("sse.heartbeat"),
+                ping_interval: proven.duration("sse.ping_interval"),
                 retry: proven.retry("sse.retry_min", "sse.retry_max"),
                 busy_retry: proven.retry("sse.busy_retry_min", "sse.busy_retry_max"),
                 streams_max: proven.count("sse.streams_max"),
@@ -384,6 +389,11 @@ impl Proven<'_> {
     fn networks(&self, key: &'static str) -> Vec<Network> {
         let Value::Networks(networks) = self.value(key) else { unreachable!("{key} is a list of networks") };
         networks.clone()
+    }
+
+    fn peers(&self, key: &'static str) -> Vec<Peer> {
+        let Value::Peers(peers) = self.value(key) else { unreachable!("{key} is a list of nodes") };
+        peers.clone()
     }
 
     /// A number of which 0 means that there is no bound.

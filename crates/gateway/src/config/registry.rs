@@ -272,6 +272,13 @@ pub(crate) static SETTINGS: &[Setting] = &[
     )
     .flag("admin"),
     setting(
+        "cluster.peers",
+        Kind::Peers,
+        "",
+        "The other edges and where they serve gRPC, such as `edge-b=http://10.0.0.2:8081`. Pings and acknowledgements that a balancer brings to the wrong edge are passed on to the one that the connection's id names.",
+        Choice("Without a node in it, calls about that node's streams are answered 404 here, as if the streams were gone: clients open new ones, and what they acknowledged comes again. A node that is in it and cannot be reached is answered 503, so take nodes out that are gone for good. Each edge is told of all others, under the names that they have as `node`."),
+    ),
+    setting(
         "sse.heartbeat",
         seconds(1, 25),
         "15s",
@@ -279,6 +286,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
         Bounds {
             small: "more packets and processor time for nothing, and phones that cannot sleep",
             large: "proxies with short idle limits cut quiet streams, and dead clients are noticed later",
+        },
+    ),
+    setting(
+        "sse.ping_interval",
+        millis(100, 3_600_000),
+        "30s",
+        "How often a client must ping that opened its stream with `lease=1`. After three pings missed the stream ends with `evergate.goaway`, `lease-expired`.",
+        Bounds {
+            small: "a call for every such stream this often, and phones that cannot sleep",
+            large: "a client that vanished behind a proxy holds its place for up to three times this long",
         },
     ),
     setting(

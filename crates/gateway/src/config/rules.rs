@@ -28,6 +28,7 @@ pub(crate) fn check(stack: &Layer, mistakes: &mut Vec<Mistake>) {
     }
     some_stream(stack, mistakes);
     some_proxy(stack, mistakes);
+    others_only(stack, mistakes);
 }
 
 fn ordered(stack: &Layer, low: &'static str, high: &'static str, mistakes: &mut Vec<Mistake>) {
@@ -90,6 +91,18 @@ fn some_proxy(stack: &Layer, mistakes: &mut Vec<Mistake>) {
     }
 }
 
+/// A node that is its own peer would pass calls on to itself.
+fn others_only(stack: &Layer, mistakes: &mut Vec<Mistake>) {
+    let (key, own) = ("cluster.peers", "node");
+    if let Some((Value::Peers(peers), place)) = get(stack, key)
+        && let Some((Value::Name(node), node_place)) = get(stack, own)
+        && peers.iter().any(|peer| peer.node == *node)
+    {
+        let message = format!("names this node itself, {} ({})", node, cited(own, node_place));
+        mistakes.push(Mistake::new(place.clone(), key, message));
+    }
+}
+
 fn get<'a>(stack: &'a Layer, key: &'static str) -> Option<(&'a Value, &'a Place)> {
     match stack.get(&Key::General(key)) {
         Some(Written { value: Some(value), place }) => Some((value, place)),
@@ -107,6 +120,7 @@ fn quantity(value: &Value) -> Option<u128> {
         | Value::Choice(_)
         | Value::Origins(_)
         | Value::Networks(_)
+        | Value::Peers(_)
         | Value::Log(_)
         | Value::Directives(_)
         | Value::Path(_) => None,

@@ -120,8 +120,11 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         address = "127.0.0.1:2"
         [admin]
         address = "127.0.0.1:3"
+        [cluster]
+        peers = ["edge-2=http://[::1]:3"]
         [sse]
         heartbeat = "25s"
+        ping_interval = "31s"
         retry_min = "250ms"
         retry_max = "2m"
         busy_retry_min = "3s"
@@ -216,6 +219,39 @@ fn networks_are_read_in_both_forms_and_each_has_its_place() {
 }
 
 #[test]
+fn peers_are_other_nodes_each_named_once_with_an_address() {
+    let peers = |said: &Said| said.proven().peers.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let expected = ["edge-b=http://10.0.0.2:8081", "edge-c=http://c.internal:1"];
+    assert_eq!(
+        peers(&file("cluster.peers = [\"edge-b=http://10.0.0.2:8081\", \"edge-c=http://c.internal:1/\"]")),
+        expected
+    );
+    let listed = "edge-b=http://10.0.0.2:8081, edge-c=http://c.internal:1";
+    assert_eq!(peers(&nothing().variable("EVERGATE_CLUSTER_PEERS", listed)), expected);
+    file("[cluster]\npeers = [\n  \"b=http://h:1\",\n  \"b=http://h:2\",\n  \"a b=http://h:1\",\n  \"c\",\n  7,\n]")
+        .mistakes(&[
+            r#"evergate.toml:4:3: cluster.peers: node "b" is named twice"#,
+            r#"evergate.toml:5:3: cluster.peers: "a b" is not a name: 1 to 64 letters, digits, '.', '_' or '-'"#,
+            r#"evergate.toml:6:3: cluster.peers: "c" is not a node such as "edge-b=http://10.0.0.2:8081""#,
+            "evergate.toml:7:3: cluster.peers: expected a node in quotes, found a whole number",
+        ]);
+    for wrong in
+        ["h:1", "http://h", "http://:1", "http://h:0", "http://h:1/x", "http://u@h:1", "ftp://h:1", ""]
+    {
+        nothing().set(&format!("cluster.peers=b={wrong}")).mistakes(&[&format!(
+            "flag --set cluster.peers: {wrong:?} is not an address such as \"http://10.0.0.2:8081\""
+        )]);
+    }
+    nothing().set("cluster.peers=b=https://h:1").mistakes(&[
+        r#"flag --set cluster.peers: "https://h:1": the links between nodes do not speak TLS yet; write http://HOST:PORT"#,
+    ]);
+    nothing()
+        .set("cluster.peers=b=http://h:1")
+        .flag("node", "b")
+        .mistakes(&["flag --set cluster.peers: names this node itself, b (node, flag --node)"]);
+}
+
+#[test]
 fn a_header_that_nobody_may_send_is_a_mistake() {
     nothing().set("http.proxy_protocol=require").mistakes(&[
         "flag --set http.proxy_protocol: require, but http.trusted_proxies is empty, so nobody would be believed",
@@ -234,6 +270,7 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             http,
             grpc_address,
             admin_address,
+            peers,
             sse,
             publish,
             limits,
@@ -271,7 +308,9 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             format!("{:?}", limits.publishes),
             format!("{grpc_address:?}"),
             format!("{admin_address:?}"),
+            format!("{peers:?}"),
             format!("{:?}", sse.heartbeat),
+            format!("{:?}", sse.ping_interval),
             format!("{:?}", sse.retry),
             format!("{:?}", sse.busy_retry),
             format!("{:?}", sse.streams_max),

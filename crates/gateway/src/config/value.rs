@@ -24,9 +24,17 @@ pub(crate) enum Value {
     Choice(&'static str),
     Origins(CorsOrigins),
     Networks(Vec<Network>),
+    Peers(Vec<Peer>),
     Log(LogChoice),
     Directives(String),
     Path(Option<PathBuf>),
+}
+
+/// Another node, and where it serves gRPC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub node: String,
+    pub grpc: http::Uri,
 }
 
 /// Which pages of other origins may read the streams.
@@ -63,9 +71,19 @@ impl fmt::Display for Value {
                 let written: Vec<_> = networks.iter().map(Network::to_string).collect();
                 f.write_str(&written.join(","))
             }
+            Self::Peers(peers) => {
+                let written: Vec<_> = peers.iter().map(Peer::to_string).collect();
+                f.write_str(&written.join(","))
+            }
             Self::Log(choice) => choice.fmt(f),
             Self::Path(path) => path.iter().try_for_each(|path| path.display().fmt(f)),
         }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.node, self.grpc.to_string().trim_end_matches('/'))
     }
 }
 

@@ -56,14 +56,15 @@ const SERVER: &str = "";
 ///
 /// On shutdown health turns to NOT_SERVING, no connection is accepted any more, calls under way
 /// finish, and a `PublishStream` answers what it has read and ends with UNAVAILABLE. When this
-/// returns, or is dropped, no connection is left.
+/// returns, or is dropped, no connection is left. `besides` is what else is served there.
 pub(crate) async fn serve_grpc(
     listener: TcpListener,
     publisher: Publisher,
     proxies: Arc<Proxies>,
+    besides: Routes,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    serve(listener, publisher, proxies, shutdown, GRACE).await
+    serve(listener, publisher, proxies, besides, shutdown, GRACE).await
 }
 
 /// The same with a grace of the caller's choice.
@@ -71,13 +72,14 @@ pub(super) async fn serve(
     listener: TcpListener,
     publisher: Publisher,
     proxies: Arc<Proxies>,
+    besides: Routes,
     shutdown: impl Future<Output = ()>,
     grace: Duration,
 ) -> Result<(), tonic::transport::Error> {
     let stopping = CancellationToken::new();
     let cut = CancellationToken::new();
     let _cut_when_dropped = cut.clone().drop_guard();
-    let (routes, mut health) = grpc_routes(publisher, proxies, stopping.clone()).await;
+    let (routes, mut health) = grpc_routes(publisher, proxies, besides, stopping.clone()).await;
 
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let incoming = incoming.then(|accepted| {
@@ -121,10 +123,11 @@ pub(super) async fn serve(
     }
 }
 
-/// All that is served: the publisher, health and reflection.
+/// All that is served: the publisher, health and reflection, and what there is besides.
 async fn grpc_routes(
     publisher: Publisher,
     proxies: Arc<Proxies>,
+    besides: Routes,
     stopping: CancellationToken,
 ) -> (Routes, HealthReporter) {
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -138,7 +141,8 @@ async fn grpc_routes(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let described = "descriptors made by our own build are well-formed";
-    let routes = Routes::new(publisher)
+    let routes = besides
+        .add_service(publisher)
         .add_service(health_service)
         .add_service(reflection().build_v1().expect(described))
         .add_service(reflection().build_v1alpha().expect(described));

@@ -60,6 +60,7 @@ impl Bench {
             listener,
             publisher,
             Arc::default(),
+            tonic::service::Routes::default(),
             stop.clone().cancelled_owned(),
             grace,
         ));

@@ -1,0 +1,155 @@
+//! The other edges, as far as calls are passed on to them.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use evergate_proto::edge::v1::edge_client::EdgeClient;
+use tokio::sync::Semaphore;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+use crate::calls::{Call, CallError};
+use crate::config::PeerNode;
+use crate::http::registry::node_of;
+
+/// From a call's arrival to its answer, a place among the calls under way included.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Calls under way with one peer. More wait, within their deadline; whoever makes them holds a
+/// connection, so their number has a bound.
+pub(super) const CALLS_MAX: usize = 128;
+
+/// A peer that does not answer a PING, sent this often while calls are under way, within the deadline is
+/// dead, and connected to anew.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// The edges that this one knows besides itself.
+pub(crate) struct Peers(HashMap<String, Peer>);
+
+struct Peer {
+    endpoint: Endpoint,
+    /// Made with the first call and kept; it connects anew by itself.
+    channel: OnceLock<Channel>,
+    places: Semaphore,
+    /// Whether the last call could not be made, which is said in the log when it changes: there may be
+    /// thousands a second.
+    away: AtomicBool,
+}
+
+impl Peers {
+    pub(crate) fn new(peers: &[PeerNode]) -> Self {
+        Self(peers.iter().map(|peer| (peer.node.clone(), Peer::new(peer))).collect())
+    }
+
+    /// Has the edge that the call names do it. [`CallError::Gone`] if there is none of that name.
+    pub(super) async fn pass_on(&self, call: Call) -> Result<(), CallError> {
+        let node = node_of(call.connection()).to_owned();
+        let peer = self.0.get(&node).ok_or(CallError::Gone)?;
+        let word = call.word();
+        let made = tokio::time::timeout(DEADLINE, peer.make(call)).await;
+        let result = match made {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(status)) => Err(CallError::told_by(&node, &status)),
+            Err(_) => Err(CallError::Unreachable { node, why: format!("no answer within {DEADLINE:?}") }),
+        };
+        peer.note(&result);
+        let outcome = match &result {
+            Ok(()) => "done",
+            Err(CallError::Gone) => "gone",
+            Err(CallError::Invalid(_)) => "invalid",
+            Err(CallError::Misdirected { .. } | CallError::Unreachable { .. }) => "unreachable",
+        };
+        metrics::counter!("evergate_calls_passed_on_total", "call" => word, "outcome" => outcome)
+            .increment(1);
+        result
+    }
+}
+
+impl Peer {
+    fn new(peer: &PeerNode) -> Self {
+        let endpoint = Endpoint::from(peer.grpc.clone())
+            .connect_timeout(DEADLINE)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(DEADLINE);
+        Self {
+            endpoint,
+            channel: OnceLock::new(),
+            places: Semaphore::new(CALLS_MAX),
+            away: AtomicBool::new(false),
+        }
+    }
+
+    /// Tells the operator when the peer goes away, and when it is back.
+    fn note(&self, result: &Result<(), CallError>) {
+        let away = match result {
+            Ok(()) | Err(CallError::Gone | CallError::Invalid(_)) => false,
+            Err(CallError::Misdirected { .. } | CallError::Unreachable { .. }) => true,
+        };
+        if self.away.swap(away, Ordering::Relaxed) == away {
+            return;
+        }
+        match result {
+            Err(error) if away => {
+                tracing::warn!(%error, "calls about the streams of a peer are answered 503");
+            }
+            Ok(()) | Err(_) => {
+                tracing::info!(address = %self.endpoint.uri(), "a peer takes calls again");
+            }
+        }
+    }
+
+    async fn make(&self, call: Call) -> Result<(), Status> {
+        let _place = self.places.acquire().await.expect("it is never closed");
+        let channel = self.channel.get_or_init(|| self.endpoint.connect_lazy()).clone();
+        let mut client = EdgeClient::new(channel);
+        // The peer, too, is to give up what nobody waits for any more.
+        match call {
+            Call::Ping(ping) => client.ping(within(ping)).await.map(drop),
+            Call::Acknowledge(acknowledge) => client.acknowledge(within(acknowledge)).await.map(drop),
+        }
+    }
+}
+
+fn within<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(DEADLINE);
+    request
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use evergate_proto::edge::v1::PingRequest;
+
+    fn ping(node: &str) -> Call {
+        Call::Ping(PingRequest { connection: format!("{node}~0~0~1~0000000000000000") })
+    }
+
+    fn peers(grpc: std::net::SocketAddr) -> Peers {
+        let grpc = format!("http://{grpc}").parse().expect("a URI");
+        Peers::new(&[PeerNode { node: "b".to_owned(), grpc }])
+    }
+
+    #[tokio::test]
+    async fn a_node_that_nobody_knows_has_no_streams() {
+        let peers = peers(([127, 0, 0, 1], 1).into());
+        assert!(matches!(peers.pass_on(ping("c")).await, Err(CallError::Gone)));
+        assert!(matches!(peers.pass_on(ping("")).await, Err(CallError::Gone)));
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_accepts_and_says_nothing_costs_no_more_than_the_deadline() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let peers = peers(silent.local_addr().expect("bound"));
+        let began = std::time::Instant::now();
+        // Half of them only ever wait for a place.
+        let calls = (0..CALLS_MAX * 2).map(|_| peers.pass_on(ping("b")));
+        for result in futures_util::future::join_all(calls).await {
+            assert!(matches!(result, Err(CallError::Unreachable { .. })), "{result:?}");
+        }
+        assert!(began.elapsed() < DEADLINE * 5, "they wait together, not one after the other");
+        assert_eq!(peers.0["b"].places.available_permits(), CALLS_MAX);
+    }
+}
