@@ -47,6 +47,21 @@ async fn a_shutdown_tells_clients_to_go_elsewhere_and_ends_cleanly() {
 }
 
 #[tokio::test]
+async fn who_was_let_in_before_a_shutdown_is_answered() {
+    let mut server = Evergate::start(options()).await;
+    let mut silent = Connection::open(server.http()).await;
+    // Accepted after it.
+    let mut stream = Subscription::open(server.http(), &events_of("s")).await;
+    stream.opened().await;
+    server.terminate();
+    stream.end().await;
+    silent.send(&Request::get("/nothing")).await;
+    assert_eq!(silent.read_head().await.status, 404);
+    let status = server.ended(EXIT_MAX).await;
+    assert_eq!(status.code(), Some(0), "{}", server.output());
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_close_holds_up_no_shutdown() {
     let mut server = Evergate::start(options()).await;
     let mut connection = Connection::open(server.http()).await;
