@@ -17,4 +17,4 @@ pub use config::{
     ClientLimits, ConnectionLimits, CorsOrigins, EdgeConfig, ForwardedHeader, Proxies, ProxyProtocol,
     PublishLimits, SseConfig,
 };
-pub use edge::{BindError, Edge, RunningEdge};
+pub use edge::{BindError, BoundListeners, Edge, RunningEdge};

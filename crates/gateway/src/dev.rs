@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use evergate_edge::{Edge, RunningEdge};
+use evergate_edge::{BoundListeners, Edge, RunningEdge};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -28,13 +28,15 @@ use crate::readiness::{Readiness, Stage};
 use crate::ready_file::{Addresses, ReadyFile};
 use crate::shutdown::{Shutdown, Signals};
 use crate::troubles::Troubles;
+use crate::upgrade::{self, Confirmed, Listeners, Offer};
 use crate::wiring::{self, Storage};
 
 /// How long the parts may take that have nothing to wait for but themselves.
 const BRIEF: Duration = Duration::from_secs(5);
 
-/// Runs until a signal, or until a part fails.
-pub(crate) async fn run(config: Config) -> anyhow::Result<Exit> {
+/// Runs until a signal, until a successor has taken over, or until a part fails.
+/// Listeners that are `activated` were bound by whoever started the process.
+pub(crate) async fn run(config: Config, activated: Listeners) -> anyhow::Result<Exit> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let descriptors = open_files::raise(config.http.connections_max.get());
     let mut gateway = tokio::select! {
@@ -43,23 +45,30 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<Exit> {
             info!(signal, "ended while starting");
             return Ok(Exit::Ok);
         }
-        gateway = Gateway::start(&config, descriptors) => gateway?,
+        gateway = Gateway::start(&config, descriptors, activated) => gateway?,
     };
     greet(&config, gateway.addresses);
-    let failed = tokio::select! {
+    let mut offer = gateway.offer.take();
+    let reason = tokio::select! {
         biased;
         signal = signals.next() => {
             info!(signal, "shutting down");
-            false
+            Reason::Asked
+        }
+        successor = upgrade::taken_over(&mut offer) => {
+            info!(pid = successor.pid, version = successor.version, "a successor took over; shutting down");
+            Reason::Succeeded
         }
         why = gateway.failed() => {
             error!(%why, "shutting down");
-            true
+            Reason::Failed
         }
     };
+    // It would keep the queues of listeners open that nobody serves.
+    drop(offer);
     // A task of its own, so that a second signal can leave it behind: dropped here, it would wait
     // for the disk once more.
-    let stopping = tokio::spawn(gateway.stop(config.shutdown));
+    let stopping = tokio::spawn(gateway.stop(config.shutdown, reason));
     tokio::select! {
         biased;
         signal = signals.next() => {
@@ -68,15 +77,25 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<Exit> {
         }
         clean = stopping => {
             info!(clean = clean.context("the shutdown failed")?, "ended");
-            Ok(if failed { Exit::Failed } else { Exit::Ok })
+            Ok(if reason == Reason::Failed { Exit::Failed } else { Exit::Ok })
         }
     }
+}
+
+/// Why a gateway ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    Asked,
+    /// Another process serves on the same listeners.
+    Succeeded,
+    Failed,
 }
 
 /// Everything that runs, in the order in which it was started.
 struct Gateway {
     readiness: Readiness,
     admin: JoinHandle<std::io::Result<()>>,
+    leave_admin: CancellationToken,
     stop_admin: CancellationToken,
     /// Keeps the metrics' memory bounded until dropped.
     _metrics: AbortOnDropHandle<()>,
@@ -84,11 +103,14 @@ struct Gateway {
     edge: RunningEdge,
     addresses: Addresses,
     ready_file: Option<ReadyFile>,
+    /// What a successor is given, where one may come.
+    offer: Option<Offer>,
 }
 
 impl Gateway {
     /// Starts everything. A part that fails takes those before it with it.
-    async fn start(config: &Config, descriptors: usize) -> anyhow::Result<Self> {
+    async fn start(config: &Config, descriptors: usize, activated: Listeners) -> anyhow::Result<Self> {
+        let (bound, predecessor) = upgrade::begin(config, activated).await?;
         let metrics = Metrics::start(&config.node, &config.region)?;
         let readiness = Readiness::default();
         let troubles = Troubles::default();
@@ -99,12 +121,23 @@ impl Gateway {
             troubles: troubles.clone(),
             metrics: metrics.clone(),
         };
-        let admin = Admin::bind(config.admin_address, about)
+        let admin = Admin::bind(config.admin_address, bound.admin, about)
             .await
             .with_context(|| format!("cannot listen on {} for the admin pages", config.admin_address))?;
         let admin_address = admin.address()?;
-        let stop_admin = CancellationToken::new();
-        let admin = tokio::spawn(admin.run(stop_admin.clone().cancelled_owned()));
+        let mut listeners = Listeners { admin: Some(admin.listener()?), ..Listeners::default() };
+        let (leave_admin, stop_admin) = (CancellationToken::new(), CancellationToken::new());
+        let pages = admin.run(leave_admin.clone(), stop_admin.clone().cancelled_owned());
+        // As long as a predecessor is ready, it answers for this address.
+        let serve_admin = CancellationToken::new();
+        if predecessor.is_none() {
+            serve_admin.cancel();
+        }
+        let served = serve_admin.clone();
+        let admin = tokio::spawn(async move {
+            served.cancelled_owned().await;
+            pages.await
+        });
         let keeper = metrics.clone();
         let keeper = AbortOnDropHandle::new(tokio::spawn(async move { keeper.keep_up().await }));
 
@@ -112,9 +145,11 @@ impl Gateway {
         let storage = wiring::open_storage(config, Arc::clone(&policies)).await?;
         let Storage { log, cursors } = &storage;
         troubles.ask(log);
-        let edge =
-            Edge::bind(wiring::dev_edge(config, policies, descriptors), Arc::clone(log), Arc::clone(cursors))
-                .await?;
+        let bound = BoundListeners { http: bound.http, grpc: bound.grpc };
+        let told = wiring::dev_edge(config, policies, descriptors);
+        let edge = Edge::bind(told, bound, Arc::clone(log), Arc::clone(cursors)).await?;
+        let BoundListeners { http, grpc } = edge.listeners()?;
+        listeners = Listeners { http, grpc, ..listeners };
         let addresses = Addresses { http: edge.http_addr(), grpc: edge.grpc_addr(), admin: admin_address };
         let edge = edge.start();
         metrics.before_each_page(edge.gauges());
@@ -122,14 +157,32 @@ impl Gateway {
         metrics.before_each_page(move || {
             ::metrics::gauge!("evergate_runtime_tasks").set(runtime.metrics().num_alive_tasks() as f64);
         });
-        let ready_file = match &config.ready_file {
-            Some(path) => Some(
-                ReadyFile::write(path, addresses)
-                    .with_context(|| format!("cannot write the ready file {}", path.display()))?,
-            ),
-            None => None,
+        let took_over = predecessor.is_some();
+        if let Some(predecessor) = predecessor {
+            match predecessor.confirm().await {
+                Ok(Confirmed::Draining) => info!("the predecessor drains"),
+                Ok(Confirmed::Gone) => info!("the predecessor is gone"),
+                Err(error) => {
+                    // It serves on; what came here meanwhile is answered and sent back to it.
+                    give_back(edge, config.shutdown.drain).await;
+                    return Err(error).context("the running process goes on, and this one ends");
+                }
+            }
+        }
+        let offer = config.upgrade_socket.as_ref().map(|path| {
+            Offer::at(path, listeners, config.log.to_string()).context("cannot wait for a successor")
+        });
+        let ready_file = config.ready_file.as_ref().map(|path| {
+            ReadyFile::write(path, addresses)
+                .with_context(|| format!("cannot write the ready file {}", path.display()))
+        });
+        let (offer, ready_file) = if took_over {
+            (offer.and_then(or_without), ready_file.and_then(or_without))
+        } else {
+            (offer.transpose()?, ready_file.transpose()?)
         };
         readiness.advance(Stage::Ready);
+        serve_admin.cancel();
         info!(
             node = config.node,
             region = config.region,
@@ -140,7 +193,18 @@ impl Gateway {
             version = env!("CARGO_PKG_VERSION"),
             "ready"
         );
-        Ok(Self { readiness, admin, stop_admin, _metrics: keeper, storage, edge, addresses, ready_file })
+        Ok(Self {
+            readiness,
+            admin,
+            leave_admin,
+            stop_admin,
+            _metrics: keeper,
+            storage,
+            edge,
+            addresses,
+            ready_file,
+            offer,
+        })
     }
 
     /// Why a part ended that should not have. Waits for as long as all is well.
@@ -156,11 +220,16 @@ impl Gateway {
     }
 
     /// Ends everything, in phases. Tells whether each ended by itself.
-    async fn stop(self, limits: config::Shutdown) -> bool {
-        let Self { readiness, admin, stop_admin, _metrics, storage, edge, ready_file, .. } = self;
+    async fn stop(self, limits: config::Shutdown, reason: Reason) -> bool {
+        let Self { readiness, admin, leave_admin, stop_admin, _metrics, storage, edge, ready_file, .. } =
+            self;
         let Storage { log, cursors } = storage;
         let mut shutdown = Shutdown::begin(limits.deadline);
-        readiness.advance(Stage::Stopping);
+        match reason {
+            // The address is as ready as it was: who asks here still must not hear otherwise.
+            Reason::Succeeded => leave_admin.cancel(),
+            Reason::Asked | Reason::Failed => readiness.advance(Stage::Stopping),
+        }
         // Whoever waits for the file must not find a process that is leaving.
         drop(ready_file);
         let held = || format!("{} streams, {} connections", edge.open_streams(), edge.open_connections());
@@ -187,6 +256,20 @@ impl Gateway {
         }
         shutdown.is_clean()
     }
+}
+
+/// Whoever has taken over does without what it cannot have: nobody else is left to serve.
+fn or_without<T>(made: anyhow::Result<T>) -> Option<T> {
+    made.inspect_err(|why| error!(why = format!("{why:#}"), "serving without it")).ok()
+}
+
+/// Ends an edge whose listeners another process keeps.
+async fn give_back(edge: RunningEdge, window: Duration) {
+    edge.stop_accepting();
+    if tokio::time::timeout(window + BRIEF, edge.end_streams(window)).await.is_err() {
+        warn!(streams = edge.open_streams(), "streams are cut");
+    }
+    edge.close().await;
 }
 
 /// Three lines for whoever started this by hand.

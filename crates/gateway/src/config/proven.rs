@@ -40,6 +40,8 @@ pub(crate) struct Config {
     pub disk_reserve_bytes: u64,
     pub redis: Redis,
     pub shutdown: Shutdown,
+    /// Where a successor may ask for the listeners.
+    pub upgrade_socket: Option<PathBuf>,
     pub runtime_threads: Threads,
     pub log_output: LogOutput,
 }
@@ -249,6 +251,7 @@ impl Config {
                 drain: proven.duration("shutdown.drain"),
                 deadline: proven.duration("shutdown.deadline"),
             },
+            upgrade_socket: proven.path("upgrade.socket"),
             runtime_threads: NonZeroUsize::new(proven.whole("runtime.threads"))
                 .map_or(Threads::FromQuota, Threads::Fixed),
             log_output: LogOutput {

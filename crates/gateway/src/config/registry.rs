@@ -621,6 +621,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
         },
     ),
     setting(
+        "upgrade.socket",
+        Kind::Path,
+        "",
+        "Where a running process is met by its successor, which is started with the same setting and takes over all listeners while the old process drains: a Unix socket, in a directory that only its owner may write to (see `operating/upgrade.md`).",
+        Choice(
+            "Without it a restart refuses connections for a moment. It needs a log in Redis, which both processes can use at once.",
+        ),
+    )
+    .flag("takeover"),
+    setting(
         "runtime.threads",
         count(0, 1024),
         "0",
