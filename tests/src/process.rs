@@ -136,6 +136,15 @@ impl Evergate {
         Self { child, addresses, options, home, starts: 1 }
     }
 
+    /// Starts a second process at the addresses of this one, which must leave them to it, and returns
+    /// once it is ready.
+    pub async fn successor(&self, options: Options) -> Self {
+        let home = new_home();
+        let launched = launch(&options, home.path(), self.addresses, 1).await;
+        let (child, addresses) = launched.unwrap_or_else(|why| panic!("{why}"));
+        Self { child, addresses, options, home, starts: 1 }
+    }
+
     /// Starts a process that must refuse to run. Returns what it wrote.
     pub async fn refusal(options: Options) -> String {
         let home = new_home();

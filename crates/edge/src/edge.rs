@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,16 @@ pub struct BindError {
     pub source: io::Error,
 }
 
+/// Listeners of an edge that are bound already, such as those of the process before this one. What
+/// waits in their queues is served, and lost only when the last process that holds them lets go.
+#[derive(Debug, Default)]
+pub struct BoundListeners {
+    /// For HTTP.
+    pub http: Option<std::net::TcpListener>,
+    /// For gRPC.
+    pub grpc: Option<std::net::TcpListener>,
+}
+
 /// An edge whose addresses are bound and that serves nobody yet.
 pub struct Edge {
     config: EdgeConfig,
@@ -48,14 +59,15 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// Binds the edge's addresses.
+    /// Binds the edge's addresses, those that are not bound already.
     pub async fn bind(
         config: EdgeConfig,
+        bound: BoundListeners,
         log: Arc<dyn EventLog>,
         cursors: Arc<dyn CursorStore>,
     ) -> Result<Self, BindError> {
-        let http = listen("HTTP", config.http)?;
-        let grpc = listen("gRPC", config.grpc)?;
+        let http = listen("HTTP", config.http, bound.http)?;
+        let grpc = listen("gRPC", config.grpc, bound.grpc)?;
         Ok(Self { config, log, cursors, http, grpc })
     }
 
@@ -69,6 +81,15 @@ impl Edge {
     #[must_use]
     pub fn grpc_addr(&self) -> SocketAddr {
         self.grpc.local_addr().unwrap_or(self.config.grpc)
+    }
+
+    /// Second handles on the listeners. As long as one is held, the queues stay open.
+    pub fn listeners(&self) -> io::Result<BoundListeners> {
+        let again = |listener: &TcpListener| -> io::Result<std::net::TcpListener> {
+            let handle: OwnedFd = listener.as_fd().try_clone_to_owned()?;
+            Ok(handle.into())
+        };
+        Ok(BoundListeners { http: Some(again(&self.http)?), grpc: Some(again(&self.grpc)?) })
     }
 
     /// Begins to serve.
@@ -144,14 +165,22 @@ impl Edge {
 /// usual 1,024 makes a storm of reconnects lose SYNs, each of which costs its client a second.
 const BACKLOG: u32 = 65_535;
 
-fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
-    let bound = || {
+fn listen(
+    what: &'static str,
+    address: SocketAddr,
+    bound: Option<std::net::TcpListener>,
+) -> Result<TcpListener, BindError> {
+    let listening = || {
+        if let Some(bound) = bound {
+            bound.set_nonblocking(true)?;
+            return TcpListener::from_std(bound);
+        }
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
-    bound().map_err(|source| BindError { what, address, source })
+    listening().map_err(|source| BindError { what, address, source })
 }
 
 async fn trim(log: Arc<dyn EventLog>) {

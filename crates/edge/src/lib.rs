@@ -19,4 +19,4 @@ pub use config::{
     ClientLimits, ConnectionLimits, CorsOrigins, EdgeConfig, ForwardedHeader, PeerNode, Proxies,
     ProxyProtocol, PublishLimits, SseConfig,
 };
-pub use edge::{BindError, Edge, RunningEdge};
+pub use edge::{BindError, BoundListeners, Edge, RunningEdge};

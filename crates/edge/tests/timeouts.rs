@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use evergate_domain::{Retention, RetryRange, StreamPolicies};
 use evergate_edge::{
-    ClientLimits, ConnectionLimits, CorsOrigins, Edge, EdgeConfig, Proxies, PublishLimits, RunningEdge,
-    SseConfig,
+    BoundListeners, ClientLimits, ConnectionLimits, CorsOrigins, Edge, EdgeConfig, Proxies, PublishLimits,
+    RunningEdge, SseConfig,
 };
 use evergate_eventlog::{MemoryCursors, MemoryLog, SystemClock};
 use evergate_fanout::HubConfig;
@@ -69,7 +69,7 @@ async fn edge() -> (RunningEdge, SocketAddr) {
     };
     let log = Arc::new(MemoryLog::new(policies, Arc::new(SystemClock)));
     let cursors = Arc::new(MemoryCursors::new(Arc::new(SystemClock)));
-    let edge = Edge::bind(config, log, cursors).await.expect("free ports");
+    let edge = Edge::bind(config, BoundListeners::default(), log, cursors).await.expect("free ports");
     let http = edge.http_addr();
     (edge.start(), http)
 }

@@ -24,7 +24,10 @@ fn judge(kept: Option<&StoredCursor>, write: &CursorWrite) -> (Written, Option<S
     let Some(kept) = kept else {
         let claim = write.claim.unwrap_or_default();
         let acknowledged = write.by == Move::Acknowledgement;
-        return (Written::Moved, Some(StoredCursor { position: write.position.clone(), claim, acknowledged }));
+        return (
+            Written::Moved,
+            Some(StoredCursor { position: write.position.clone(), claim, acknowledged }),
+        );
     };
     if write.claim.is_some_and(|claim| claim != kept.claim) {
         return (Written::Replaced, None);

@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
 use axum::Router;
@@ -11,10 +12,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::ListenerExt as _;
+use axum::serve::{Listener, ListenerExt as _};
 use serde_json::json;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
@@ -46,9 +47,34 @@ pub(crate) struct Admin {
     about: About,
 }
 
+/// The listener, until it is left to another process: then it accepts nothing more, and who was accepted
+/// is served on.
+struct Leaving {
+    listener: TcpListener,
+    left: CancellationToken,
+}
+
 impl Admin {
-    pub(crate) async fn bind(address: SocketAddr, about: About) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await?, about })
+    /// Binds the address, if it is not `bound` already.
+    pub(crate) async fn bind(
+        address: SocketAddr,
+        bound: Option<std::net::TcpListener>,
+        about: About,
+    ) -> io::Result<Self> {
+        let listener = match bound {
+            Some(bound) => {
+                bound.set_nonblocking(true)?;
+                TcpListener::from_std(bound)?
+            }
+            None => TcpListener::bind(address).await?,
+        };
+        Ok(Self { listener, about })
+    }
+
+    /// A second handle on the listener. As long as one is held, its queue stays open.
+    pub(crate) fn listener(&self) -> io::Result<std::net::TcpListener> {
+        let handle: OwnedFd = self.listener.as_fd().try_clone_to_owned()?;
+        Ok(handle.into())
     }
 
     /// The real address, also where the system chose the port.
@@ -56,9 +82,14 @@ impl Admin {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop`, then finishes the requests under way.
-    pub(crate) async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-        let listener = self.listener.tap_io(|socket| {
+    /// Serves until `stop`, then finishes the requests under way. Accepts until `left`.
+    pub(crate) async fn run(
+        self,
+        left: CancellationToken,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        let listener = Leaving { listener: self.listener, left };
+        let listener = listener.tap_io(|socket| {
             let probes = TcpKeepalive::new()
                 .with_time(Duration::from_secs(60))
                 .with_interval(Duration::from_secs(10))
@@ -72,6 +103,23 @@ impl Admin {
             }
         });
         axum::serve(listener, router(self.about)).with_graceful_shutdown(stop).await
+    }
+}
+
+impl Listener for Leaving {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        let accepting = Listener::accept(&mut self.listener);
+        match self.left.run_until_cancelled(accepting).await {
+            Some(accepted) => accepted,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
     }
 }
 
@@ -196,10 +244,10 @@ mod tests {
     async fn the_pages_tell_the_stage_and_end_when_told() {
         let about = about(&recorder().unwrap());
         let readiness = about.readiness.clone();
-        let admin = Admin::bind("127.0.0.1:0".parse().unwrap(), about).await.unwrap();
+        let admin = Admin::bind("127.0.0.1:0".parse().unwrap(), None, about).await.unwrap();
         let address = admin.address().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let running = tokio::spawn(admin.run(async { drop(stopped.await) }));
+        let running = tokio::spawn(admin.run(CancellationToken::new(), async { drop(stopped.await) }));
 
         for (stage, code, word) in [
             (Stage::Starting, "503", "starting"),
@@ -227,9 +275,9 @@ mod tests {
     async fn a_process_is_drained_by_who_means_it() {
         let about = about(&recorder().unwrap());
         let drain = about.drain.clone();
-        let admin = Admin::bind("127.0.0.1:0".parse().unwrap(), about).await.unwrap();
+        let admin = Admin::bind("127.0.0.1:0".parse().unwrap(), None, about).await.unwrap();
         let address = admin.address().unwrap();
-        let running = tokio::spawn(admin.run(std::future::pending()));
+        let running = tokio::spawn(admin.run(CancellationToken::new(), std::future::pending()));
         for (method, path, status) in [
             ("GET", "/drain", "405 Method Not Allowed"),
             ("POST", "/drain", "403 Forbidden"),
@@ -251,9 +299,9 @@ mod tests {
         let recorder = recorder().unwrap();
         ::metrics::with_local_recorder(&recorder, || ::metrics::counter!("evergate_test_total").increment(3));
         let about = about(&recorder);
-        let admin = Admin::bind("127.0.0.1:0".parse().unwrap(), about).await.unwrap();
+        let admin = Admin::bind("127.0.0.1:0".parse().unwrap(), None, about).await.unwrap();
         let address = admin.address().unwrap();
-        let running = tokio::spawn(admin.run(std::future::pending()));
+        let running = tokio::spawn(admin.run(CancellationToken::new(), std::future::pending()));
 
         let (head, body) = ask(address, "GET", "/metrics").await;
         assert!(head.contains("text/plain; version=0.0.4"), "{head}");

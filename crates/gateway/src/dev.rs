@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use evergate_edge::{Edge, RunningEdge};
+use evergate_edge::{BoundListeners, Edge, RunningEdge};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -28,13 +28,15 @@ use crate::readiness::{Readiness, Stage};
 use crate::ready_file::{Addresses, ReadyFile};
 use crate::shutdown::{Shutdown, Signals};
 use crate::troubles::Troubles;
+use crate::upgrade::{self, Confirmed, Listeners, Offer};
 use crate::wiring::{self, Storage};
 
 /// How long the parts may take that have nothing to wait for but themselves.
 const BRIEF: Duration = Duration::from_secs(5);
 
-/// Runs until a signal, or until a part fails.
-pub(crate) async fn run(config: Config) -> anyhow::Result<Exit> {
+/// Runs until a signal, until a successor has taken over, or until a part fails.
+/// Listeners that are `activated` were bound by whoever started the process.
+pub(crate) async fn run(config: Config, activated: Listeners) -> anyhow::Result<Exit> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let descriptors = open_files::raise(config.http.connections_max.get());
     let mut gateway = tokio::select! {
@@ -43,45 +45,74 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<Exit> {
             info!(signal, "ended while starting");
             return Ok(Exit::Ok);
         }
-        gateway = Gateway::start(&config, descriptors) => gateway?,
+        gateway = Gateway::start(&config, descriptors, activated) => gateway?,
     };
     greet(&config, gateway.addresses);
     let drain = gateway.drain.clone();
-    let failed = tokio::select! {
+    let mut offer = gateway.offer.take();
+    let reason = tokio::select! {
         biased;
         signal = signals.next() => {
             info!(signal, "shutting down");
-            false
+            Reason::Asked
+        }
+        successor = upgrade::taken_over(&mut offer) => {
+            info!(pid = successor.pid, version = successor.version, "a successor took over; shutting down");
+            Reason::Succeeded
         }
         () = drain.cancelled() => {
             info!("asked to drain; shutting down");
-            false
+            Reason::Drained
         }
         why = gateway.failed() => {
             error!(%why, "shutting down");
-            true
+            Reason::Failed
         }
     };
+    // It would keep the queues of listeners open that nobody serves.
+    drop(offer);
     // A task of its own, so that a second signal can leave it behind: dropped here, it would wait
     // for the disk once more.
-    let stopping = tokio::spawn(gateway.stop(config.shutdown));
-    tokio::select! {
-        biased;
-        signal = signals.next() => {
-            warn!(signal, "ended at once by a second signal");
-            Ok(Exit::Failed)
-        }
-        clean = stopping => {
-            info!(clean = clean.context("the shutdown failed")?, "ended");
-            Ok(if failed { Exit::Failed } else { Exit::Ok })
+    let stopping = tokio::spawn(gateway.stop(config.shutdown, reason));
+    let mut stopping = std::pin::pin!(stopping);
+    // A supervisor sends its signal also to a process that it has asked to drain before.
+    let mut impatient = reason == Reason::Asked;
+    loop {
+        tokio::select! {
+            biased;
+            signal = signals.next() => {
+                if impatient {
+                    warn!(signal, "ended at once by a second signal");
+                    return Ok(Exit::Failed);
+                }
+                info!(signal, "shutting down already");
+                impatient = true;
+            }
+            clean = &mut stopping => {
+                info!(clean = clean.context("the shutdown failed")?, "ended");
+                return Ok(if reason == Reason::Failed { Exit::Failed } else { Exit::Ok });
+            }
         }
     }
+}
+
+/// Why a gateway ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    /// By a signal.
+    Asked,
+    /// Over the admin pages.
+    Drained,
+    /// Another process serves on the same listeners.
+    Succeeded,
+    Failed,
 }
 
 /// Everything that runs, in the order in which it was started.
 struct Gateway {
     readiness: Readiness,
     admin: JoinHandle<std::io::Result<()>>,
+    leave_admin: CancellationToken,
     stop_admin: CancellationToken,
     /// Cancelled when the admin pages are asked to end the process.
     drain: CancellationToken,
@@ -91,11 +122,14 @@ struct Gateway {
     edge: RunningEdge,
     addresses: Addresses,
     ready_file: Option<ReadyFile>,
+    /// What a successor is given, where one may come.
+    offer: Option<Offer>,
 }
 
 impl Gateway {
     /// Starts everything. A part that fails takes those before it with it.
-    async fn start(config: &Config, descriptors: usize) -> anyhow::Result<Self> {
+    async fn start(config: &Config, descriptors: usize, activated: Listeners) -> anyhow::Result<Self> {
+        let (bound, predecessor) = upgrade::begin(config, activated).await?;
         let metrics = Metrics::start(&config.node, &config.region)?;
         let readiness = Readiness::default();
         let troubles = Troubles::default();
@@ -108,12 +142,23 @@ impl Gateway {
             troubles: troubles.clone(),
             metrics: metrics.clone(),
         };
-        let admin = Admin::bind(config.admin_address, about)
+        let admin = Admin::bind(config.admin_address, bound.admin, about)
             .await
             .with_context(|| format!("cannot listen on {} for the admin pages", config.admin_address))?;
         let admin_address = admin.address()?;
-        let stop_admin = CancellationToken::new();
-        let admin = tokio::spawn(admin.run(stop_admin.clone().cancelled_owned()));
+        let mut listeners = Listeners { admin: Some(admin.listener()?), ..Listeners::default() };
+        let (leave_admin, stop_admin) = (CancellationToken::new(), CancellationToken::new());
+        let pages = admin.run(leave_admin.clone(), stop_admin.clone().cancelled_owned());
+        // As long as a predecessor is ready, it answers for this address.
+        let serve_admin = CancellationToken::new();
+        if predecessor.is_none() {
+            serve_admin.cancel();
+        }
+        let served = serve_admin.clone();
+        let admin = tokio::spawn(async move {
+            served.cancelled_owned().await;
+            pages.await
+        });
         let keeper = metrics.clone();
         let keeper = AbortOnDropHandle::new(tokio::spawn(async move { keeper.keep_up().await }));
 
@@ -121,9 +166,11 @@ impl Gateway {
         let storage = wiring::open_storage(config, Arc::clone(&policies)).await?;
         let Storage { log, cursors } = &storage;
         troubles.ask(log);
-        let edge =
-            Edge::bind(wiring::dev_edge(config, policies, descriptors), Arc::clone(log), Arc::clone(cursors))
-                .await?;
+        let bound = BoundListeners { http: bound.http, grpc: bound.grpc };
+        let told = wiring::dev_edge(config, policies, descriptors);
+        let edge = Edge::bind(told, bound, Arc::clone(log), Arc::clone(cursors)).await?;
+        let BoundListeners { http, grpc } = edge.listeners()?;
+        listeners = Listeners { http, grpc, ..listeners };
         let addresses = Addresses { http: edge.http_addr(), grpc: edge.grpc_addr(), admin: admin_address };
         let edge = edge.start();
         metrics.before_each_page(edge.gauges());
@@ -131,14 +178,32 @@ impl Gateway {
         metrics.before_each_page(move || {
             ::metrics::gauge!("evergate_runtime_tasks").set(runtime.metrics().num_alive_tasks() as f64);
         });
-        let ready_file = match &config.ready_file {
-            Some(path) => Some(
-                ReadyFile::write(path, addresses)
-                    .with_context(|| format!("cannot write the ready file {}", path.display()))?,
-            ),
-            None => None,
+        let took_over = predecessor.is_some();
+        if let Some(predecessor) = predecessor {
+            match predecessor.confirm().await {
+                Ok(Confirmed::Draining) => info!("the predecessor drains"),
+                Ok(Confirmed::Gone) => info!("the predecessor is gone"),
+                Err(error) => {
+                    // It serves on; what came here meanwhile is answered and sent back to it.
+                    give_back(edge, config.shutdown.drain).await;
+                    return Err(error).context("the running process goes on, and this one ends");
+                }
+            }
+        }
+        let offer = config.upgrade_socket.as_ref().map(|path| {
+            Offer::at(path, listeners, config.log.to_string()).context("cannot wait for a successor")
+        });
+        let ready_file = config.ready_file.as_ref().map(|path| {
+            ReadyFile::write(path, addresses)
+                .with_context(|| format!("cannot write the ready file {}", path.display()))
+        });
+        let (offer, ready_file) = if took_over {
+            (offer.and_then(or_without), ready_file.and_then(or_without))
+        } else {
+            (offer.transpose()?, ready_file.transpose()?)
         };
         readiness.advance(Stage::Ready);
+        serve_admin.cancel();
         info!(
             node = config.node,
             region = config.region,
@@ -152,6 +217,7 @@ impl Gateway {
         Ok(Self {
             readiness,
             admin,
+            leave_admin,
             stop_admin,
             drain,
             _metrics: keeper,
@@ -159,6 +225,7 @@ impl Gateway {
             edge,
             addresses,
             ready_file,
+            offer,
         })
     }
 
@@ -175,13 +242,19 @@ impl Gateway {
     }
 
     /// Ends everything, in phases. Tells whether each ended by itself.
-    async fn stop(self, limits: config::Shutdown) -> bool {
-        let Self { readiness, admin, stop_admin, _metrics, storage, edge, ready_file, .. } = self;
+    async fn stop(self, limits: config::Shutdown, reason: Reason) -> bool {
+        let Self { readiness, admin, leave_admin, stop_admin, _metrics, storage, edge, ready_file, .. } =
+            self;
         let Storage { log, cursors } = storage;
-        readiness.advance(Stage::Stopping);
+        match reason {
+            // The address is as ready as it was: who asks here still must not hear otherwise.
+            Reason::Succeeded => leave_admin.cancel(),
+            Reason::Asked | Reason::Drained | Reason::Failed => readiness.advance(Stage::Stopping),
+        }
         // Whoever waits for the file must not find a process that is leaving.
         drop(ready_file);
-        if !limits.grace.is_zero() {
+        // Whoever comes after a successor took over is its client; and what failed serves nobody.
+        if !limits.grace.is_zero() && matches!(reason, Reason::Asked | Reason::Drained) {
             info!(grace_ms = limits.grace.as_millis(), "still accepting, until balancers have noticed");
             tokio::time::sleep(limits.grace).await;
         }
@@ -191,7 +264,11 @@ impl Gateway {
         shutdown.phase("stop accepting", BRIEF, async { edge.stop_accepting() }, held).await;
         // After the last stream was told to go, clients need a moment to close.
         let window = limits.window(edge.open_streams());
-        shutdown.phase("end streams", window + BRIEF, edge.end_streams(window), held).await;
+        // A stream that does not end must not take the time in which the rest is made safe.
+        let patience = (window + BRIEF).min(shutdown.remaining().saturating_sub(limits.reserve()));
+        shutdown.phase("end streams", patience, edge.end_streams(window), held).await;
+        let unwritten = || format!("{} kept places", edge.unwritten_places());
+        shutdown.phase("write the kept places", BRIEF, edge.write_places(), unwritten).await;
         shutdown.phase("close the edge", BRIEF, edge.close(), || "tasks of the edge").await;
         shutdown.phase("close the cursor store", BRIEF, cursors.close(), || "cursors under way").await;
         let all = shutdown.remaining();
@@ -210,6 +287,20 @@ impl Gateway {
         }
         shutdown.is_clean()
     }
+}
+
+/// Whoever has taken over does without what it cannot have: nobody else is left to serve.
+fn or_without<T>(made: anyhow::Result<T>) -> Option<T> {
+    made.inspect_err(|why| error!(why = format!("{why:#}"), "serving without it")).ok()
+}
+
+/// Ends an edge whose listeners another process keeps.
+async fn give_back(edge: RunningEdge, window: Duration) {
+    edge.stop_accepting();
+    if tokio::time::timeout(window + BRIEF, edge.end_streams(window)).await.is_err() {
+        warn!(streams = edge.open_streams(), "streams are cut");
+    }
+    edge.close().await;
 }
 
 /// Three lines for whoever started this by hand.

@@ -51,11 +51,21 @@ pub(crate) async fn run(args: DrainArgs) -> Exit {
         return Exit::Ok;
     }
     let until = Instant::now() + Duration::from_secs(wait);
+    let mut refused = 0;
     while Instant::now() < until {
-        let answer = timeout_at(until, ask(&admin, Method::GET, "/readyz")).await;
-        if let Ok(Err(_)) = answer {
-            say(&format!("{admin} has ended"));
-            return Exit::Ok;
+        match timeout_at(until, ask(&admin, Method::GET, "/readyz")).await {
+            Ok(Ok((StatusCode::OK, _))) => {
+                say(&format!("{admin} has ended, and another process answers there"));
+                return Exit::Ok;
+            }
+            // Twice, for a listener may be full for a moment.
+            Ok(Err(Unasked::Refused)) if refused == 1 => {
+                say(&format!("{admin} has ended"));
+                return Exit::Ok;
+            }
+            Ok(Err(Unasked::Refused)) => refused += 1,
+            // Slow or cut off is not ended.
+            Ok(Ok(_) | Err(Unasked::Other(_))) | Err(_) => refused = 0,
         }
         sleep(LOOK_EVERY).await;
     }
@@ -72,12 +82,28 @@ fn confirmed(admin: &str) -> bool {
     std::io::stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
-async fn ask(admin: &str, method: Method, path: &str) -> Result<(StatusCode, String), String> {
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum Unasked {
+    #[error("nobody listens there")]
+    Refused,
+    #[error("{0}")]
+    Other(String),
+}
+
+async fn ask(admin: &str, method: Method, path: &str) -> Result<(StatusCode, String), Unasked> {
+    let other = |error: &dyn std::fmt::Display| Unasked::Other(error.to_string());
     let asking = async {
-        let socket = TcpStream::connect(admin).await.map_err(|error| error.to_string())?;
+        let socket = TcpStream::connect(admin).await.map_err(|error| {
+            if error.kind() == std::io::ErrorKind::ConnectionRefused {
+                Unasked::Refused
+            } else {
+                other(&error)
+            }
+        })?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket))
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| other(&error))?;
         let _driver = AbortOnDropHandle::new(tokio::spawn(connection));
         let request = Request::builder()
             .method(method)
@@ -85,14 +111,15 @@ async fn ask(admin: &str, method: Method, path: &str) -> Result<(StatusCode, Str
             .header(HOST, admin)
             .header(DRAIN_HEADER, "drain")
             .body(Empty::<Bytes>::new())
-            .map_err(|error| error.to_string())?;
-        let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
+            .map_err(|error| other(&error))?;
+        let answer = sender.send_request(request).await.map_err(|error| other(&error))?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
         let body = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned());
         Ok((status, body.unwrap_or_default()))
     };
-    timeout(ANSWER_MAX, asking).await.map_err(|_| format!("no answer within {} s", ANSWER_MAX.as_secs()))?
+    let late = || Unasked::Other(format!("no answer within {} s", ANSWER_MAX.as_secs()));
+    timeout(ANSWER_MAX, asking).await.map_err(|_| late())?
 }
 
 fn say(text: &str) {

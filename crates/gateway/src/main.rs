@@ -17,6 +17,7 @@ mod open_files;
 mod readiness;
 mod ready_file;
 mod shutdown;
+mod upgrade;
 mod wiring;
 
 mod doctor;
@@ -72,12 +73,14 @@ fn run(command: Command) -> Exit {
 /// Runs a gateway until it is told to end.
 fn serve(config: Config) -> anyhow::Result<Exit> {
     logging::start(&config.log_output)?;
+    // Before there are threads, as it changes the environment.
+    let activated = upgrade::activated()?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(config.runtime_threads.resolve().get())
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    finish(runtime, dev::run(config))?
+    finish(runtime, dev::run(config, activated))?
 }
 
 /// Runs a client, for which one thread is enough.

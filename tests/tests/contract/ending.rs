@@ -47,6 +47,21 @@ async fn a_shutdown_tells_clients_to_go_elsewhere_and_ends_cleanly() {
 }
 
 #[tokio::test]
+async fn who_was_let_in_before_a_shutdown_is_answered() {
+    let mut server = Evergate::start(options()).await;
+    let mut silent = Connection::open(server.http()).await;
+    // Accepted after it.
+    let mut stream = Subscription::open(server.http(), &events_of("s")).await;
+    stream.opened().await;
+    server.terminate();
+    stream.end().await;
+    silent.send(&Request::get("/nothing")).await;
+    assert_eq!(silent.read_head().await.status, 404);
+    let status = server.ended(EXIT_MAX).await;
+    assert_eq!(status.code(), Some(0), "{}", server.output());
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_close_holds_up_no_shutdown() {
     let mut server = Evergate::start(options()).await;
     let mut connection = Connection::open(server.http()).await;
@@ -157,4 +172,22 @@ async fn a_drain_that_nobody_confirms_does_nothing() {
         assert!(String::from_utf8_lossy(&output.stderr).contains(told), "{output:?}");
     }
     assert_eq!(call(server.admin(), Request::get("/readyz")).await.status(), 200);
+}
+
+/// A supervisor that drains a process first sends it a signal all the same.
+#[tokio::test]
+async fn a_signal_after_a_drain_is_no_second_one() {
+    let mut server = Evergate::start(options().set("shutdown.grace", "1s")).await;
+    let mut stream = Subscription::open(server.http(), &events_of("s")).await;
+    stream.opened().await;
+    let request = Request::post("/drain", "text/plain", "").header("evergate-admin", "drain");
+    assert_eq!(call(server.admin(), request).await.status(), 202);
+    while call(server.admin(), Request::get("/readyz")).await.status() == 200 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    server.terminate();
+    let (frames, end) = stream.end().await;
+    assert_eq!(frames.last().and_then(|frame| frame.event.as_deref()), Some("evergate.goaway"));
+    assert_eq!(end, End::Clean);
+    assert_eq!(server.ended(EXIT_MAX).await.code(), Some(0), "{}", server.output());
 }

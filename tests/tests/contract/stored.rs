@@ -160,6 +160,39 @@ async fn what_is_not_acknowledged_comes_again() {
     assert_eq!(again.cursor, offsets[3].to_string());
 }
 
+/// A browser comes back by itself with the id that it received last, whatever its page has done with
+/// it.
+#[tokio::test]
+async fn a_reconnect_by_itself_acknowledges_nothing() {
+    let (server, publisher) = server(options()).await;
+    let (mut stream, opened) = open(&server, "client_id=alice&acks=1").await;
+    let offsets = publish(&publisher, 1..=10).await;
+    stream.data(10).await;
+    assert_eq!(acknowledge(&server, &opened.connection, &offsets[3].to_string()).await.status(), 204);
+    let received = offsets[9].to_string();
+    let request = Request::get(&target("client_id=alice&acks=1")).header("Last-Event-ID", &received);
+    let mut back = Subscription::request(server.http(), &request).await;
+    assert_eq!(back.opened().await.cursor, received, "it goes on where it was");
+    // The page is loaded anew.
+    let (mut again, opened) = open(&server, "client_id=alice&acks=1").await;
+    assert_eq!((opened.resume.as_str(), opened.cursor), ("stored", offsets[3].to_string()));
+    assert_eq!(again.data(6).await, ["5", "6", "7", "8", "9", "10"]);
+}
+
+#[tokio::test]
+async fn what_is_stored_beats_where_a_page_would_begin() {
+    let (server, publisher) = server(options()).await;
+    let offsets = publish(&publisher, 1..=10).await;
+    let (from, later) = (offsets[1].to_string(), offsets[6].to_string());
+    let query = format!("client_id=alice&acks=1&from={from}");
+    let (mut stream, opened) = open(&server, &query).await;
+    assert_eq!(opened.cursor, from, "nothing was stored yet");
+    stream.data(8).await;
+    assert_eq!(acknowledge(&server, &opened.connection, &later).await.status(), 204);
+    let (_, opened) = open(&server, &query).await;
+    assert_eq!((opened.resume.as_str(), opened.cursor), ("stored", later));
+}
+
 #[tokio::test]
 async fn an_acknowledgement_that_makes_no_sense_is_refused_with_its_place() {
     let (server, _publisher) = server(options()).await;

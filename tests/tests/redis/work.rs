@@ -61,7 +61,7 @@ pub(crate) enum Gateways {
 /// What one publisher or subscriber has been through.
 #[derive(Debug, Default)]
 pub(crate) struct Diary {
-    /// Publishes that failed.
+    /// Publishes that failed, and subscriptions that were not answered.
     failures: AtomicUsize,
     /// Streams opened.
     connections: AtomicUsize,
@@ -342,7 +342,10 @@ impl Reader {
             }
             match Subscription::try_request(gateway.http, &request).await {
                 Ok(mut subscription) => self.read(&mut subscription, &mut last_id, &books).await,
-                Err(error) => assert_eq!(self.fate, Gateways::Mortal, "{}: {error}", self.name),
+                Err(error) => {
+                    assert_eq!(self.fate, Gateways::Mortal, "{}: {error}", self.name);
+                    self.diary.failures.fetch_add(1, Ordering::Relaxed);
+                }
             }
             tokio::time::sleep(AGAIN_AFTER).await;
         }

@@ -95,7 +95,11 @@ impl Keeper {
 
     /// Puts down where a stream begins of which nothing was kept, before its client hears of it. False
     /// if another stream has taken the cursor over meanwhile.
-    pub(crate) async fn begin(&self, place: &Place, position: PackedCursor) -> Result<bool, CursorStoreError> {
+    pub(crate) async fn begin(
+        &self,
+        place: &Place,
+        position: PackedCursor,
+    ) -> Result<bool, CursorStoreError> {
         let (key, claim) = (place.key.clone(), Some(place.claim));
         let begin = CursorWrite { key, claim, position: position.clone(), by: Move::Hint };
         if self.store.write(&[begin]).await?.contains(&Written::Replaced) {

@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::http::carrier::{self, Carrier, Handover, Step, Watched};
 use crate::http::context::Context;
-use crate::http::door::{Entry, REFUSED};
+use crate::http::door::{Entry, FirstHead, REFUSED};
 use crate::http::patient::Patient;
 use crate::http::peer::{NotAdmitted, Peer};
 use crate::http::router;
@@ -131,7 +131,7 @@ async fn serve_http1(
                 reset(&connection.into_parts().io.into_inner().into_inner());
                 return;
             }
-            () = ends.drain.cancelled(), if !draining => {
+            () = drained(ends, &first_head), if !draining => {
                 draining = true;
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
             }
@@ -157,6 +157,13 @@ async fn serve_http1(
             }
         }
     }
+}
+
+/// Waits until a connection is to end that was heard. One that was let in is answered, however late its
+/// request comes: told to end before, hyper would close over what is on its way.
+async fn drained(ends: &Ends, first_head: &FirstHead) {
+    ends.drain.cancelled().await;
+    first_head.came().await;
 }
 
 /// A stream's keep, with the connection's place among all connections.

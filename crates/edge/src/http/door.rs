@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use evergate_domain::{AddressGroup, ClientAddress, Rate};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::config::{ConnectionLimits, Proxies};
@@ -42,7 +42,10 @@ pub(crate) struct Entry {
 }
 
 /// A place among those that have asked for nothing yet; given back with the first head.
-pub(crate) struct FirstHead(Mutex<Option<Pending>>);
+pub(crate) struct FirstHead {
+    pending: Mutex<Option<Pending>>,
+    here: Notify,
+}
 
 #[expect(dead_code, reason = "held, not read")]
 struct Pending {
@@ -53,11 +56,20 @@ struct Pending {
 impl FirstHead {
     /// It is here.
     pub(crate) fn arrived(&self) {
-        drop(self.0.lock().take());
+        if self.pending.lock().take().is_some() {
+            self.here.notify_one();
+        }
     }
 
     pub(crate) fn is_awaited(&self) -> bool {
-        self.0.lock().is_some()
+        self.pending.lock().is_some()
+    }
+
+    /// Waits until it is here. Cancel-safe, for one waiter.
+    pub(crate) async fn came(&self) {
+        while self.is_awaited() {
+            self.here.notified().await;
+        }
     }
 }
 
@@ -84,7 +96,7 @@ impl Door {
             self.pace(rate).await;
         }
         let pending = Pending { among_all: pending, among_its_address: None };
-        Entry { place, first_head: FirstHead(Mutex::new(Some(pending))) }
+        Entry { place, first_head: FirstHead { pending: Mutex::new(Some(pending)), here: Notify::new() } }
     }
 
     /// Lets a connection in that was accepted, unless its address has as many waiting already: else one
@@ -96,7 +108,7 @@ impl Door {
             metrics::counter!(REFUSED, "reason" => "pending-of-address").increment(1);
             return false;
         };
-        if let Some(pending) = &mut *entry.first_head.0.lock() {
+        if let Some(pending) = &mut *entry.first_head.pending.lock() {
             pending.among_its_address = Some(place);
         }
         true

@@ -163,7 +163,10 @@ pub(crate) async fn of_two_that_begin_the_last_one_counts(subject: &dyn Subject)
         let again = if acknowledges { Written::Acknowledged } else { Written::Moved };
         assert_eq!(one(&*store, hint(&key, 2, 11)).await, again);
         let kept = store.take_over(&key, take(3, None)).await.expect("answers").expect("kept");
-        assert_eq!((kept.position, kept.acknowledged), (at(if acknowledges { 10 } else { 11 }), acknowledges));
+        assert_eq!(
+            (kept.position, kept.acknowledged),
+            (at(if acknowledges { 10 } else { 11 }), acknowledges)
+        );
     }
 }
 

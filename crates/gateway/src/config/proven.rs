@@ -42,6 +42,8 @@ pub(crate) struct Config {
     pub disk_reserve_bytes: u64,
     pub redis: Redis,
     pub shutdown: Shutdown,
+    /// Where a successor may ask for the listeners.
+    pub upgrade_socket: Option<PathBuf>,
     pub runtime_threads: Threads,
     pub log_output: LogOutput,
 }
@@ -129,13 +131,18 @@ pub(crate) struct Shutdown {
 }
 
 impl Shutdown {
+    /// What of the deadline is kept for the time after the last stream.
+    pub(crate) fn reserve(&self) -> Duration {
+        self.deadline.mul_f64(0.2).min(Duration::from_secs(10))
+    }
+
     /// The window over which so many streams are ended: longer than `drain` if the pace asks for it,
     /// but within the deadline.
     pub(crate) fn window(&self, streams: usize) -> Duration {
         let paced = self
             .pace
             .map_or(Duration::ZERO, |pace| Duration::from_secs_f64(streams as f64 / pace.get() as f64));
-        self.drain.max(paced.min(self.deadline.mul_f64(0.8)))
+        self.drain.max(paced.min(self.deadline.mul_f64(0.6)))
     }
 }
 
@@ -281,6 +288,7 @@ impl Config {
                 pace: NonZeroUsize::new(proven.whole("shutdown.pace")),
                 deadline: proven.duration("shutdown.deadline"),
             },
+            upgrade_socket: proven.path("upgrade.socket"),
             runtime_threads: NonZeroUsize::new(proven.whole("runtime.threads"))
                 .map_or(Threads::FromQuota, Threads::Fixed),
             log_output: LogOutput {

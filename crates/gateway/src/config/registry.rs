@@ -650,7 +650,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "shutdown.pace",
         count(0, 10_000_000),
         "0",
-        "How many streams are ended a second at the most; 0 leaves it to `shutdown.drain`. What the other edges can take on, together. It is kept within four fifths of `shutdown.deadline`.",
+        "How many streams are ended a second at the most; 0 leaves it to `shutdown.drain`. What the other edges can take on, together. It is kept within three fifths of `shutdown.deadline`.",
         Bounds {
             small: "the drain of a full process takes long",
             large: "all clients come to the other edges at once",
@@ -676,6 +676,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
             large: "a supervisor with less patience kills the process first",
         },
     ),
+    setting(
+        "upgrade.socket",
+        Kind::Path,
+        "",
+        "Where a running process is met by its successor, which is started with the same setting and takes over all listeners while the old process drains: a Unix socket, in a directory that only its owner may write to (see `operating/upgrade.md`).",
+        Choice(
+            "Without it a restart refuses connections for a moment. It needs a log in Redis, which both processes can use at once.",
+        ),
+    )
+    .flag("takeover"),
     setting(
         "runtime.threads",
         count(0, 1024),

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use super::layer::{Key, Layer, Written};
 use super::mistake::{Mistake, Place};
-use super::value::Value;
+use super::value::{LogChoice, Value};
 
 /// Pairs of which the first must not be more than the second.
 const ORDERED: [(&str, &str); 4] = [
@@ -29,6 +29,7 @@ pub(crate) fn check(stack: &Layer, mistakes: &mut Vec<Mistake>) {
     some_stream(stack, mistakes);
     some_proxy(stack, mistakes);
     others_only(stack, mistakes);
+    shared_log(stack, mistakes);
 }
 
 fn ordered(stack: &Layer, low: &'static str, high: &'static str, mistakes: &mut Vec<Mistake>) {
@@ -101,6 +102,22 @@ fn others_only(stack: &Layer, mistakes: &mut Vec<Mistake>) {
         let message = format!("names this node itself, {} ({})", node, cited(own, node_place));
         mistakes.push(Mistake::new(place.clone(), key, message));
     }
+}
+
+/// During an upgrade two processes use the log.
+fn shared_log(stack: &Layer, mistakes: &mut Vec<Mistake>) {
+    let (key, log) = ("upgrade.socket", "log");
+    let Some((Value::Path(Some(_)), place)) = get(stack, key) else { return };
+    let Some((Value::Log(choice), log_place)) = get(stack, log) else { return };
+    let why = match choice {
+        LogChoice::Memory => "what is in the memory of one process no successor can take over",
+        LogChoice::Disk(_) => {
+            "a log on the disk is one process's at a time; let systemd hold the listeners instead, see operating/upgrade.md"
+        }
+        LogChoice::Redis(_) => return,
+    };
+    let message = format!("needs a log in Redis, but {log} is {}: {why}", cited(choice, log_place));
+    mistakes.push(Mistake::new(place.clone(), key, message));
 }
 
 fn get<'a>(stack: &'a Layer, key: &'static str) -> Option<(&'a Value, &'a Place)> {
