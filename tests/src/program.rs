@@ -32,6 +32,8 @@ impl Program {
             .args(["--pdeathsig", "KILL", "--"])
             .arg(program.as_ref())
             .args(arguments)
+            // The suite's own, and no setting.
+            .env_remove("EVERGATE_SKIPPED")
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
