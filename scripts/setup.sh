@@ -16,7 +16,6 @@ needs=(
   "unshare util-linux"
   "flock util-linux"
   "mount mount"
-  "ip iproute2"
   "redis-server redis-server"
   "nginx nginx"
   "haproxy haproxy"
