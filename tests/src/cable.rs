@@ -2,14 +2,16 @@
 //! comes through any more and nobody is told. Both go away with the value.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream as StdStream};
 use std::os::fd::AsFd as _;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::net::TcpStream;
+
+use crate::namespace::Namespace;
 
 const NEAR: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 const FAR: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
@@ -17,8 +19,8 @@ const FAR: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 /// The cable, and the processes that keep its two ends alive.
 #[derive(Debug)]
 pub struct Cable {
-    near: Child,
-    far: Child,
+    near: Namespace,
+    far: Namespace,
 }
 
 /// One end.
@@ -36,7 +38,7 @@ impl Cable {
     /// # Errors
     /// Why this system does not let us.
     pub fn lay() -> Result<Self, String> {
-        let cable = Self { near: keeper()?, far: keeper()? };
+        let cable = Self { near: network()?, far: network()? };
         let peer = cable.far.id().to_string();
         cable.ip(
             End::Near,
@@ -84,7 +86,7 @@ impl Cable {
         TcpStream::from_std(connecting.join().expect("it does not panic")?)
     }
 
-    fn keeper(&self, end: End) -> &Child {
+    fn keeper(&self, end: End) -> &Namespace {
         match end {
             End::Near => &self.near,
             End::Far => &self.far,
@@ -103,32 +105,6 @@ impl Cable {
     }
 }
 
-impl Drop for Cable {
-    fn drop(&mut self) {
-        for keeper in [&mut self.near, &mut self.far] {
-            let _ = keeper.kill();
-            let _ = keeper.wait();
-        }
-    }
-}
-
-/// A process in a network namespace of its own. It reads until its input is closed, that is, until we
-/// are gone.
-fn keeper() -> Result<Child, String> {
-    let mut keeper = Command::new("setpriv")
-        .args(["--pdeathsig", "KILL", "--", "unshare", "--net", "sh", "-c", "echo there && exec cat"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("unshare cannot be started: {error}"))?;
-    let mut line = String::new();
-    let output = keeper.stdout.take().expect("standard output is piped");
-    BufReader::new(output).read_line(&mut line).map_err(|error| error.to_string())?;
-    if line.trim() == "there" {
-        return Ok(keeper);
-    }
-    let _ = keeper.kill();
-    let told = keeper.wait_with_output().map_err(|error| error.to_string())?;
-    Err(format!("no network namespace of its own: {}", String::from_utf8_lossy(&told.stderr).trim()))
+fn network() -> Result<Namespace, String> {
+    Namespace::enter(&["--net"], "true", "network")
 }

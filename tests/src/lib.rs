@@ -3,6 +3,7 @@
 //! gRPC types. A mistake of the server is a panic here, with everything needed to see it.
 
 pub mod cable;
+pub mod namespace;
 pub mod process;
 pub mod program;
 pub mod proxy;

@@ -2,16 +2,17 @@
 //! sent into it can see. It goes away with the value.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
+
+use crate::namespace::Namespace;
 
 /// The disk, and the process that keeps its namespace alive.
 #[derive(Debug)]
 pub struct TinyDisk {
-    keeper: Child,
+    keeper: Namespace,
     folder: TempDir,
 }
 
@@ -22,36 +23,10 @@ impl TinyDisk {
     /// Why this system does not let us.
     pub fn mount(mib: u32) -> Result<Self, String> {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        // "$0" is the folder. The keeper reads until its input is closed, that is, until we are gone.
-        let script = format!("mount -t tmpfs -o size={mib}m tmpfs \"$0\" && echo mounted && exec cat");
-        let mut keeper = Command::new("setpriv")
-            .args([
-                "--pdeathsig",
-                "KILL",
-                "--",
-                "unshare",
-                "--mount",
-                "--propagation",
-                "private",
-                "sh",
-                "-c",
-                &script,
-            ])
-            .arg(folder.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| format!("unshare cannot be started: {error}"))?;
-        let mut line = String::new();
-        let output = keeper.stdout.take().expect("standard output is piped");
-        BufReader::new(output).read_line(&mut line).map_err(|error| error.to_string())?;
-        if line.trim() == "mounted" {
-            return Ok(Self { keeper, folder });
-        }
-        let _ = keeper.kill();
-        let told = keeper.wait_with_output().map_err(|error| error.to_string())?;
-        Err(format!("no mount in a namespace of its own: {}", String::from_utf8_lossy(&told.stderr).trim()))
+        let unshare = ["--mount", "--propagation", "private"];
+        let script = format!("mount -t tmpfs -o size={mib}m tmpfs \"$0\"");
+        let keeper = Namespace::enter(&unshare, &script, folder.path().to_str().expect("a plain name"))?;
+        Ok(Self { keeper, folder })
     }
 
     /// The disk's place as a process on it sees it.
@@ -100,15 +75,10 @@ impl TinyDisk {
     }
 }
 
-impl Drop for TinyDisk {
-    fn drop(&mut self) {
-        let _ = self.keeper.kill();
-        let _ = self.keeper.wait();
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
     use crate::left_out::left_out;
 

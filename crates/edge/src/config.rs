@@ -35,9 +35,6 @@ pub struct EdgeConfig {
     pub cors: CorsOrigins,
     /// The fan-out below.
     pub hub: HubConfig,
-    /// How often moved cursors are written: what a client gets again at the most, if it comes back
-    /// without a position of its own.
-    pub cursor_flush: Duration,
     /// Tasks that share the connections among them; one per core.
     pub shards: usize,
     /// The other edges, to which calls about their streams are passed on.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evergate_eventlog::{CursorStore, EventLog};
-use evergate_fanout::{Engine, Hub, HubConfig};
+use evergate_fanout::{Engine, Hub};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -95,15 +95,14 @@ impl Edge {
     /// Begins to serve.
     #[must_use]
     pub fn start(self) -> RunningEdge {
-        let hub_config = HubConfig { trail_interval: self.config.cursor_flush, ..self.config.hub.clone() };
-        let hub = Hub::new(Arc::clone(&self.log), hub_config);
+        let hub = Hub::new(Arc::clone(&self.log), self.config.hub.clone());
         let policies = Arc::clone(&self.config.policies);
         let publisher = Publisher::new(Arc::clone(&self.log), policies, self.config.publish);
         let engine = Engine::start(&hub, self.config.shards);
         // Those of streams that have gone wait beside those of the streams that are open.
         let waiting_max = self.config.connections.streams_max * 2;
         let cursors = Keeper::new(self.cursors, engine.clone(), waiting_max);
-        let flush_every = self.config.cursor_flush;
+        let flush_every = self.config.hub.trail_interval;
         let context = Context::new(self.config, hub.clone(), engine, publisher.clone(), Arc::clone(&cursors));
         let proxies = Arc::new(context.config.proxies.clone());
         let server = Arc::new(Server::new());

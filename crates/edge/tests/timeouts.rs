@@ -62,7 +62,6 @@ async fn edge() -> (RunningEdge, SocketAddr) {
         },
         cors: CorsOrigins::None,
         hub: HubConfig::default(),
-        cursor_flush: Duration::from_secs(5),
         shards: 2,
         peers: Vec::new(),
         demo: false,

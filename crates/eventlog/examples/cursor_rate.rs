@@ -6,6 +6,8 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measuring tool for developers")]
 
+mod measure;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +18,8 @@ use evergate_eventlog::{
     CursorStore as _, CursorWrite, EventLog as _, Move, RedisLog, RedisOptions, RedisUrl, SystemClock,
     Written,
 };
-use redis::aio::MultiplexedConnection;
+
+use measure::{info, redis_cpu};
 
 const ROUNDS: u32 = 5;
 const FLUSH_EVERY: Duration = Duration::from_secs(5);
@@ -40,7 +43,7 @@ async fn main() {
             CursorKey::new(&ClientId::new(&format!("client-{n}")).unwrap(), &streams, &[KeyFilter::all()])
         })
         .collect();
-    let before = info(&connection, "memory", "used_memory:").await;
+    let before = info(&connection, "memory", "used_memory").await;
     println!("{clients} clients, each moved in every round");
     for round in 1..=ROUNDS {
         let position =
@@ -51,7 +54,7 @@ async fn main() {
                 .iter()
                 .map(|key| CursorWrite {
                     key: key.clone(),
-                    claim: Some(Claim::new(7)),
+                    claim: Claim::new(7),
                     position: position.clone(),
                     by: Move::Hint,
                 })
@@ -59,24 +62,14 @@ async fn main() {
             let written = cursors.write(&batch).await.unwrap();
             assert!(written.iter().all(|&written| written == Written::Moved));
         }
-        let (took, cpu) = (begun.elapsed(), redis_cpu(&connection).await - cpu);
+        let (took, cpu) = (begun.elapsed(), (redis_cpu(&connection).await - cpu).as_secs_f64());
         println!(
             "round {round}: {took:.2?}, Redis {:.2} us a cursor, {:.1} % of a core every {FLUSH_EVERY:?}",
             cpu * 1e6 / clients as f64,
             100.0 * cpu / FLUSH_EVERY.as_secs_f64(),
         );
     }
-    let each = (info(&connection, "memory", "used_memory:").await - before) / clients as f64;
+    let each = (info(&connection, "memory", "used_memory").await - before) / clients as f64;
     println!("{each:.1} bytes a client");
     log.close().await;
-}
-
-/// Seconds.
-async fn redis_cpu(connection: &MultiplexedConnection) -> f64 {
-    info(connection, "cpu", "used_cpu_sys:").await + info(connection, "cpu", "used_cpu_user:").await
-}
-
-async fn info(connection: &MultiplexedConnection, section: &str, name: &str) -> f64 {
-    let info: String = redis::cmd("INFO").arg(section).query_async(&mut connection.clone()).await.unwrap();
-    info.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().parse().unwrap()
 }

@@ -6,6 +6,8 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measuring tool for developers")]
 
+mod measure;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,8 @@ use evergate_domain::{EventDraft, Retention, StreamName, StreamPolicies};
 use evergate_eventlog::{EventLog, RedisLog, RedisOptions, RedisUrl, SystemClock};
 use redis::aio::MultiplexedConnection;
 use tokio::task::JoinSet;
+
+use measure::{own_cpu, redis_cpu};
 
 const SECONDS: u64 = 20;
 const AT_ONCE: usize = 64;
@@ -61,20 +65,4 @@ async fn idle(connection: &MultiplexedConnection, what: &str, streams: usize) {
         share(here),
         each(here),
     );
-}
-async fn redis_cpu(connection: &MultiplexedConnection) -> Duration {
-    let info: String = redis::cmd("INFO").arg("cpu").query_async(&mut connection.clone()).await.unwrap();
-    let of = |name: &str| {
-        let line = info.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.parse::<f64>().unwrap()
-    };
-    Duration::from_secs_f64(of("used_cpu_sys:") + of("used_cpu_user:"))
-}
-
-/// In steps of a hundredth of a second.
-fn own_cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 10)
 }

@@ -5,6 +5,8 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measuring tool for developers")]
 
+mod measure;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +16,8 @@ use evergate_domain::{
 use evergate_eventlog::{EventLog, RedisLog, RedisOptions, RedisUrl, SystemClock};
 use redis::aio::MultiplexedConnection;
 use tokio::task::JoinSet;
+
+use measure::{own_cpu, redis_cpu};
 
 const EVENTS: u64 = 256_000;
 const PAYLOAD_BYTES: usize = 200;
@@ -108,21 +112,4 @@ async fn publish(log: Arc<RedisLog>, level: Level, batch: u64, publishers: u64, 
         });
     }
     tasks.join_all().await;
-}
-
-async fn redis_cpu(connection: &MultiplexedConnection) -> Duration {
-    let info: String = redis::cmd("INFO").arg("cpu").query_async(&mut connection.clone()).await.unwrap();
-    let of = |name: &str| {
-        let line = info.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.parse::<f64>().unwrap()
-    };
-    Duration::from_secs_f64(of("used_cpu_sys:") + of("used_cpu_user:"))
-}
-
-/// In steps of a hundredth of a second.
-fn own_cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 10)
 }

@@ -22,23 +22,20 @@ use evergate_domain::StoredCursor;
 /// has it in its own words (`cursors_write` in `evergate.lua`).
 fn judge(kept: Option<&StoredCursor>, write: &CursorWrite) -> (Written, Option<StoredCursor>) {
     let Some(kept) = kept else {
-        let claim = write.claim.unwrap_or_default();
-        let acknowledged = write.by == Move::Acknowledgement;
-        return (
-            Written::Moved,
-            Some(StoredCursor { position: write.position.clone(), claim, acknowledged }),
-        );
+        return (Written::Moved, Some(moved(write, write.by == Move::Acknowledgement)));
     };
-    if write.claim.is_some_and(|claim| claim != kept.claim) {
+    if write.claim != kept.claim {
         return (Written::Replaced, None);
     }
     if kept.acknowledged && write.by == Move::Hint && !kept.position.is_empty() {
         // Touched all the same: its client is here.
         return (Written::Acknowledged, Some(kept.clone()));
     }
-    let acknowledged = kept.acknowledged || write.by == Move::Acknowledgement;
-    let claim = write.claim.unwrap_or(kept.claim);
-    (Written::Moved, Some(StoredCursor { position: write.position.clone(), claim, acknowledged }))
+    (Written::Moved, Some(moved(write, kept.acknowledged || write.by == Move::Acknowledgement)))
+}
+
+pub(crate) fn moved(write: &CursorWrite, acknowledged: bool) -> StoredCursor {
+    StoredCursor { position: write.position.clone(), claim: write.claim, acknowledged }
 }
 
 /// What a take-over leaves behind.

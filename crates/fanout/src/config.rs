@@ -21,7 +21,8 @@ pub struct HubConfig {
     pub scan_max: u32,
     /// Bytes a subscriber takes at once before it lets others on.
     pub piece_bytes: usize,
-    /// How often it is looked how far those have come whose guards want to know.
+    /// How often it is looked how far those have come whose guards want to know. What they learn is
+    /// written at this pace, too.
     pub trail_interval: Duration,
     /// How long a cursor that is ahead of this region is held.
     pub hold: Duration,

@@ -148,10 +148,10 @@ pub(crate) fn dev_edge(config: &Config, policies: Arc<StreamPolicies>, descripto
             ring_bytes: config.fanout.ring_bytes.get() as u64,
             replay_bytes: config.fanout.replay_cache_bytes.get() as u64,
             stall: config.http.stall_timeout,
+            trail_interval: config.cursor_flush_interval,
             slow: Arc::new(config.fanout.slow_readers.clone()),
             ..HubConfig::default()
         },
-        cursor_flush: config.cursor_flush_interval,
         shards: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         peers: config
             .peers

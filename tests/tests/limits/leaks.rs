@@ -10,7 +10,7 @@ use evergate_tests::subscription::Subscription;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::value_on;
+use crate::{GAUGES, value_on};
 use evergate_tests::PATIENCE;
 
 /// As many as fit into the time.
@@ -25,14 +25,6 @@ const WARM_UP: usize = 40 * BATCH;
 /// How much more a process may have at the least moment of the second half than at that of the first:
 /// what is kept for use again comes and goes. 100,000 leaks of 64 bytes are more.
 const GROWTH_MAX: u64 = 6 << 20;
-
-const GAUGES: [&str; 5] = [
-    "evergate_streams_open",
-    "evergate_connections_open",
-    "evergate_connections_parked",
-    "evergate_streams_followed",
-    "evergate_runtime_tasks",
-];
 
 /// Opens a connection and abandons it, in one of six ways.
 async fn abandon(at: SocketAddr, n: usize) -> std::io::Result<()> {

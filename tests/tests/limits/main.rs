@@ -14,6 +14,15 @@ use evergate_tests::PATIENCE;
 use evergate_tests::http1::{Request, call};
 use evergate_tests::process::Evergate;
 
+/// What says how much a process holds.
+pub(crate) const GAUGES: [&str; 5] = [
+    "evergate_streams_open",
+    "evergate_connections_open",
+    "evergate_connections_parked",
+    "evergate_streams_followed",
+    "evergate_runtime_tasks",
+];
+
 /// The events of a stream.
 pub(crate) fn events_of(stream: &str) -> String {
     format!("/v1/streams/{stream}/events")

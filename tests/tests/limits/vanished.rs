@@ -8,7 +8,7 @@ use evergate_tests::left_out::left_out;
 use evergate_tests::process::{Evergate, Options};
 use evergate_tests::subscription::Subscription;
 
-use crate::{events_of, value_on};
+use crate::{GAUGES, events_of, value_on};
 use evergate_tests::PATIENCE;
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -17,14 +17,6 @@ const PEER_TIMEOUT: Duration = Duration::from_secs(3);
 const SLACK: Duration = Duration::from_secs(5);
 /// gRPC asks its peers every 15 s and waits 5 s for the answer.
 const GRPC_BOUND: Duration = Duration::from_secs(20);
-
-const GAUGES: [&str; 5] = [
-    "evergate_streams_open",
-    "evergate_connections_open",
-    "evergate_connections_parked",
-    "evergate_streams_followed",
-    "evergate_runtime_tasks",
-];
 
 /// What the process holds, as far as the outside can see.
 #[derive(Debug, Clone, PartialEq)]

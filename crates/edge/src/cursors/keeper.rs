@@ -40,7 +40,7 @@ struct State {
     /// One for each cursor: the stream that moves it.
     live: HashMap<CursorKey, Live>,
     /// What is not written yet, the newest move of each cursor.
-    waiting: HashMap<CursorKey, (Option<Claim>, PackedCursor, Move)>,
+    waiting: Waiting,
 }
 
 struct Live {
@@ -77,7 +77,7 @@ impl Keeper {
         let _turn = self.turns[stripe % TURNS].lock().await;
         // What the stream before has moved is to be found, also if it was not written yet.
         self.write_one(&place.key).await?;
-        let take = TakeOver { claim, position: asserted.clone(), acknowledges };
+        let take = TakeOver { claim, position: asserted, acknowledges };
         let kept = self.store.take_over(&place.key, take).await?;
         let live = Live {
             claim,
@@ -100,7 +100,7 @@ impl Keeper {
         place: &Place,
         position: PackedCursor,
     ) -> Result<bool, CursorStoreError> {
-        let (key, claim) = (place.key.clone(), Some(place.claim));
+        let (key, claim) = (place.key.clone(), place.claim);
         let begin = CursorWrite { key, claim, position: position.clone(), by: Move::Hint };
         if self.store.write(&[begin]).await?.contains(&Written::Replaced) {
             return Ok(false);
@@ -126,7 +126,7 @@ impl Keeper {
             Move::Hint => {}
         }
         live.position = Some(position.clone());
-        put(waiting, self.waiting_max, &place.key, (Some(place.claim), position, by));
+        put(waiting, self.waiting_max, &place.key, (place.claim, position, by));
         true
     }
 
@@ -211,8 +211,7 @@ impl Keeper {
         let mut replaced = false;
         let mut state = self.state.lock();
         for (write, written) in batch.iter().zip(written) {
-            let Some(live) = state.live.get_mut(&write.key).filter(|live| Some(live.claim) == write.claim)
-            else {
+            let Some(live) = state.live.get_mut(&write.key).filter(|live| live.claim == write.claim) else {
                 continue;
             };
             match written {
@@ -239,16 +238,16 @@ impl Keeper {
             if let Some(position) = &live.position
                 && !waiting.contains_key(key)
             {
-                put(waiting, self.waiting_max, key, (Some(live.claim), position.clone(), Move::Hint));
+                put(waiting, self.waiting_max, key, (live.claim, position.clone(), Move::Hint));
             }
         }
     }
 }
 
-type Waiting = HashMap<CursorKey, (Option<Claim>, PackedCursor, Move)>;
+type Waiting = HashMap<CursorKey, (Claim, PackedCursor, Move)>;
 
 /// The newest move of a cursor is the one that counts, but a hint never hides an acknowledgement.
-fn put(waiting: &mut Waiting, max: usize, key: &CursorKey, new: (Option<Claim>, PackedCursor, Move)) {
+fn put(waiting: &mut Waiting, max: usize, key: &CursorKey, new: (Claim, PackedCursor, Move)) {
     let full = waiting.len() >= max;
     match waiting.get_mut(key) {
         Some((claim, _, Move::Acknowledgement)) if new.2 == Move::Hint && *claim == new.0 => {}

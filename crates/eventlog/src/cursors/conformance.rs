@@ -79,16 +79,16 @@ fn take(claim: u32, position: Option<u64>) -> TakeOver {
     TakeOver { claim: Claim::new(claim), position: position.map(at), acknowledges: false }
 }
 
-fn write(key: &CursorKey, claim: Option<u32>, seq: u64, by: Move) -> CursorWrite {
-    CursorWrite { key: key.clone(), claim: claim.map(Claim::new), position: at(seq), by }
+fn write(key: &CursorKey, claim: u32, seq: u64, by: Move) -> CursorWrite {
+    CursorWrite { key: key.clone(), claim: Claim::new(claim), position: at(seq), by }
 }
 
 fn hint(key: &CursorKey, claim: u32, seq: u64) -> CursorWrite {
-    write(key, Some(claim), seq, Move::Hint)
+    write(key, claim, seq, Move::Hint)
 }
 
 fn ack(key: &CursorKey, claim: u32, seq: u64) -> CursorWrite {
-    write(key, Some(claim), seq, Move::Acknowledgement)
+    write(key, claim, seq, Move::Acknowledgement)
 }
 
 async fn one(store: &dyn CursorStore, write: CursorWrite) -> Written {
@@ -131,7 +131,7 @@ pub(crate) async fn who_acknowledges_is_moved_by_nothing_else(subject: &dyn Subj
     let again = store.take_over(&key, take(2, None)).await.expect("answers").expect("kept");
     assert_eq!((again.position, again.acknowledged), (at(3), true));
     assert_eq!(one(&*store, hint(&key, 2, 9)).await, Written::Acknowledged, "also of the next connection");
-    assert_eq!(one(&*store, write(&key, None, 2, Move::Acknowledgement)).await, Written::Moved);
+    assert_eq!(one(&*store, ack(&key, 2, 2)).await, Written::Moved);
     assert_eq!(kept(&*store, &key, 3).await, Some(at(2)), "an acknowledgement may go back");
 
     let declared = TakeOver { acknowledges: true, ..take(1, Some(4)) };
@@ -243,8 +243,7 @@ pub(crate) async fn random_calls_match_the_model(subject: &dyn Subject) {
             model.insert(key.clone(), expected);
         } else {
             let by = if random.u8(..4) == 0 { Move::Acknowledgement } else { Move::Hint };
-            let claim = (by == Move::Hint || random.bool()).then(|| random.u32(1..4));
-            let write = write(key, claim, random.u64(1..100), by);
+            let write = write(key, random.u32(1..4), random.u64(1..100), by);
             let (expected, next) = judge(model.get(key), &write);
             assert_eq!(one(&*store, write).await, expected, "step {step}");
             model.extend(next.map(|next| (key.clone(), next)));

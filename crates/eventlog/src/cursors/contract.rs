@@ -71,8 +71,8 @@ pub enum Move {
 pub struct CursorWrite {
     /// Which.
     pub key: CursorKey,
-    /// The connection's right; `None` only for an acknowledgement that names no connection.
-    pub claim: Option<Claim>,
+    /// The connection's right.
+    pub claim: Claim,
     /// Where to.
     pub position: PackedCursor,
     /// By what.

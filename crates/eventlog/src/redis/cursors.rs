@@ -16,7 +16,7 @@ use redis::{Cmd, Value, cmd};
 use super::RedisCommands;
 use super::error;
 use crate::clock::day;
-use crate::cursors::{CursorStore, CursorStoreError, CursorWrite, Move, TakeOver, Written};
+use crate::cursors::{CursorStore, CursorStoreError, CursorWrite, Move, TakeOver, Written, moved};
 use crate::{Clock, RedisLog};
 
 /// Cursors that one call moves: Redis does nothing else meanwhile.
@@ -87,14 +87,9 @@ impl RedisCursors {
     ) -> Result<Vec<Written>, CursorStoreError> {
         let mut call = self.call("evergate_1_cursors_write", bucket);
         for write in writes {
-            let mut cursor = write.claim.unwrap_or_default().get().to_be_bytes().to_vec();
-            cursor.push(match (write.by, write.claim) {
-                (Move::Hint, _) => 0,
-                (Move::Acknowledgement, Some(_)) => 1,
-                (Move::Acknowledgement, None) => 2,
-            });
-            cursor.extend_from_slice(write.position.as_bytes());
-            call.arg(write.key.field()).arg(cursor);
+            // As it is to be kept if nothing is kept yet.
+            let cursor = moved(write, write.by == Move::Acknowledgement);
+            call.arg(write.key.field()).arg(cursor.to_bytes());
         }
         let answer = self.ask(bucket, &call).await?;
         let written = match &answer {

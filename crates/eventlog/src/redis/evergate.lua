@@ -439,6 +439,21 @@ local function prune_ends(ends, floor)
   return ends
 end
 
+-- The first event under a new epoch seals the one before at its tail.
+local function seal(meta, set)
+  if meta.ends ~= '' then meta.ends = meta.ends .. ' ' end
+  meta.ends = prune_ends(meta.ends .. offset(meta.epoch, meta.tail), meta.floor)
+  set('ends', meta.ends)
+end
+
+-- Stores the windows that changed, and forgets the producers that were idle longest.
+local function remember(producers, recent, windows)
+  for producer, window in pairs(windows) do
+    if window.changed then store(producers, recent, producer, window) end
+  end
+  forget(producers, recent)
+end
+
 -- Stores events of one epoch and time behind the tail, and says whether the index has a new row.
 local function put(log, index, meta, epoch, time, events, row_events, row_bytes)
   local time_text, epoch_text = int(time), int(epoch) .. '-'
@@ -570,10 +585,7 @@ local function append(keys, args)
       set('gone', '0')
       set('level', int(meta.level))
     elseif meta.epoch ~= epoch then
-      -- The first append under a new epoch seals the one before at its tail.
-      if meta.ends ~= '' then meta.ends = meta.ends .. ' ' end
-      meta.ends = prune_ends(meta.ends .. offset(meta.epoch, meta.tail), meta.floor)
-      set('ends', meta.ends)
+      seal(meta, set)
     end
     local first, time = meta.tail + 1, max(now, meta.time)
     local time_text = int(time)
@@ -586,10 +598,7 @@ local function append(keys, args)
     set('hwm', int(meta.hwm))
     set('bytes', int(meta.bytes))
     set('time', time_text)
-    for producer, window in pairs(windows) do
-      if window.changed then store(producers, recent, producer, window) end
-    end
-    forget(producers, recent)
+    remember(producers, recent, windows)
     if trim_rows(log, index, meta, keep_events, keep_bytes, row_events, row_bytes) then
       set('floor', int(meta.floor))
       set('gone', int(meta.gone))
@@ -689,9 +698,7 @@ local function apply(keys, args)
   local windows = {}
   for _, run in ipairs(runs) do
     if meta.exists and meta.epoch ~= run.epoch then
-      if meta.ends ~= '' then meta.ends = meta.ends .. ' ' end
-      meta.ends = prune_ends(meta.ends .. offset(meta.epoch, meta.tail), meta.floor)
-      set('ends', meta.ends)
+      seal(meta, set)
     end
     run.first, run.time = meta.tail + 1, max(run.time, meta.time)
     -- So that a retry finds its first attempt here too, should this become the home.
@@ -714,10 +721,7 @@ local function apply(keys, args)
     set('tail', int(meta.tail))
     set('bytes', int(meta.bytes))
     set('time', int(meta.time))
-    for producer, window in pairs(windows) do
-      if window.changed then store(producers, recent, producer, window) end
-    end
-    forget(producers, recent)
+    remember(producers, recent, windows)
     if trim_rows(log, index, meta, keep_events, keep_bytes, row_events, row_bytes) then
       set('floor', int(meta.floor))
       set('gone', int(meta.gone))
@@ -979,8 +983,8 @@ local function cursors_take(keys, args)
 end
 
 -- cursors_write <tomorrow> <today> <yesterday> : (field cursor)...
--- A cursor is given as it is to be kept: with 0 where it is a hint, with 1 for an acknowledgement;
--- with 2 for one that names no claim, which keeps the claim that is there.
+-- A cursor is given as it is to be kept if nothing is: with 0 where it is a hint, with 1 for an
+-- acknowledgement.
 -- Answers per cursor M (moved), R (replaced by another claim) or A (its client acknowledges).
 local function cursors_write(keys, args)
   if #keys ~= 3 or #args == 0 or #args % 2 ~= 0 then
@@ -1000,7 +1004,7 @@ local function cursors_write(keys, args)
   for n, field in ipairs(fields) do
     local value, old = args[2 * n], kept[field]
     local by = string.byte(value, 5)
-    if old and by ~= 2 and string.sub(old, 1, 4) ~= string.sub(value, 1, 4) then
+    if old and string.sub(old, 1, 4) ~= string.sub(value, 1, 4) then
       answers[n] = 'R'
     elseif old and by == 0 and string.byte(old, 5) == 1 and #old > 5 then
       answers[n] = 'A'
@@ -1008,9 +1012,6 @@ local function cursors_write(keys, args)
     else
       if old and by == 0 and string.byte(old, 5) == 1 then
         value = string.sub(value, 1, 4) .. '\1' .. string.sub(value, 6)
-      end
-      if by == 2 then
-        value = string.sub(old or value, 1, 4) .. '\1' .. string.sub(value, 6)
       end
       kept[field], changed[field], answers[n] = value, value, 'M'
     end

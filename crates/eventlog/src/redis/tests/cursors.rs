@@ -78,8 +78,7 @@ async fn a_cursor_taken_over_at_another_edge_is_lost_to_the_first() {
     one.take_over(&key, take(1, Some(at("1-5")))).await.expect("begins");
     let kept = other.take_over(&key, take(2, None)).await.expect("answers").expect("kept");
     assert_eq!(kept.position, at("1-5"));
-    let hint =
-        CursorWrite { key: key.clone(), claim: Some(Claim::new(1)), position: at("1-6"), by: Move::Hint };
+    let hint = CursorWrite { key: key.clone(), claim: Claim::new(1), position: at("1-6"), by: Move::Hint };
     assert_eq!(one.write(&[hint]).await.expect("answers"), [Written::Replaced]);
     one.close().await;
     other.close().await;
@@ -103,7 +102,7 @@ async fn a_hundred_thousand_cursors_are_small() {
                 let (key, streams) = subscription(n);
                 // As a log makes them after a day's work: epochs in milliseconds, millions of events.
                 let position = Cursor::parse(&streams, "1790000000000-12345678").expect("valid").pack();
-                CursorWrite { key, claim: Some(Claim::new(7)), position, by: Move::Hint }
+                CursorWrite { key, claim: Claim::new(7), position, by: Move::Hint }
             })
             .collect();
         assert!(store.write(&batch).await.expect("writes").iter().all(|&written| written == Written::Moved));

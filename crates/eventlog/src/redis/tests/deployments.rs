@@ -66,7 +66,7 @@ async fn cursors_find_their_places(log: &RedisLog) {
         .iter()
         .map(|(key, _)| CursorWrite {
             key: key.clone(),
-            claim: Some(Claim::new(1)),
+            claim: Claim::new(1),
             position: at(b"there"),
             by: Move::Hint,
         })
