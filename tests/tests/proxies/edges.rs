@@ -84,10 +84,13 @@ async fn the_other_edge_takes_over(test: &str, product: Product) {
     for gone in [0, 1] {
         let left = ["b", "a"][gone];
         servers[gone].kill();
-        // At once, and every time: not only when a health check has noticed.
+        // At once, and every time: not only when a health check has noticed. They stay open, so that to
+        // a balancer the one that is gone looks like the one with the fewest.
+        let mut open = Vec::new();
         for _ in 0..10 {
             let mut stream = proxy.subscribe(&Request::get(EVENTS)).await;
             assert_eq!(node(&mut stream).await, left);
+            open.push(stream);
         }
         servers[gone].restart().await;
         // Until the proxy gives it something to do again.
