@@ -59,9 +59,16 @@ impl CursorKey {
     /// stream's name, or `multi`.
     #[must_use]
     pub fn bucket(&self) -> String {
+        let (service, number) = self.service_and_bucket();
+        format!("{service}:{number}")
+    }
+
+    /// The same in parts, to sort by. Sorted, the cursors of a bucket stand together, and a store
+    /// that is given many writes them in few calls.
+    #[must_use]
+    pub fn service_and_bucket(&self) -> (&str, u16) {
         let service = self.stream.as_ref().map_or(MULTI, StreamName::as_str);
-        let bucket = u16::from_be_bytes([self.digest[0], self.digest[1]]) % BUCKETS;
-        format!("{service}:{bucket}")
+        (service, u16::from_be_bytes([self.digest[0], self.digest[1]]) % BUCKETS)
     }
 
     /// Tells the cursors of a bucket apart.

@@ -38,11 +38,13 @@ async fn main() {
     let cursors = log.cursors();
 
     let streams = StreamSet::new(vec![StreamName::new("quote").unwrap()]).unwrap();
-    let keys: Vec<_> = (0..clients)
+    let mut keys: Vec<_> = (0..clients)
         .map(|n| {
             CursorKey::new(&ClientId::new(&format!("client-{n}")).unwrap(), &streams, &[KeyFilter::all()])
         })
         .collect();
+    // As an edge gives them.
+    keys.sort_unstable_by(|a, b| a.service_and_bucket().cmp(&b.service_and_bucket()));
     let before = info(&connection, "memory", "used_memory").await;
     println!("{clients} clients, each moved in every round");
     for round in 1..=ROUNDS {
