@@ -102,8 +102,10 @@ impl Keeper {
     ) -> Result<bool, CursorStoreError> {
         let (key, claim) = (place.key.clone(), place.claim);
         let begin = CursorWrite { key, claim, position: position.clone(), by: Move::Hint };
-        if self.store.write(&[begin]).await?.contains(&Written::Replaced) {
-            return Ok(false);
+        for written in self.store.write(&[begin]).await {
+            if written? == Written::Replaced {
+                return Ok(false);
+            }
         }
         // Known here, it is touched as long as the stream lasts.
         let mut state = self.state.lock();
@@ -166,16 +168,21 @@ impl Keeper {
             .collect();
         // Redis is given a bucket at a time: scattered over all batches, each costs three times as much.
         waiting.sort_unstable_by(|a, b| a.key.service_and_bucket().cmp(&b.key.service_and_bucket()));
+        let mut failure = None;
         while !waiting.is_empty() {
             let batch = waiting.split_off(waiting.len().saturating_sub(BATCH));
-            if let Err(error) = self.write(batch).await {
+            let Err(Unwritten { all, error }) = self.write(batch).await else { continue };
+            failure = Some(error);
+            // Where only a part of the store is down, the cursors of the others are still written.
+            if all {
                 let mut state = self.state.lock();
-                for write in waiting {
+                for write in std::mem::take(&mut waiting) {
                     put_back(&mut state.waiting, write);
                 }
-                tracing::warn!(%error, waiting = state.waiting.len(), "cursors could not be kept; trying on");
-                break;
             }
+        }
+        if let Some(error) = failure {
+            tracing::warn!(%error, waiting = self.waiting(), "cursors could not be kept; trying on");
         }
         metrics::gauge!("evergate_cursors_waiting").set(self.waiting() as f64);
     }
@@ -189,7 +196,8 @@ impl Keeper {
     async fn write_one(&self, key: &CursorKey) -> Result<(), CursorStoreError> {
         let waiting = self.state.lock().waiting.get(key).cloned();
         let Some((claim, position, by)) = waiting.clone() else { return Ok(()) };
-        self.write(vec![CursorWrite { key: key.clone(), claim, position, by }]).await?;
+        let write = CursorWrite { key: key.clone(), claim, position, by };
+        self.write(vec![write]).await.map_err(|unwritten| unwritten.error)?;
         let mut state = self.state.lock();
         if state.waiting.get(key) == waiting.as_ref() {
             state.waiting.remove(key);
@@ -197,22 +205,21 @@ impl Keeper {
         Ok(())
     }
 
-    async fn write(&self, batch: Vec<CursorWrite>) -> Result<(), CursorStoreError> {
-        let written = match self.store.write(&batch).await {
-            Ok(written) => written,
-            Err(error) => {
-                metrics::counter!("evergate_cursor_writes_failed_total").increment(batch.len() as u64);
-                let mut state = self.state.lock();
-                for write in batch {
-                    put_back(&mut state.waiting, write);
-                }
-                return Err(error);
-            }
-        };
-        metrics::counter!("evergate_cursor_writes_total").increment(batch.len() as u64);
-        let mut replaced = false;
+    /// Writes a batch. What could not be written waits on.
+    async fn write(&self, batch: Vec<CursorWrite>) -> Result<(), Unwritten> {
+        let (many, answers) = (batch.len(), self.store.write(&batch).await);
+        let (mut replaced, mut failed, mut first) = (false, 0, None);
         let mut state = self.state.lock();
-        for (write, written) in batch.iter().zip(written) {
+        for (write, written) in batch.into_iter().zip(answers) {
+            let written = match written {
+                Ok(written) => written,
+                Err(error) => {
+                    failed += 1;
+                    first.get_or_insert(error);
+                    put_back(&mut state.waiting, write);
+                    continue;
+                }
+            };
             let Some(live) = state.live.get_mut(&write.key).filter(|live| live.claim == write.claim) else {
                 continue;
             };
@@ -226,10 +233,12 @@ impl Keeper {
             }
         }
         drop(state);
+        metrics::counter!("evergate_cursor_writes_total").increment((many - failed) as u64);
+        metrics::counter!("evergate_cursor_writes_failed_total").increment(failed as u64);
         if replaced {
             self.engine.look_for_cuts();
         }
-        Ok(())
+        first.map_or(Ok(()), |error| Err(Unwritten { all: failed == many, error }))
     }
 
     /// Has the next flush write every cursor that is in use, moved or not.
@@ -244,6 +253,14 @@ impl Keeper {
             }
         }
     }
+}
+
+/// Why some of a batch was not written.
+struct Unwritten {
+    /// Whether nothing of it was.
+    all: bool,
+    /// The first error there was.
+    error: CursorStoreError,
 }
 
 type Waiting = HashMap<CursorKey, (Claim, PackedCursor, Move)>;

@@ -92,7 +92,7 @@ fn ack(key: &CursorKey, claim: u32, seq: u64) -> CursorWrite {
 }
 
 async fn one(store: &dyn CursorStore, write: CursorWrite) -> Written {
-    store.write(&[write]).await.expect("writes")[0]
+    store.write(&[write]).await.remove(0).expect("writes")
 }
 
 /// Takes over without a word of its own, and tells what was kept.
@@ -188,7 +188,7 @@ pub(crate) async fn a_write_finds_its_order_within_a_batch(subject: &dyn Subject
         .iter()
         .flat_map(|key| [hint(key, 1, 1), hint(key, 2, 2), ack(key, 1, 3), hint(key, 1, 4)])
         .collect();
-    let written = store.write(&batch).await.expect("writes");
+    let written: Vec<_> = store.write(&batch).await.into_iter().map(|it| it.expect("writes")).collect();
     assert_eq!(written.len(), batch.len());
     for answers in written.chunks(4) {
         use Written::{Acknowledged, Moved, Replaced};
@@ -197,7 +197,7 @@ pub(crate) async fn a_write_finds_its_order_within_a_batch(subject: &dyn Subject
     for key in &keys {
         assert_eq!(kept(&*store, key, 1).await, Some(at(3)));
     }
-    assert_eq!(store.write(&[]).await.expect("nothing to do"), []);
+    assert!(store.write(&[]).await.is_empty(), "nothing to do");
 }
 
 pub(crate) async fn what_nobody_touches_is_forgotten_after_a_day_or_two(subject: &dyn Subject) {

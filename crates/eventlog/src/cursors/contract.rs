@@ -35,8 +35,9 @@ pub trait CursorStore: Send + Sync + 'static {
     ) -> Result<Option<StoredCursor>, CursorStoreError>;
 
     /// Moves cursors, each on its own; answers one by one, in order. Writes to the same cursor take
-    /// effect in their order. On an error, any of them may have taken effect; to repeat is harmless.
-    async fn write(&self, batch: &[CursorWrite]) -> Result<Vec<Written>, CursorStoreError>;
+    /// effect in their order. One that has an error for an answer may have taken effect all the same;
+    /// to repeat it is harmless. Where one part of the store is down, the others' writes go through.
+    async fn write(&self, batch: &[CursorWrite]) -> Vec<Result<Written, CursorStoreError>>;
 
     /// Forgets what nobody touched for long enough, where that does not happen by itself.
     async fn expire(&self) -> Result<(), CursorStoreError>;

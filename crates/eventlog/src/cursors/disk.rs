@@ -110,8 +110,12 @@ impl CursorStore for DiskCursors {
         self.ask(|answer| Call::TakeOver(key.clone(), take, answer)).await
     }
 
-    async fn write(&self, batch: &[CursorWrite]) -> Result<Vec<Written>, CursorStoreError> {
-        self.ask(|answer| Call::Write(batch.to_vec(), answer)).await
+    /// One transaction: all of it, or none.
+    async fn write(&self, batch: &[CursorWrite]) -> Vec<Result<Written, CursorStoreError>> {
+        match self.ask(|answer| Call::Write(batch.to_vec(), answer)).await {
+            Ok(written) => written.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error); batch.len()],
+        }
     }
 
     async fn expire(&self) -> Result<(), CursorStoreError> {

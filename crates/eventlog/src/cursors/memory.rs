@@ -47,8 +47,10 @@ impl CursorStore for MemoryCursors {
         Ok(answer(next))
     }
 
-    async fn write(&self, batch: &[CursorWrite]) -> Result<Vec<Written>, CursorStoreError> {
-        self.open()?;
+    async fn write(&self, batch: &[CursorWrite]) -> Vec<Result<Written, CursorStoreError>> {
+        if let Err(closed) = self.open() {
+            return vec![Err(closed); batch.len()];
+        }
         let today = day(self.clock.now());
         let mut kept = self.kept.lock();
         let written = batch.iter().map(|write| {
@@ -56,9 +58,9 @@ impl CursorStore for MemoryCursors {
             if let Some(next) = next {
                 kept.insert(write.key.clone(), (next, today));
             }
-            written
+            Ok(written)
         });
-        Ok(written.collect())
+        written.collect()
     }
 
     async fn expire(&self) -> Result<(), CursorStoreError> {

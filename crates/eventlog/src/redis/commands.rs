@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use redis::{Cmd, Value};
 
+use super::address::Address;
 use super::hash_slot::HashSlot;
+use super::node::Purpose;
 use super::{Shared, reader};
 use crate::BackendError;
 
@@ -19,6 +21,13 @@ pub(crate) struct RedisCommands(Arc<Shared>);
 impl RedisCommands {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self(shared)
+    }
+
+    /// Who holds a key, as far as is known, and whether it can be asked right now.
+    pub(crate) fn owner(&self, key: &str) -> (Option<Address>, bool) {
+        let map = self.0.topology.now();
+        let Some(node) = map.node(HashSlot::of(key)) else { return (None, false) };
+        (Some(node.place.address.clone()), node.link(Purpose::Read).now().is_some())
     }
 
     /// Sends one command about `key`, which must be the key that stands in it, and any others of

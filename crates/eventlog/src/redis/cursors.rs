@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use evergate_domain::{CursorKey, StoredCursor};
 use futures_util::FutureExt as _;
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{self, StreamExt as _};
+use parking_lot::Mutex;
 use redis::{Cmd, Value, cmd};
 
 use super::RedisCommands;
+use super::address::Address;
 use super::error;
 use crate::clock::day;
 use crate::cursors::{CursorStore, CursorStoreError, CursorWrite, Move, TakeOver, Written, moved};
@@ -28,6 +30,8 @@ const CALLS: usize = 32;
 pub struct RedisCursors {
     commands: RedisCommands,
     clock: Arc<dyn Clock>,
+    /// What each server that failed last answered; looked at only while it is not connected.
+    silent: Mutex<HashMap<Option<Address>, CursorStoreError>>,
     closed: AtomicBool,
 }
 
@@ -38,6 +42,7 @@ impl RedisLog {
         RedisCursors {
             commands: self.commands(),
             clock: Arc::clone(&self.shared.clock),
+            silent: Mutex::default(),
             closed: AtomicBool::new(false),
         }
     }
@@ -65,19 +70,35 @@ impl RedisCursors {
         self.commands.run(&today, call).await.map_err(CursorStoreError::Unavailable)
     }
 
-    /// Moves those cursors of a batch that belong to one bucket.
+    /// Moves those cursors of a batch that belong to one bucket, and says which they were. Who failed
+    /// and is not connected yet is not asked again: it would hold up those who answer.
     async fn write_places(
         &self,
         batch: &[CursorWrite],
         bucket: String,
         places: Vec<usize>,
-    ) -> Result<(Vec<usize>, Vec<Written>), CursorStoreError> {
+    ) -> (Vec<usize>, Vec<Result<Written, CursorStoreError>>) {
+        let [_, today, _] = self.keys(&bucket);
         let mut written = Vec::with_capacity(places.len());
         for places in places.chunks(CALL_CURSORS) {
-            let writes: Vec<_> = places.iter().map(|&at| &batch[at]).collect();
-            written.extend(self.write_bucket(&bucket, &writes).await?);
+            let (owner, connected) = self.commands.owner(&today);
+            let silent = (!connected).then(|| self.silent.lock().get(&owner).cloned()).flatten();
+            let answer = match silent {
+                Some(error) => Err(error),
+                None => {
+                    let writes: Vec<_> = places.iter().map(|&at| &batch[at]).collect();
+                    self.write_bucket(&bucket, &writes).await
+                }
+            };
+            match answer {
+                Ok(answers) => written.extend(answers.into_iter().map(Ok)),
+                Err(error) => {
+                    written.extend(places.iter().map(|_| Err(error.clone())));
+                    self.silent.lock().insert(owner, error);
+                }
+            }
         }
-        Ok((places, written))
+        (places, written)
     }
 
     async fn write_bucket(
@@ -131,7 +152,7 @@ impl CursorStore for RedisCursors {
         }
     }
 
-    async fn write(&self, batch: &[CursorWrite]) -> Result<Vec<Written>, CursorStoreError> {
+    async fn write(&self, batch: &[CursorWrite]) -> Vec<Result<Written, CursorStoreError>> {
         let mut buckets = HashMap::<String, Vec<usize>>::new();
         for (at, write) in batch.iter().enumerate() {
             buckets.entry(write.key.bucket()).or_default().push(at);
@@ -139,14 +160,14 @@ impl CursorStore for RedisCursors {
         // Those of one bucket stay in order: its calls are made one after the other.
         let calls =
             buckets.into_iter().map(|(bucket, places)| self.write_places(batch, bucket, places).boxed());
-        let done: Vec<_> = stream::iter(calls).buffer_unordered(CALLS).try_collect().await?;
-        let mut answers = vec![Written::Moved; batch.len()];
-        for (places, written) in done {
+        let mut calls = stream::iter(calls).buffer_unordered(CALLS);
+        let mut answers: Vec<_> = batch.iter().map(|_| Err(CursorStoreError::Closed)).collect();
+        while let Some((places, written)) = calls.next().await {
             for (at, written) in places.into_iter().zip(written) {
                 answers[at] = written;
             }
         }
-        Ok(answers)
+        answers
     }
 
     /// Nothing to do: Redis forgets a day's keys by itself.

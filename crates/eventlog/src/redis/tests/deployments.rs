@@ -7,7 +7,7 @@ use evergate_domain::{Claim, PackedCursor, Retention, UnixMillis};
 use super::super::testing::{clock, free_port, until};
 use super::cursors::subscription;
 use super::*;
-use crate::{CursorStore as _, CursorWrite, Move, TailItem, TakeOver, Written};
+use crate::{CursorStore as _, CursorStoreError, CursorWrite, Move, TailItem, TakeOver, Written};
 
 const ALL: ReadLimit = ReadLimit { events: 100, bytes: 1 << 20 };
 const DIRECTLY: Duration = Duration::from_millis(500);
@@ -71,8 +71,8 @@ async fn cursors_find_their_places(log: &RedisLog) {
             by: Move::Hint,
         })
         .collect();
-    let written = cursors.write(&moves).await.expect("moves");
-    assert!(written.iter().all(|&written| written == Written::Moved), "{written:?}");
+    let written = cursors.write(&moves).await;
+    assert!(written.iter().all(|written| matches!(written, Ok(Written::Moved))), "{written:?}");
     for (key, _) in &clients {
         let take = TakeOver { claim: Claim::new(2), position: None, acknowledges: false };
         let kept = cursors.take_over(key, take).await.expect("answers").expect("kept");
@@ -163,6 +163,37 @@ async fn a_server_that_is_away_at_the_start_is_waited_for() {
     a.kill();
     b.kill();
     assert!(refused(url("redis://", &[&a, &b])).await.starts_with("no Redis answers at "));
+}
+
+/// Who is told that a place was not kept must be one whose place lies where nobody answers.
+#[tokio::test]
+async fn a_server_that_is_down_keeps_no_cursors_and_the_others_do() {
+    let [a, b] = [Server::start().await, Server::start().await];
+    let log = open(url("redis://", &[&a, &b])).await.expect("opens");
+    let cursors = log.cursors();
+    let batch: Vec<_> = (0..400)
+        .map(|n| CursorWrite {
+            key: subscription(n).0,
+            claim: Claim::new(1),
+            position: PackedCursor::from_bytes(b"here"),
+            by: Move::Hint,
+        })
+        .collect();
+    assert!(cursors.write(&batch).await.iter().all(Result::is_ok));
+    b.kill();
+    for _ in 0..2 {
+        let written = cursors.write(&batch).await;
+        let kept = written.iter().filter(|written| matches!(written, Ok(Written::Moved))).count();
+        assert!((100..300).contains(&kept), "about half lie on each: {kept}");
+        let told = written.iter().filter_map(|written| written.as_ref().err());
+        for error in told {
+            let CursorStoreError::Unavailable(why) = error else { panic!("{error}") };
+            assert!(why.to_string().contains(&b.port().to_string()), "{why} names the server");
+        }
+    }
+    b.run().await;
+    until("all are kept again", || async { cursors.write(&batch).await.iter().all(Result::is_ok) }).await;
+    log.close().await;
 }
 
 /// Two nodes, each with half of the hash slots.
