@@ -15,6 +15,7 @@ mod handle;
 mod inbox;
 mod lane;
 mod queue;
+mod record;
 mod shard;
 mod skip;
 mod trail;

@@ -1,0 +1,82 @@
+//! A parked connection, and what is done with its socket.
+
+use std::net::TcpStream as StdStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use evergate_domain::Offset;
+use rustix::net::{RecvFlags, SendFlags};
+
+use crate::engine::SURPLUS_MAX;
+use crate::engine::attended::wrapped;
+use crate::engine::handle::Guard;
+
+/// A parked connection. Nothing here grows with how far it lies behind.
+pub(super) struct Record {
+    pub(super) socket: StdStream,
+    pub(super) lane: u32,
+    /// Where it stands in its lane's followers.
+    pub(super) place: u32,
+    pub(super) profile: u32,
+    pub(super) unseen: u32,
+    pub(super) cursor: Offset,
+    pub(super) guard: Box<dyn Guard>,
+    /// The tick of the last write.
+    pub(super) written: u32,
+    /// Bytes the system has taken so far; wraps.
+    pub(super) sent: u32,
+    pub(super) surplus: u16,
+    /// Whether the socket takes no more until it says so.
+    pub(super) blocked: bool,
+    /// Whether it is to be moved on by its stream's policy before it is sent anything else.
+    pub(super) skips: bool,
+}
+
+pub(super) enum Sent {
+    All,
+    /// The socket took a part, or nothing; the rest waits until it says so.
+    Part(Bytes),
+    Broken,
+}
+
+pub(super) fn send(record: &mut Record, mut bytes: Bytes, tick: u32, sends: &AtomicU64) -> Sent {
+    use bytes::Buf as _;
+    record.written = tick;
+    loop {
+        sends.fetch_add(1, Ordering::Relaxed);
+        match rustix::net::send(&record.socket, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Ok(n) => {
+                record.sent = record.sent.wrapping_add(wrapped(n));
+                if n == bytes.len() {
+                    return Sent::All;
+                }
+                bytes.advance(n);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => {
+                record.blocked = true;
+                return Sent::Part(bytes);
+            }
+            Err(_) => return Sent::Broken,
+        }
+    }
+}
+
+/// Reads and drops what a client sends after its request. False if it sends too much or is gone.
+pub(super) fn drain(record: &mut Record) -> bool {
+    let mut rest = [0; 512];
+    loop {
+        match rustix::net::recv(&record.socket, &mut rest, RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => return false,
+            Ok((_, n)) => {
+                record.surplus = record.surplus.saturating_add(u16::try_from(n).unwrap_or(u16::MAX));
+                if record.surplus > SURPLUS_MAX {
+                    return false;
+                }
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => return true,
+            Err(_) => return false,
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! How a connection leaves its shard: back to a task, with last words, or without a word.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use evergate_domain::Cursor;
+use rustix::event::epoll;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+use super::{Shard, TICK};
+use crate::engine::attended::{Attended, say_farewell};
+use crate::engine::handle::Farewell;
+use crate::engine::record::Record;
+use crate::subscriber::{End, Parked, Subscriber};
+
+impl Shard {
+    /// A connection goes back to a task of its own, which reads from the log for it.
+    pub(super) fn give_back(&mut self, slot: usize) {
+        // It is not blocked, so nothing of it is unsent: its cursor is a frame's end.
+        debug_assert!(!self.unsent.contains_key(&slot));
+        let trail = self.trails.remove(&slot);
+        let (record, parked) = self.remove(slot);
+        let engine = self.engine.clone();
+        self.engine.0.tasks.spawn(async move {
+            let subscriber = Subscriber::unparked(&engine.0.hub, parked);
+            match TcpStream::from_std(record.socket) {
+                Ok(socket) => {
+                    let sent = record.sent;
+                    Attended::returned(engine, socket, subscriber, record.guard, sent, trail).run().await;
+                }
+                Err(error) => tracing::warn!(%error, "a connection could not be given back"),
+            }
+        });
+    }
+
+    /// Ends a connection with its last words.
+    pub(super) fn end(&mut self, slot: usize, end: End) {
+        let unsent = self.unsent.remove(&slot);
+        let (record, parked) = self.remove(slot);
+        let cursor = Cursor::new(&parked.profile.streams, vec![parked.cursor]);
+        let Farewell { bytes, abort } = record.guard.farewell(end, &cursor);
+        let last = parked.finish(&bytes, abort, &self.engine.0.hub.common.deflater);
+        self.engine.0.tasks.spawn(async move {
+            let guard = record.guard;
+            let ended = async {
+                let mut socket = TcpStream::from_std(record.socket)?;
+                if let Some(rest) = unsent {
+                    tokio::io::AsyncWriteExt::write_all(&mut socket, &rest).await?;
+                }
+                say_farewell(socket, &last, abort).await
+            };
+            // Whoever does not take the rest in time is let go all the same.
+            let _ = tokio::time::timeout(Duration::from_secs(2), ended).await;
+            drop(guard);
+        });
+    }
+
+    /// Takes a connection out of every table.
+    pub(super) fn remove(&mut self, slot: usize) -> (Record, Parked) {
+        self.look_at_trail(slot);
+        self.trails.remove(&slot);
+        let record = self.records.remove(slot);
+        self.unsent.remove(&slot);
+        let sum = self.sums.remove(&slot).unwrap_or_default();
+        // Only fails if the socket is not there, which is what is wanted.
+        let _ = epoll::delete(self.epoll.get_ref(), &record.socket);
+        self.load.fetch_sub(1, Ordering::Relaxed);
+        let number = record.lane as usize;
+        let lane = &mut self.lanes[number];
+        lane.followers.swap_remove(record.place as usize);
+        if let Some(&moved) = lane.followers.get(record.place as usize) {
+            self.records[moved].place = record.place;
+        }
+        let parked = Parked {
+            feed: Arc::clone(&lane.feed),
+            profile: lane.profile(record.profile as usize).clone(),
+            cursor: record.cursor,
+            unseen: record.unseen,
+            sum,
+            quiet: TICK * self.tick.wrapping_sub(record.written),
+        };
+        lane.leave(record.profile as usize);
+        self.drop_lane_if_empty(number);
+        (record, parked)
+    }
+
+    pub(super) fn drop_lane_if_empty(&mut self, lane: usize) {
+        if self.lanes[lane].followers.is_empty() {
+            let gone = self.lanes.remove(lane);
+            if self.by_name.get(gone.feed.name()) == Some(&lane) {
+                self.by_name.remove(gone.feed.name());
+            }
+        }
+    }
+
+    /// Ends those whose owners want it.
+    pub(super) fn cut(&mut self) {
+        let cut: Vec<_> = self
+            .records
+            .iter()
+            .filter(|(_, record)| record.guard.cut().is_cancelled())
+            .map(|(s, _)| s)
+            .collect();
+        let dismissed = |&slot: &usize| self.records[slot].guard.dismissed();
+        let (dismissed, cut): (Vec<_>, Vec<_>) = cut.into_iter().partition(dismissed);
+        for slot in cut {
+            self.reset(slot);
+        }
+        for slot in dismissed {
+            self.end(slot, End::Dismissed);
+        }
+    }
+
+    /// Lets go of a connection so that it looks like a broken network, and of what waits in its socket.
+    pub(super) fn reset(&mut self, slot: usize) {
+        let (record, _) = self.remove(slot);
+        if let Err(error) = SockRef::from(&record.socket).set_linger(Some(Duration::ZERO)) {
+            tracing::debug!(%error, "a connection was closed where it should have been reset");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What time brings: signs of life, kept places, and the end.
+
+use bytes::Bytes;
+use evergate_domain::{Cursor, sse};
+use tokio::time::Instant;
+
+use super::sweep::Fate;
+use super::{SENDS_PER_SLICE, Shard, TICK, add, position, private, ticks, whole_ticks};
+use crate::engine::attended::{self, wrapped};
+use crate::engine::queue::queued;
+use crate::engine::record::{Sent, send};
+use crate::subscriber::{End, HeartbeatKind};
+
+impl Shard {
+    pub(super) async fn look_at_time(&mut self) {
+        self.begin_to_end();
+        let now = Instant::now();
+        while let Some((at, slot)) =
+            self.ending.as_mut().and_then(|ending| ending.pop_if(|(at, _)| *at <= now))
+        {
+            let _ = at;
+            if self.records.contains(slot) {
+                self.end(slot, End::Stopped);
+            }
+        }
+        if self.look_at <= now {
+            self.look_at = now + self.engine.0.hub.common.config.trail_interval;
+            self.look_at_trails().await;
+        }
+        if now < self.tick_at {
+            return;
+        }
+        self.tick += 1;
+        self.tick_at = now + TICK;
+        self.beat().await;
+    }
+
+    /// Gives every connection its moment in the window.
+    fn begin_to_end(&mut self) {
+        if self.ending.is_some() {
+            return;
+        }
+        let Some(window) = *self.stop.borrow_and_update() else { return };
+        let now = Instant::now();
+        let mut ending: Vec<_> =
+            self.records.iter().map(|(slot, _)| (now + window.mul_f64(fastrand::f64()), slot)).collect();
+        ending.sort_unstable_by(|a, b| b.cmp(a));
+        self.ending = Some(ending);
+    }
+
+    async fn look_at_trails(&mut self) {
+        let slots: Vec<_> = self.trails.keys().copied().collect();
+        for (n, slot) in slots.into_iter().enumerate() {
+            self.look_at_trail(slot);
+            if n % SENDS_PER_SLICE == SENDS_PER_SLICE - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Tells a connection's guard how far its client has come, if it follows.
+    pub(super) fn look_at_trail(&mut self, slot: usize) {
+        let Some(trail) = self.trails.get_mut(&slot) else { return };
+        let record = &self.records[slot];
+        let Ok(queued) = queued(&record.socket) else { return };
+        let streams = &self.lanes[record.lane as usize].profile(record.profile as usize).streams;
+        let cursor = Cursor::new(streams, vec![record.cursor]).pack();
+        // What the system has not taken yet lies before the cursor, too.
+        let unsent = wrapped(self.unsent.get(&slot).map_or(0, Bytes::len));
+        let written = record.sent.wrapping_add(unsent);
+        if let Some(position) = trail.look(cursor, written, queued.saturating_add(unsent)) {
+            record.guard.passed(position);
+        }
+    }
+
+    /// A sign of life for everybody who has been sent nothing for a while, and an end for whoever took
+    /// nothing for too long.
+    async fn beat(&mut self) {
+        let (mut quiet, mut stalled) = (Vec::new(), Vec::new());
+        let patience = whole_ticks(self.engine.0.hub.common.config.stall);
+        for (slot, record) in &self.records {
+            if record.blocked && self.tick.wrapping_sub(record.written) > patience {
+                stalled.push(slot);
+                continue;
+            }
+            let profile = self.lanes[record.lane as usize].profile(record.profile as usize);
+            let after = ticks(profile.heartbeat.0);
+            if !record.blocked && self.tick.wrapping_sub(record.written) >= after {
+                quiet.push(slot);
+            }
+        }
+        if !stalled.is_empty() {
+            attended::stalled(stalled.len() as u64);
+            for slot in stalled {
+                self.reset(slot);
+            }
+        }
+        for (n, slot) in quiet.into_iter().enumerate() {
+            if self.beat_one(slot) == Fate::Gone {
+                drop(self.remove(slot));
+            }
+            if n % SENDS_PER_SLICE == SENDS_PER_SLICE - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn beat_one(&mut self, slot: usize) -> Fate {
+        let Some(record) = self.records.get_mut(slot) else { return Fate::Stays };
+        let profile = self.lanes[record.lane as usize].profile(record.profile as usize);
+        let mut frames = Vec::new();
+        if record.unseen > 0 {
+            record.unseen = 0;
+            frames = position(record.cursor);
+        }
+        match profile.heartbeat.1 {
+            HeartbeatKind::Comment => frames.extend_from_slice(sse::HEARTBEAT),
+            HeartbeatKind::Event => sse::heartbeat(&mut frames),
+        }
+        let (chunk, part) = private(&frames, profile.encoding);
+        if let Some(part) = part {
+            add(&mut self.sums, slot, &part);
+        }
+        match send(record, chunk, self.tick, &self.sends) {
+            Sent::All => Fate::Stays,
+            Sent::Part(rest) => {
+                self.unsent.insert(slot, rest);
+                Fate::Stays
+            }
+            Sent::Broken => Fate::Gone,
+        }
+    }
+}
