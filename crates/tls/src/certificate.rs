@@ -1,0 +1,114 @@
+//! A certificate with its key, in files.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::ring::sign::any_supported_type;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{InconsistentKeys, RootCertStore};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+
+use crate::error::LoadError;
+use crate::files::read;
+
+/// A certificate chain and the key to its first certificate, both PEM. An OCSP response that is to be
+/// stapled lies beside the certificate, under its name and `.ocsp`, as DER; whoever fetches it renews
+/// it, too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, the end's own certificate first.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+impl CertificateFiles {
+    /// Everything that a change of is noticed.
+    pub(crate) fn files(&self) -> [PathBuf; 3] {
+        [self.certificate.clone(), self.key.clone(), self.ocsp()]
+    }
+
+    fn ocsp(&self) -> PathBuf {
+        let mut path = self.certificate.clone().into_os_string();
+        path.push(".ocsp");
+        path.into()
+    }
+
+    /// Reads both, and the staple if there is one.
+    pub(crate) fn load(&self) -> Result<Arc<CertifiedKey>, LoadError> {
+        let chain = certificates(&self.certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(&read(&self.key)?).map_err(|error| {
+            LoadError::malformed(&self.key, format!("holds no private key in PEM: {error}"))
+        })?;
+        let key = any_supported_type(&key).map_err(|error| {
+            LoadError::malformed(&self.key, format!("a key that cannot be used: {error}"))
+        })?;
+        names(&chain[0]).map_err(|what| LoadError::malformed(&self.certificate, what))?;
+        let mut certified = CertifiedKey::new(chain, key);
+        match certified.keys_match() {
+            Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+            Err(_) => {
+                return Err(LoadError::Mismatch {
+                    certificate: self.certificate.clone(),
+                    key: self.key.clone(),
+                });
+            }
+        }
+        certified.ocsp = staple(&self.ocsp())?;
+        Ok(Arc::new(certified))
+    }
+}
+
+/// All certificates of a file; at least one.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, LoadError> {
+    let text = read(path)?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<_, _>>()
+        .map_err(|error| LoadError::malformed(path, format!("holds no certificates in PEM: {error}")))?;
+    if chain.is_empty() {
+        return Err(LoadError::malformed(path, "holds no certificate in PEM"));
+    }
+    Ok(chain)
+}
+
+/// The certificates of a file as those by which others are judged.
+pub(crate) fn roots(path: &Path) -> Result<RootCertStore, LoadError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots
+            .add(certificate)
+            .map_err(|error| LoadError::malformed(path, format!("a root that cannot be used: {error}")))?;
+    }
+    Ok(roots)
+}
+
+fn staple(path: &Path) -> Result<Option<Vec<u8>>, LoadError> {
+    /// What every DER structure of several parts begins with.
+    const SEQUENCE: u8 = 0x30;
+    match read(path) {
+        Ok(response) if response.first() == Some(&SEQUENCE) => Ok(Some(response)),
+        Ok(_) => Err(LoadError::malformed(path, "is no OCSP response in DER")),
+        Err(LoadError::Unreadable { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The names of servers that a certificate stands for, in lower case; `*.` may begin one.
+pub(crate) fn names(certificate: &CertificateDer<'_>) -> Result<Vec<String>, &'static str> {
+    let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| "is no X.509 certificate")?;
+    let names = certificate.subject_alternative_name().map_err(|_| "has malformed alternative names")?;
+    let names = names.iter().flat_map(|names| &names.value.general_names);
+    Ok(names
+        .filter_map(|name| {
+            #[expect(clippy::wildcard_enum_match_arm, reason = "the other kinds of names are no servers'")]
+            match name {
+                GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+                _ => None,
+            }
+        })
+        .collect())
+}

@@ -1,0 +1,77 @@
+//! What a peer has proved to be.
+
+use std::time::SystemTime;
+
+use rustls::pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+
+/// The names of a peer, from the alternative names of the certificate that it proved to own. The
+/// subject of a certificate is for people and not looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    names: Vec<String>,
+    /// Unix seconds.
+    not_after: i64,
+}
+
+impl Identity {
+    /// Of a certificate whose chain was checked; `None` if its names cannot be read.
+    pub(crate) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+        let names = certificate.subject_alternative_name().ok()?;
+        let names = names.iter().flat_map(|names| &names.value.general_names);
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the other kinds of names have no use here")]
+        let names = names.filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            GeneralName::URI(uri) => Some((*uri).to_owned()),
+            _ => None,
+        });
+        Some(Self { names: names.collect(), not_after: certificate.validity().not_after.timestamp() })
+    }
+
+    /// Its names: of hosts, in lower case, and URIs such as `spiffe://example.com/publisher`. None
+    /// of one kind can be taken for one of the other, as only URIs hold a colon.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Whether one of its names is this one, or fits it: a `*` at the end stands for anything, one at
+    /// the beginning for one label of a host's name.
+    #[must_use]
+    pub fn fits(&self, pattern: &str) -> bool {
+        self.names.iter().any(|name| fits(pattern, name))
+    }
+
+    /// Its certificate's time is over.
+    pub(crate) fn has_expired(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        i64::try_from(now).is_ok_and(|now| now > self.not_after)
+    }
+}
+
+fn fits(pattern: &str, name: &str) -> bool {
+    if let Some(prefix) = pattern.strip_suffix('*') {
+        return name.starts_with(prefix);
+    }
+    if let Some(rest) = pattern.strip_prefix("*.") {
+        return name.split_once('.').is_some_and(|(first, parent)| !first.is_empty() && parent == rest);
+    }
+    pattern == name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_fits_whole_names_families_and_one_label() {
+        assert!(fits("edge-a.example", "edge-a.example"));
+        assert!(!fits("edge-a.example", "edge-a.example.org"));
+        assert!(fits("spiffe://example/edge/*", "spiffe://example/edge/7"));
+        assert!(!fits("spiffe://example/edge/*", "spiffe://example/control/7"));
+        assert!(fits("*.edges.example", "a.edges.example"));
+        assert!(!fits("*.edges.example", "a.b.edges.example"));
+        assert!(!fits("*.edges.example", ".edges.example"));
+    }
+}

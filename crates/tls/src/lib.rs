@@ -1,0 +1,28 @@
+//! TLS, once for every listener and every link: who proves to be whom, by which files, and what becomes
+//! of a running process when these files change.
+//!
+//! A [`Server`] accepts and a [`Client`] connects; both are made of files, and made anew when those
+//! change, without touching a connection that is open. What a peer proved to be is an [`Identity`].
+//! A connection that is taken from its task goes on as a [`Session`], which knows no runtime.
+//!
+//! Here is the only use of rustls; what is spoken inside a connection is not known here.
+
+mod certificate;
+mod error;
+mod files;
+mod identity;
+
+mod server;
+mod session;
+mod sni;
+mod tickets;
+
+mod client;
+
+pub use certificate::CertificateFiles;
+pub use client::{Client, ClientSettings, Connected, Roots};
+pub use error::{HandshakeError, LoadError};
+pub use files::Refreshed;
+pub use identity::Identity;
+pub use server::{Accepted, ClientCertificates, Protocol, Resumption, Server, ServerSettings, Version};
+pub use session::{Session, Wrote};
