@@ -8,10 +8,10 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, RootCertStore};
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use crate::error::LoadError;
 use crate::files::read;
+use crate::identity::Identity;
 
 /// A certificate chain and the key to its first certificate, both PEM. An OCSP response that is to be
 /// stapled lies beside the certificate, under its name and `.ocsp`, as DER; whoever fetches it renews
@@ -45,7 +45,7 @@ impl CertificateFiles {
         let key = any_supported_type(&key).map_err(|error| {
             LoadError::malformed(&self.key, format!("a key that cannot be used: {error}"))
         })?;
-        names(&chain[0]).map_err(|what| LoadError::malformed(&self.certificate, what))?;
+        Identity::read(&chain[0]).map_err(|what| LoadError::malformed(&self.certificate, what))?;
         let mut certified = CertifiedKey::new(chain, key);
         match certified.keys_match() {
             Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
@@ -95,20 +95,4 @@ fn staple(path: &Path) -> Result<Option<Vec<u8>>, LoadError> {
         }
         Err(error) => Err(error),
     }
-}
-
-/// The names of servers that a certificate stands for, in lower case; `*.` may begin one.
-pub(crate) fn names(certificate: &CertificateDer<'_>) -> Result<Vec<String>, &'static str> {
-    let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| "is no X.509 certificate")?;
-    let names = certificate.subject_alternative_name().map_err(|_| "has malformed alternative names")?;
-    let names = names.iter().flat_map(|names| &names.value.general_names);
-    Ok(names
-        .filter_map(|name| {
-            #[expect(clippy::wildcard_enum_match_arm, reason = "the other kinds of names are no servers'")]
-            match name {
-                GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-                _ => None,
-            }
-        })
-        .collect())
 }

@@ -89,7 +89,10 @@ impl Client {
             .map_err(|_| HandshakeError::TooSlow(within))??;
         let (_, connection) = stream.get_ref();
         let protocol = Protocol::agreed(connection.alpn_protocol());
-        let identity = connection.peer_certificates().and_then(<[_]>::first).and_then(Identity::of);
+        let identity = connection
+            .peer_certificates()
+            .and_then(<[_]>::first)
+            .and_then(|shown| Identity::read(shown).ok());
         Ok(Connected { stream, protocol, identity })
     }
 }

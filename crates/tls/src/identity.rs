@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-/// The names of a peer, from the alternative names of the certificate that it proved to own. The
+/// The names of a peer, or of ourselves, from the alternative names of the certificate that it proved to own. The
 /// subject of a certificate is for people and not looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -15,18 +15,20 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Of a certificate whose chain was checked; `None` if its names cannot be read.
-    pub(crate) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
-        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-        let names = certificate.subject_alternative_name().ok()?;
+    /// Of a certificate whose chain was checked, or that is our own; says what is wrong with it.
+    pub(crate) fn read(certificate: &CertificateDer<'_>) -> Result<Self, &'static str> {
+        let (_, certificate) =
+            X509Certificate::from_der(certificate).map_err(|_| "is no X.509 certificate")?;
+        let names = certificate.subject_alternative_name().map_err(|_| "has malformed alternative names")?;
         let names = names.iter().flat_map(|names| &names.value.general_names);
         #[expect(clippy::wildcard_enum_match_arm, reason = "the other kinds of names have no use here")]
         let names = names.filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            // No host's name holds a colon; one that does is meant to be taken for a URI.
+            GeneralName::DNSName(name) if !name.contains(':') => Some(name.to_ascii_lowercase()),
             GeneralName::URI(uri) => Some((*uri).to_owned()),
             _ => None,
         });
-        Some(Self { names: names.collect(), not_after: certificate.validity().not_after.timestamp() })
+        Ok(Self { names: names.collect(), not_after: certificate.validity().not_after.timestamp() })
     }
 
     /// Its names: of hosts, in lower case, and URIs such as `spiffe://example.com/publisher`. None
@@ -34,6 +36,11 @@ impl Identity {
     #[must_use]
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// Those that are names of hosts; `*.` may begin one.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str).filter(|name| !name.contains(':'))
     }
 
     /// Whether one of its names is this one, or fits it: a `*` at the end stands for anything, one at
@@ -63,6 +70,22 @@ fn fits(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_s_name_is_not_taken_for_a_uri() {
+        let names = [
+            rcgen::SanType::DnsName("spiffe://example/control".try_into().expect("ASCII")),
+            rcgen::SanType::DnsName("A.example".try_into().expect("ASCII")),
+            rcgen::SanType::URI("spiffe://example/edge".try_into().expect("ASCII")),
+        ];
+        let mut params = rcgen::CertificateParams::new([]).expect("no names");
+        params.subject_alt_names = names.to_vec();
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("signed");
+        let identity = Identity::read(certificate.der()).expect("readable");
+        assert_eq!(identity.names(), ["a.example", "spiffe://example/edge"]);
+        assert_eq!(identity.hosts().collect::<Vec<_>>(), ["a.example"]);
+    }
 
     #[test]
     fn a_pattern_fits_whole_names_families_and_one_label() {

@@ -5,7 +5,7 @@
 //! change, without touching a connection that is open. What a peer proved to be is an [`Identity`].
 //! A connection that is taken from its task goes on as a [`Session`], which knows no runtime.
 //!
-//! Here is the only use of rustls; what is spoken inside a connection is not known here.
+//! What is spoken inside a connection is not known here.
 
 mod certificate;
 mod error;

@@ -129,7 +129,7 @@ impl Server {
         let (_, connection) = stream.get_ref();
         let protocol = Protocol::agreed(connection.alpn_protocol());
         let shown = connection.peer_certificates().and_then(<[_]>::first);
-        let identity = shown.and_then(Identity::of);
+        let identity = shown.and_then(|shown| Identity::read(shown).ok());
         // The chain was checked when the session began, which may be a while ago.
         if identity.as_ref().is_some_and(|identity| identity.has_expired(SystemTime::now())) {
             return Err(HandshakeError::Expired);

@@ -7,7 +7,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{SignatureScheme, sign};
 
-use crate::certificate;
+use crate::identity::Identity;
 
 /// Several certificates, found by the name that a client asks for. Whoever asks for none, or for one
 /// that nobody has, is shown the first whose key it can use.
@@ -26,8 +26,9 @@ impl ByName {
         }
         let mut named: HashMap<String, Vec<Arc<CertifiedKey>>> = HashMap::new();
         for certified in certified {
-            for name in certificate::names(&certified.cert[0]).unwrap_or_default() {
-                named.entry(name).or_default().push(Arc::clone(certified));
+            let identity = Identity::read(&certified.cert[0]).ok();
+            for name in identity.iter().flat_map(Identity::hosts) {
+                named.entry(name.to_owned()).or_default().push(Arc::clone(certified));
             }
         }
         Some(Self { in_order: certified.to_vec(), named })

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use evergate_tls::{
     Accepted, CertificateFiles, Client, ClientCertificates, ClientSettings, Connected, HandshakeError,
-    Protocol, Refreshed, Resumption, Roots, Server, ServerSettings, Version,
+    Protocol, Refreshed, Resumption, Roots, Server, ServerSettings, Session, Version,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use rustls::HandshakeKind;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::net::{TcpListener, TcpStream};
 
 /// A directory of an authority and what it signed.
 struct Pki {
@@ -306,4 +307,59 @@ async fn files_that_make_no_server_are_named() {
     fs::write(pki.path("a.pem.ocsp"), "no DER").expect("written");
     assert!(why(&a.certificate, &a.key).contains("is no OCSP response"));
     assert!(Server::load(settings(vec![])).is_err());
+}
+
+/// Two ends of a connection over a real socket, the server's taken from its task.
+async fn taken_apart(pki: &Pki) -> (std::net::TcpStream, Session, Connected<TcpStream>) {
+    let server = Server::load(settings(vec![pki.sign("edge", &["edge.example"])])).expect("a server");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let there = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
+    let (here, _) = listener.accept().await.expect("accepted");
+    let client = pki.client(None);
+    let (accepted, connected) = tokio::join!(server.accept(here), client.connect("edge.example", there));
+    let (socket, session) = Session::take(accepted.expect("accepted").stream);
+    (socket.into_std().expect("registered"), session, connected.expect("connected"))
+}
+
+#[tokio::test]
+async fn a_session_without_a_task_loses_nothing_to_a_socket_that_is_full() {
+    let (mut socket, mut session, mut client) = taken_apart(&Pki::new()).await;
+    let plain: Vec<u8> = (0..16 << 20).map(|n: u32| n.to_le_bytes()[1]).collect();
+    let first = session.write(&plain, &mut socket).expect("a part");
+    assert!(first.blocked && first.taken < plain.len() && session.holds_back(), "{first:?}");
+
+    let reading = tokio::spawn(async move {
+        let mut read = Vec::new();
+        client.stream.read_to_end(&mut read).await.expect("a clean end");
+        read
+    });
+    let (mut taken, mut sent) = (first.taken, first.sent);
+    while taken < plain.len() || session.holds_back() {
+        let wrote = session.write(&plain[taken..], &mut socket).expect("a part");
+        (taken, sent) = (taken + wrote.taken, sent + wrote.sent);
+        if wrote.blocked {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    assert!(sent > plain.len(), "what is on the wire is the ciphertext, {sent} bytes");
+    session.say_end();
+    let end = session.write(&[], &mut socket).expect("the end");
+    assert!(end.sent > 0 && !end.blocked && !session.holds_back(), "{end:?}");
+    assert!(reading.await.expect("read") == plain, "in order, and once");
+}
+
+#[tokio::test]
+async fn a_session_hears_that_its_client_goes_and_drops_what_it_says() {
+    let (mut socket, mut session, mut client) = taken_apart(&Pki::new()).await;
+    assert!(session.hear(&mut socket).expect("nothing came"));
+    client.stream.write_all(&[b'x'; 40_000]).await.expect("written");
+    client.stream.flush().await.expect("written");
+    assert!(session.hear(&mut socket).expect("dropped"));
+    client.stream.shutdown().await.expect("says its end");
+    let gone = async {
+        while session.hear(&mut socket).expect("well-formed") {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("heard");
 }
