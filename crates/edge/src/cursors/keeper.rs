@@ -176,7 +176,7 @@ impl Keeper {
             // Where only a part of the store is down, the cursors of the others are still written.
             if all {
                 let mut state = self.state.lock();
-                for write in std::mem::take(&mut waiting) {
+                for write in waiting.drain(..) {
                     put_back(&mut state.waiting, write);
                 }
             }

@@ -30,7 +30,7 @@ const CALLS: usize = 32;
 pub struct RedisCursors {
     commands: RedisCommands,
     clock: Arc<dyn Clock>,
-    /// What each server that failed last answered; looked at only while it is not connected.
+    /// Why each server that has not answered since did not; looked at only while it is not connected.
     silent: Mutex<HashMap<Option<Address>, CursorStoreError>>,
     closed: AtomicBool,
 }
@@ -91,7 +91,10 @@ impl RedisCursors {
                 }
             };
             match answer {
-                Ok(answers) => written.extend(answers.into_iter().map(Ok)),
+                Ok(answers) => {
+                    self.silent.lock().remove(&owner);
+                    written.extend(answers.into_iter().map(Ok));
+                }
                 Err(error) => {
                     written.extend(places.iter().map(|_| Err(error.clone())));
                     self.silent.lock().insert(owner, error);
