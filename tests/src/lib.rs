@@ -26,6 +26,7 @@ pub mod offset;
 
 pub mod clients;
 pub mod left_out;
+pub mod size;
 
 use std::time::Duration;
 

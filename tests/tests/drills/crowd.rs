@@ -1,16 +1,17 @@
 //! Thousands of pages in one process, each as lean as it can be: the machine is the server's, too.
 //!
 //! Each crowd has threads of its own, so that those who come back do not hold up those who only listen,
-//! other than on the processor. A page comes back by itself, with its last id, to the edge that it is told to; it notes what it
-//! received and when, and feeds the ledger afterwards.
+//! other than on the processor. A page comes back by itself, with its last id, to the edge that it is told
+//! to; it notes what it received and when, and feeds the ledger afterwards.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use evergate_tests::frame::{Frame, FrameParser, Item};
 use evergate_tests::ledger::Ledger;
-use evergate_tests::offset::{Offset, offset};
+use evergate_tests::offset::Offset;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
@@ -26,6 +27,8 @@ pub(crate) struct Scene {
     pub(crate) begun: Instant,
     /// Streams that are open now.
     pub(crate) live: AtomicUsize,
+    /// Events that came, over all pages.
+    pub(crate) received: AtomicUsize,
     /// Answers that asked to come back.
     pub(crate) busy: AtomicUsize,
     /// Connects that failed, before or after the fault.
@@ -35,7 +38,13 @@ pub(crate) struct Scene {
 impl Scene {
     pub(crate) fn new() -> Arc<Self> {
         let count = AtomicUsize::default;
-        Arc::new(Self { begun: Instant::now(), live: count(), busy: count(), failed: count() })
+        Arc::new(Self {
+            begun: Instant::now(),
+            live: count(),
+            received: count(),
+            busy: count(),
+            failed: count(),
+        })
     }
 
     /// Microseconds since the beginning.
@@ -146,7 +155,7 @@ impl Page {
         request.push_str("\r\n");
         socket.write_all(request.as_bytes()).await?;
         let (mut unread, mut headed) = (Vec::with_capacity(1024), false);
-        let mut frame = Frame::default();
+        let mut parser = FrameParser::new();
         loop {
             let mut bytes = [0; 2048];
             let n = socket.read(&mut bytes).await?;
@@ -157,47 +166,50 @@ impl Page {
             unread.extend_from_slice(&bytes[..n]);
             let mut from = 0;
             while let Some(n) = unread[from..].iter().position(|&byte| byte == b'\n') {
-                let line = &unread[from..from + n];
+                let line = &unread[from..=from + n];
                 from += n + 1;
-                if let Some(line) = line.strip_suffix(b"\r") {
+                if let Some(line) = line.strip_suffix(b"\r\n") {
                     // The head, and the lines between chunks: the stream itself has no CR.
                     if !headed {
                         assert!(line.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(line));
                         headed = true;
                     }
-                } else if line.is_empty() {
-                    self.take(scene, std::mem::take(&mut frame), came);
                 } else {
-                    frame.line(std::str::from_utf8(line).expect("UTF-8"));
+                    parser.feed(line);
                 }
             }
             unread.drain(..from);
+            while let Some(item) = parser.item().unwrap_or_else(|wrong| panic!("{}: {wrong}", self.name)) {
+                if let Item::Frame(frame) = item {
+                    self.take(scene, frame, came);
+                }
+            }
         }
     }
 
     fn take(&mut self, scene: &Scene, frame: Frame, came: u64) {
-        match frame.event.as_str() {
-            "evergate.open" => {
-                let resumed = !self.last_id.is_empty();
-                let wanted = if resumed { r#""resume":"exact""# } else { r#""resume":"live""# };
-                assert!(frame.data.contains(wanted), "{}: {}", self.name, frame.data);
-                self.opened.push((offset(&frame.id), came));
+        match frame.event.as_deref() {
+            Some("evergate.open") => {
+                let resume = if self.last_id.is_empty() { "live" } else { "exact" };
+                assert_eq!(frame.json()["resume"], resume, "{}: {}", self.name, frame.data);
+                self.opened.push((frame.offset(), came));
                 scene.live.fetch_add(1, Ordering::Relaxed);
             }
-            "evergate.busy" => drop(scene.busy.fetch_add(1, Ordering::Relaxed)),
-            "" if !frame.data.is_empty() => {
+            Some("evergate.busy") => drop(scene.busy.fetch_add(1, Ordering::Relaxed)),
+            Some(other) => panic!("{} is told {other}: {}", self.name, frame.data),
+            None => {
                 let sent = frame.data.split(' ').next_back().and_then(|sent| sent.parse().ok());
                 let sent = sent.expect("it says when it was sent");
-                self.received.push(Receipt { at: offset(&frame.id), text: frame.data, sent, came });
+                let at = frame.offset();
+                self.received.push(Receipt { at, text: frame.data, sent, came });
+                scene.received.fetch_add(1, Ordering::Relaxed);
             }
-            "evergate.gap" => panic!("{} is told of a loss: {}", self.name, frame.data),
-            _ => {}
         }
-        if !frame.id.is_empty() {
-            self.last_id = frame.id;
+        if let Some(id) = frame.id {
+            self.last_id = id;
         }
-        if let Some(retry) = frame.retry {
-            self.retry = retry;
+        if let Some(ms) = frame.retry {
+            self.retry = Duration::from_millis(ms);
         }
     }
 
@@ -214,26 +226,5 @@ impl Page {
             ledger.received(&self.name, "s", receipt.at, &receipt.text);
         }
         opened.for_each(|(at, _)| ledger.resumed(&self.name, "s", *at));
-    }
-}
-
-#[derive(Default)]
-struct Frame {
-    event: String,
-    data: String,
-    id: String,
-    retry: Option<Duration>,
-}
-
-impl Frame {
-    fn line(&mut self, line: &str) {
-        let (name, value) = line.split_once(": ").unwrap_or((line, ""));
-        match name {
-            "event" => value.clone_into(&mut self.event),
-            "data" => value.clone_into(&mut self.data),
-            "id" => value.clone_into(&mut self.id),
-            "retry" => self.retry = value.parse().ok().map(Duration::from_millis),
-            _ => {}
-        }
     }
 }

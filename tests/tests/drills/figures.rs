@@ -13,10 +13,6 @@ impl Figures {
         Self(values)
     }
 
-    pub(crate) fn count(&self) -> usize {
-        self.0.len()
-    }
-
     /// The value that this share of all (out of a thousand) does not exceed.
     ///
     /// # Panics
@@ -34,6 +30,6 @@ impl fmt::Display for Figures {
         }
         let ms = |share| self.permille(share) as f64 / 1000.0;
         let [p50, p99, max] = [500, 990, 1000].map(ms);
-        write!(f, "p50 {p50:.1} ms, p99 {p99:.1} ms, max {max:.1} ms of {}", self.count())
+        write!(f, "p50 {p50:.1} ms, p99 {p99:.1} ms, max {max:.1} ms of {}", self.0.len())
     }
 }

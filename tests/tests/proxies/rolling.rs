@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use evergate_tests::PATIENCE;
 use evergate_tests::frame::{Frame, Item};
 use evergate_tests::http1::Request;
 use evergate_tests::ledger::{Demands, Ledger, Traffic, Verdict};
@@ -14,6 +13,7 @@ use evergate_tests::process::Evergate;
 use evergate_tests::proxy::{Product, Proxy, Upstream};
 use evergate_tests::redis::{Keeps, RedisServer};
 use evergate_tests::subscription::{Next, Subscription};
+use evergate_tests::{PATIENCE, size};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -181,8 +181,7 @@ async fn until(tasks: &mut JoinSet<()>, what: &str, within: Duration, mut done: 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_loses_and_doubles_nothing() {
     const TEST: &str = "a_rolling_restart_loses_and_doubles_nothing";
-    let subscribers: usize = std::env::var("EVERGATE_ROLLING_SUBSCRIBERS")
-        .map_or(SUBSCRIBERS, |count| count.parse().expect("EVERGATE_ROLLING_SUBSCRIBERS is a number"));
+    let subscribers = size::of("EVERGATE_ROLLING_SUBSCRIBERS", SUBSCRIBERS);
     let Some(redis) = RedisServer::start(TEST, Keeps::Everything).await else { return };
     let edge = |node| Evergate::start(redis.options().set("node", node));
     let mut servers = [edge("a").await, edge("b").await];

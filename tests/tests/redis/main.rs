@@ -7,6 +7,5 @@ mod hard_times;
 mod places;
 mod restarts;
 mod sentinel;
-mod storm;
 mod two_gateways;
 mod work;

@@ -10,11 +10,6 @@ use crate::http::connection::{self, Ends};
 use crate::http::context::Context;
 use crate::http::door::Door;
 
-/// Connections accepted before everybody else has a turn. A storm would otherwise be taken in at once,
-/// and every slice of a sweep would wait for all those who have just come: measured with 8,000 who come
-/// to 8,000, events were 1.8 s late.
-const ACCEPTS_PER_TURN: u32 = 8;
-
 /// Serves HTTP on a listener until told to stop, then as long as connections last.
 pub(crate) struct Server {
     /// Stops accepting.
@@ -38,13 +33,7 @@ impl Server {
     pub(crate) async fn run(&self, listener: TcpListener, context: Arc<Context>) {
         let mut door = Door::new(&context.config.connections);
         let accepting = async {
-            let mut in_turn = 0;
             loop {
-                in_turn += 1;
-                if in_turn == ACCEPTS_PER_TURN {
-                    in_turn = 0;
-                    tokio::task::yield_now().await;
-                }
                 let entry = door.opens().await;
                 match listener.accept().await {
                     Ok((stream, from)) => {
