@@ -66,6 +66,46 @@ impl KeyFilter {
         self.exact.is_empty() && self.prefixes.is_empty()
     }
 
+    /// What of these wishes lies within `granted`; `None` if there is a wish of which nothing does.
+    ///
+    /// A wish that is granted in part is narrowed to that part. One that is not granted at all is not
+    /// passed over in silence: whoever made it would wait for events that never come.
+    #[must_use]
+    pub fn within(&self, granted: &Self) -> Option<Self> {
+        if granted.is_all() {
+            return Some(self.clone());
+        }
+        if self.is_all() {
+            return Some(granted.clone());
+        }
+        let granted = granted.patterns();
+        let mut narrowed = Self::all();
+        for wish in self.patterns() {
+            let mut met = false;
+            for pattern in granted.iter().filter_map(|pattern| wish.and(pattern)) {
+                met = true;
+                narrowed.add(pattern);
+            }
+            if !met {
+                return None;
+            }
+        }
+        Some(narrowed)
+    }
+
+    /// Whether everything that `other` shows is shown by this one, too.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        if self.is_all() || other.is_all() {
+            return self.is_all();
+        }
+        let own = self.patterns();
+        other
+            .patterns()
+            .iter()
+            .all(|pattern| own.iter().any(|one| one.and(pattern).as_ref() == Some(pattern)))
+    }
+
     /// Whether an event with this key is wanted.
     #[must_use]
     pub fn matches(&self, key: Option<&Key>) -> bool {
@@ -74,6 +114,30 @@ impl KeyFilter {
         }
         let Some(key) = key else { return false };
         self.exact.contains(key) || self.prefixes.iter().any(|prefix| key.as_str().starts_with(prefix))
+    }
+}
+
+impl KeyPattern {
+    /// Whether an event with this key is meant.
+    #[must_use]
+    pub fn matches(&self, key: &Key) -> bool {
+        match self {
+            Self::Exact(own) => own == key,
+            Self::Prefix(prefix) => key.as_str().starts_with(prefix.as_str()),
+        }
+    }
+
+    /// What both show; the shorter of two prefixes shows all of the longer.
+    fn and(&self, other: &Self) -> Option<Self> {
+        match (self, other) {
+            (Self::Exact(a), Self::Exact(b)) => (a == b).then(|| self.clone()),
+            (Self::Exact(key), Self::Prefix(prefix)) | (Self::Prefix(prefix), Self::Exact(key)) => {
+                key.as_str().starts_with(prefix).then(|| Self::Exact(key.clone()))
+            }
+            (Self::Prefix(a), Self::Prefix(b)) if a.starts_with(b.as_str()) => Some(self.clone()),
+            (Self::Prefix(a), Self::Prefix(b)) if b.starts_with(a.as_str()) => Some(other.clone()),
+            (Self::Prefix(_), Self::Prefix(_)) => None,
+        }
     }
 }
 
@@ -120,6 +184,40 @@ mod tests {
     fn a_star_alone_is_every_key_but_not_no_key() {
         assert!(filter(&["*"]).matches(Some(&key("x"))));
         assert!(!filter(&["*"]).matches(None));
+    }
+
+    #[test]
+    fn wishes_are_narrowed_to_what_is_granted() {
+        let within = |wishes: &[&str], granted: &[&str]| {
+            filter(wishes).within(&filter(granted)).map(|filter| {
+                let patterns = filter.patterns().into_iter().map(|pattern| match pattern {
+                    KeyPattern::Exact(key) => key.to_string(),
+                    KeyPattern::Prefix(prefix) => format!("{prefix}*"),
+                });
+                patterns.collect::<Vec<_>>().join(" ")
+            })
+        };
+        assert_eq!(within(&["a", "b*"], &[]).as_deref(), Some("a b*"));
+        assert_eq!(within(&[], &["a", "b*"]).as_deref(), Some("a b*"));
+        assert_eq!(within(&["a*"], &["abc", "ab*", "b"]).as_deref(), Some("abc ab*"));
+        assert_eq!(within(&["abc", "abd*"], &["ab*"]).as_deref(), Some("abc abd*"));
+        // One wish that is not granted refuses all of them.
+        assert_eq!(within(&["a", "b"], &["a*"]), None);
+        assert_eq!(within(&["a*"], &["b*"]), None);
+    }
+
+    #[test]
+    fn a_filter_covers_what_it_shows_itself() {
+        for (own, other, covers) in [
+            (&[][..], &["a"][..], true),
+            (&["*"], &[], false),
+            (&["a*", "ab*"], &["a*"], true),
+            (&["a*", "b"], &["ab", "a*", "b"], true),
+            (&["ab*"], &["a*"], false),
+            (&["a"], &["a*"], false),
+        ] {
+            assert_eq!(filter(own).covers(&filter(other)), covers, "{own:?} {other:?}");
+        }
     }
 
     #[test]
