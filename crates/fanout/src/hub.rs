@@ -15,6 +15,7 @@ use crate::config::HubConfig;
 use crate::feed::{Common, Feed};
 use crate::gzip::Sum;
 use crate::output::Output;
+use crate::profile::Profile;
 use crate::replay::NoRun;
 use crate::session::Session;
 use crate::subscriber::{Begin, Follow, Opening, SubscribeRequest, Subscriber};
@@ -67,23 +68,16 @@ impl Hub {
         for name in request.streams.names() {
             follows.push(Follow::new(self.0.feed(name).await.map_err(SubscribeError::Log)?));
         }
-        let (cursor, kind) = match request.begin {
-            Begin::Start(start) => (self.locate(&request, start).await?, ResumeKind::Live),
-            Begin::Resume(cursor) => {
-                let kind = self.judge(&mut follows, &cursor).await?;
-                (cursor, kind)
-            }
+        let (cursor, kind) = match &request.begin {
+            Begin::Start(start) => (self.locate(&request, *start).await?, ResumeKind::Live),
+            Begin::Resume(cursor) => (cursor.clone(), self.judge(&mut follows, cursor).await?),
         };
         let opening = Opening { kind, cursor: cursor.to_string() };
-        let session = Session::new(
-            request.streams,
-            request.filters,
-            request.framing,
-            cursor,
-            self.0.common.config.scan_max,
-        );
-        let out = Output::new(request.encoding, Sum::default(), &self.0.common.deflater);
-        let subscriber = Subscriber::new(Arc::clone(&self.0), session, follows, stop, request.heartbeat, out);
+        let SubscribeRequest { streams, filters, framing, encoding, heartbeat, .. } = request;
+        let profile = Arc::new(Profile { streams, filters, framing, encoding, heartbeat });
+        let session = Session::new(profile, cursor, 0, self.0.common.config.scan_max);
+        let out = Output::new(encoding, Sum::default(), &self.0.common.deflater);
+        let subscriber = Subscriber::new(Arc::clone(&self.0), session, follows, stop, out);
         Ok((subscriber, opening))
     }
 

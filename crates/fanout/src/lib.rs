@@ -4,7 +4,7 @@
 //! event once into its `Ring` and rings a bell; every [`Subscriber`] then takes what lies
 //! between its cursor and the ring's head, or, where the ring does not reach back far enough, a
 //! page of the log that it shares with everybody who needs it (`replay`). What goes on the wire
-//! is decided by a pure [`Session`].
+//! is decided by a pure session.
 //!
 //! There is no queue per subscriber. A slow one has a cursor that lies further back, and that is
 //! all it costs. The writer never waits for anybody.
@@ -22,6 +22,7 @@ mod feed;
 mod replay;
 mod ring;
 
+mod profile;
 mod session;
 
 mod engine;
@@ -34,5 +35,4 @@ pub use engine::{Engine, Farewell, Guard, Handover};
 pub use frame::Framing;
 pub use gzip::Encoding;
 pub use hub::{Hub, SubscribeError};
-pub use session::Session;
 pub use subscriber::{Begin, End, HeartbeatKind, Next, Opening, SubscribeRequest, Subscriber};

@@ -24,6 +24,17 @@ struct Gzip {
     deflater: Arc<Deflater>,
     /// Of everything that was ever collected.
     sum: Sum,
+    /// What was collected here, for putting it behind other bodies. Only where that is asked for.
+    part: Option<Part>,
+}
+
+impl Gzip {
+    fn add(&mut self, part: &Part) {
+        self.sum = self.sum.then(part);
+        if let Some(all) = &mut self.part {
+            *all = all.then(part);
+        }
+    }
 }
 
 impl Output {
@@ -31,13 +42,23 @@ impl Output {
     pub(crate) fn new(encoding: Encoding, sum: Sum, deflater: &Arc<Deflater>) -> Self {
         let gzip = match encoding {
             Encoding::Identity => None,
-            Encoding::Gzip => Some(Gzip { deflater: Arc::clone(deflater), sum }),
+            Encoding::Gzip => Some(Gzip { deflater: Arc::clone(deflater), sum, part: None }),
         };
         Self { single: None, joined: BytesMut::new(), gzip }
     }
 
-    pub(crate) fn encoding(&self) -> Encoding {
-        if self.gzip.is_some() { Encoding::Gzip } else { Encoding::Identity }
+    /// For what is put into many bodies.
+    pub(crate) fn for_many(encoding: Encoding, deflater: &Arc<Deflater>) -> Self {
+        let mut out = Self::new(encoding, Sum::default(), deflater);
+        if let Some(gzip) = &mut out.gzip {
+            gzip.part = Some(Part::NOTHING);
+        }
+        out
+    }
+
+    /// What all that was collected adds to each of them, if they are compressed.
+    pub(crate) fn part(&self) -> Option<Part> {
+        self.gzip.as_ref().and_then(|gzip| gzip.part)
     }
 
     /// The sum of a compressed body so far.
@@ -59,7 +80,7 @@ impl Output {
             None => self.share(frame.encoded(stream, framing).whole()),
             Some(gzip) => {
                 let deflated = frame.deflated(stream, framing, true, &gzip.deflater);
-                gzip.sum = gzip.sum.then(deflated.part());
+                gzip.add(deflated.part());
                 self.share(deflated.bytes());
             }
         }
@@ -74,7 +95,8 @@ impl Output {
             }
             Some(gzip) => {
                 let deflated = frame.deflated(stream, framing, false, &gzip.deflater);
-                gzip.sum = gzip.sum.then(deflated.part()).then(&Part::of(id));
+                gzip.add(deflated.part());
+                gzip.add(&Part::of(id));
                 self.raw(deflated.open());
                 gzip::stored(id, true, |bytes| self.raw(bytes));
             }
@@ -86,7 +108,7 @@ impl Output {
         match &mut self.gzip {
             None => self.raw(frames),
             Some(gzip) => {
-                gzip.sum = gzip.sum.then(&Part::of(frames));
+                gzip.add(&Part::of(frames));
                 gzip::stored(frames, false, |bytes| self.raw(bytes));
             }
         }

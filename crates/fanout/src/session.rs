@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use evergate_domain::{Cursor, Gap, KeyFilter, Offset, StreamSet, sse};
+use evergate_domain::{Cursor, Gap, Offset, sse};
 
-use crate::frame::{Frame, Framing};
+use crate::frame::Frame;
 use crate::output::Output;
+use crate::profile::Profile;
+use crate::subscriber::HeartbeatKind;
 
 /// The position of one subscriber in its streams, and the rules for what it gets.
 ///
@@ -13,10 +15,8 @@ use crate::output::Output;
 /// The client's copy of it, the last id it was sent, may lie behind; the session knows, and sends
 /// `evergate.cursor` before that grows into a long scan or a false gap.
 #[derive(Debug)]
-pub struct Session {
-    streams: StreamSet,
-    filters: Vec<KeyFilter>,
-    framing: Framing,
+pub(crate) struct Session {
+    profile: Arc<Profile>,
     cursor: Cursor,
     /// Events passed over since the client was last sent an id.
     unseen: u32,
@@ -24,40 +24,27 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session at `cursor`. `filters` has one filter per stream, in the set's order.
+    /// A session at `cursor`, whose client was last sent an id `unseen` events ago.
     ///
     /// # Panics
-    /// If there is not exactly one filter per stream.
-    #[must_use]
-    pub fn new(
-        streams: StreamSet,
-        filters: Vec<KeyFilter>,
-        framing: Framing,
-        cursor: Cursor,
-        unseen_max: u32,
-    ) -> Self {
-        assert_eq!(filters.len(), streams.names().len(), "one filter per stream");
-        Self { streams, filters, framing, cursor, unseen: 0, unseen_max }
+    /// If the profile has not exactly one filter per stream.
+    pub(crate) fn new(profile: Arc<Profile>, cursor: Cursor, unseen: u32, unseen_max: u32) -> Self {
+        assert_eq!(profile.filters.len(), profile.streams.names().len(), "one filter per stream");
+        Self { profile, cursor, unseen, unseen_max }
     }
 
-    /// The streams, in the order in which they are numbered here.
-    #[must_use]
-    pub fn streams(&self) -> &StreamSet {
-        &self.streams
+    /// What it asked for.
+    pub(crate) fn profile(&self) -> &Arc<Profile> {
+        &self.profile
     }
 
     /// The whole position.
-    #[must_use]
-    pub fn cursor(&self) -> &Cursor {
+    pub(crate) fn cursor(&self) -> &Cursor {
         &self.cursor
     }
 
-    pub(crate) fn filter(&self, stream: usize) -> &KeyFilter {
-        &self.filters[stream]
-    }
-
-    pub(crate) fn framing(&self) -> Framing {
-        self.framing
+    pub(crate) fn into_cursor(self) -> Cursor {
+        self.cursor
     }
 
     /// Events passed over since the client was last sent an id.
@@ -65,12 +52,13 @@ impl Session {
         self.unseen
     }
 
-    pub(crate) fn set_unseen(&mut self, unseen: u32) {
-        self.unseen = unseen;
-    }
-
     pub(crate) fn offset(&self, stream: usize) -> Offset {
         self.cursor.offsets()[stream]
+    }
+
+    /// Whether an event is one of those asked for.
+    pub(crate) fn wants(&self, stream: usize, frame: &Frame) -> bool {
+        self.profile.filters[stream].matches(frame.event().key.as_ref())
     }
 
     /// Moves over frames that directly follow the cursor and writes those that are wanted.
@@ -78,31 +66,41 @@ impl Session {
     /// # Panics
     /// If the first does not follow the cursor: that would be a silent loss or a repetition.
     pub(crate) fn run(&mut self, stream: usize, frames: &[Arc<Frame>], out: &mut Output) {
-        let single = self.streams.names().len() == 1;
         for frame in frames {
             assert_eq!(
                 frame.offset().seq,
                 self.offset(stream).seq.plus(1),
                 "a subscriber's events are dense"
             );
-            self.cursor.set(stream, frame.offset());
-            if !self.filters[stream].matches(frame.event().key.as_ref()) {
-                self.unseen += 1;
+            if self.wants(stream, frame) {
+                self.show(stream, frame, out);
+            } else {
+                self.pass(stream, frame.offset(), 1);
                 if self.unseen >= self.unseen_max {
                     self.tell_position(out);
                 }
-                continue;
-            }
-            self.unseen = 0;
-            let name = &self.streams.names()[stream];
-            if single {
-                out.whole(frame, name, self.framing);
-            } else {
-                let mut id = Vec::with_capacity(128);
-                sse::id(&mut id, |out| self.cursor.write_to(out));
-                out.with_id(frame, name, self.framing, &id);
             }
         }
+    }
+
+    /// Writes an event and moves to it.
+    pub(crate) fn show(&mut self, stream: usize, frame: &Frame, out: &mut Output) {
+        self.cursor.set(stream, frame.offset());
+        self.unseen = 0;
+        let names = self.profile.streams.names();
+        if names.len() == 1 {
+            out.whole(frame, &names[stream], self.profile.framing);
+        } else {
+            let mut id = Vec::with_capacity(128);
+            sse::id(&mut id, |out| self.cursor.write_to(out));
+            out.with_id(frame, &names[stream], self.profile.framing, &id);
+        }
+    }
+
+    /// Moves over this many events without a word. None of them is wanted, or they are told of already.
+    pub(crate) fn pass(&mut self, stream: usize, to: Offset, events: u32) {
+        self.cursor.set(stream, to);
+        self.unseen = self.unseen.saturating_add(events);
     }
 
     /// Tells of a gap and moves over it, in one frame.
@@ -110,25 +108,28 @@ impl Session {
         self.cursor.set(stream, gap.cursor);
         self.unseen = 0;
         let mut frame = Vec::new();
-        sse::gap(&mut frame, self.streams.names()[stream].as_str(), gap, &self.cursor.to_string());
+        let name = self.profile.streams.names()[stream].as_str();
+        sse::gap(&mut frame, name, gap, &self.cursor.to_string());
         out.private(&frame);
     }
 
     /// A sign of life after a time of silence, and the position, if the client's is behind.
-    pub(crate) fn beat(&mut self, as_event: bool, out: &mut Output) {
+    pub(crate) fn beat(&mut self, out: &mut Output) {
         if self.unseen > 0 {
             self.tell_position(out);
         }
-        if as_event {
-            let mut frame = Vec::new();
-            sse::heartbeat(&mut frame);
-            out.private(&frame);
-        } else {
-            out.private(sse::HEARTBEAT);
+        match self.profile.heartbeat.1 {
+            HeartbeatKind::Comment => out.private(sse::HEARTBEAT),
+            HeartbeatKind::Event => {
+                let mut frame = Vec::new();
+                sse::heartbeat(&mut frame);
+                out.private(&frame);
+            }
         }
     }
 
-    fn tell_position(&mut self, out: &mut Output) {
+    /// The position as a frame of its own, for a client whose copy of it lies behind.
+    pub(crate) fn tell_position(&mut self, out: &mut Output) {
         self.unseen = 0;
         let mut frame = Vec::new();
         sse::cursor(&mut frame, &self.cursor.to_string());
@@ -139,7 +140,12 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use evergate_domain::{EventDraft, Key, KeyPattern, StreamName, UnixMillis};
+    use std::time::Duration;
+
+    use evergate_domain::{EventDraft, Key, KeyFilter, KeyPattern, StreamName, StreamSet, UnixMillis};
+
+    use crate::frame::Framing;
+    use crate::gzip::Encoding;
 
     fn set(names: &[&str]) -> StreamSet {
         StreamSet::new(names.iter().map(|n| StreamName::new(n).expect("valid")).collect()).expect("valid")
@@ -165,7 +171,10 @@ mod tests {
             .collect();
         let offsets = names.iter().map(|_| cursor.parse().expect("valid")).collect();
         let cursor = Cursor::new(&streams, offsets);
-        Session::new(streams, filters, Framing::Plain, cursor, 3)
+        let heartbeat = (Duration::from_secs(15), HeartbeatKind::Comment);
+        let (framing, encoding) = (Framing::Plain, Encoding::Identity);
+        let profile = Profile { streams, filters, framing, encoding, heartbeat };
+        Session::new(Arc::new(profile), cursor, 0, 3)
     }
 
     #[test]
@@ -176,7 +185,7 @@ mod tests {
         session.run(0, &[Arc::clone(&one)], &mut out);
         let sent = out.take();
         assert_eq!(&sent[..], b"data: 1-1\nid: 1-1\n\n");
-        let shared = one.encoded(&session.streams.names()[0], Framing::Plain).whole().as_ptr();
+        let shared = one.encoded(&session.profile.streams.names()[0], Framing::Plain).whole().as_ptr();
         assert_eq!(sent.as_ptr(), shared, "copied");
         session.run(0, &[frame("1-2", None), frame("2-3", None)], &mut out);
         assert_eq!(text(&mut out), "data: 1-2\nid: 1-2\n\ndata: 2-3\nid: 2-3\n\n");
@@ -188,9 +197,9 @@ mod tests {
         let mut out = Output::default();
         session.run(0, &[frame("1-1", Some("B")), frame("1-2", None)], &mut out);
         assert!(out.is_empty());
-        session.beat(false, &mut out);
+        session.beat(&mut out);
         assert_eq!(text(&mut out), "event: evergate.cursor\ndata: {}\nid: 1-2\n\n:\n");
-        session.beat(false, &mut out);
+        session.beat(&mut out);
         assert_eq!(text(&mut out), ":\n", "nothing new to tell");
         let others: Vec<_> = (3..=8).map(|n| frame(&format!("1-{n}"), Some("B"))).collect();
         session.run(0, &others, &mut out);
@@ -213,7 +222,7 @@ mod tests {
             .iter()
             .map(|item| {
                 let sse::Item::Message(message) = item else { panic!("{item:?}") };
-                Cursor::parse(&session.streams, &message.last_event_id).expect("ours")
+                Cursor::parse(&session.profile.streams, &message.last_event_id).expect("ours")
             })
             .map(|cursor| cursor.offsets().iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
             .collect();

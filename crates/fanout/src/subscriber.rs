@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use evergate_domain::{Cursor, KeyFilter, Offset, ResumeKind, Start, StreamSet};
+use evergate_domain::{Cursor, KeyFilter, ResumeKind, Start, StreamSet};
 use evergate_eventlog::ReadError;
 use futures_util::future::select_all;
 use tokio::sync::watch;
@@ -15,6 +15,7 @@ use crate::frame::Framing;
 use crate::gzip::{Deflater, Encoding, Sum};
 use crate::hub::Inner;
 use crate::output::Output;
+use crate::profile::Profile;
 use crate::replay::{NoRun, Run};
 use crate::ring::Taken;
 use crate::session::Session;
@@ -112,26 +113,15 @@ pub struct Subscriber {
     stop_at: Option<Instant>,
     /// Whether the log could not be read at the last step.
     failing: bool,
-    heartbeat: (Duration, HeartbeatKind),
     beat_at: Instant,
 }
 
-/// What subscribers in a shard may have in common.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Profile {
-    /// The one stream.
-    pub(crate) streams: StreamSet,
-    pub(crate) filter: KeyFilter,
-    pub(crate) framing: Framing,
-    pub(crate) encoding: Encoding,
-    pub(crate) heartbeat: (Duration, HeartbeatKind),
-}
-
-/// A subscriber of one stream, reduced to what it takes to go on.
+/// A subscriber reduced to what it takes to go on.
 pub(crate) struct Parked {
-    pub(crate) feed: Arc<Feed>,
-    pub(crate) profile: Profile,
-    pub(crate) cursor: Offset,
+    /// The feeds of its streams, in their order.
+    pub(crate) feeds: Vec<Arc<Feed>>,
+    pub(crate) profile: Arc<Profile>,
+    pub(crate) cursor: Cursor,
     pub(crate) unseen: u32,
     /// Of its body, if that is compressed.
     pub(crate) sum: Sum,
@@ -174,21 +164,10 @@ impl Subscriber {
         session: Session,
         follows: Vec<Follow>,
         stop: watch::Receiver<Option<Duration>>,
-        heartbeat: (Duration, HeartbeatKind),
         out: Output,
     ) -> Self {
-        Self {
-            hub,
-            session,
-            follows,
-            out,
-            turn: 0,
-            stop,
-            stop_at: None,
-            failing: false,
-            heartbeat,
-            beat_at: Instant::now() + heartbeat.0,
-        }
+        let beat_at = Instant::now() + session.profile().heartbeat.0;
+        Self { hub, session, follows, out, turn: 0, stop, stop_at: None, failing: false, beat_at }
     }
 
     /// The subscriber's position: everything up to it was handed out.
@@ -238,55 +217,47 @@ impl Subscriber {
             Err(_) => {}
         }
         if self.out.is_empty() && self.beat_at <= Instant::now() {
-            self.session.beat(self.heartbeat.1 == HeartbeatKind::Event, &mut self.out);
+            self.session.beat(&mut self.out);
         }
         if !self.out.is_empty() {
-            self.beat_at = Instant::now() + self.heartbeat.0;
+            self.beat_at = Instant::now() + self.heartbeat();
             return Some(Next::Bytes(self.out.take()));
         }
         let closed = self.follows.iter().any(|follow| follow.feed.is_closed());
         closed.then_some(Next::End(End::LogClosed))
     }
 
-    /// What a shard needs to go on from here, if the ring has all that this subscriber is owed.
+    fn heartbeat(&self) -> Duration {
+        self.session.profile().heartbeat.0
+    }
+
+    /// What a shard needs to go on from here, if the rings have all that this subscriber is owed.
     pub(crate) fn parked(&self) -> Option<Parked> {
-        let [follow] = &self.follows[..] else { return None };
-        let cursor = self.session.offset(0);
-        let at_ring = follow.feed.ring().read().holds(cursor);
+        let cursor = self.session.cursor();
+        let mut at = self.follows.iter().zip(cursor.offsets());
+        let at_rings =
+            at.all(|(follow, &offset)| follow.first.is_none() && follow.feed.ring().read().holds(offset));
         // One that is about to end stays with its task.
-        let settled = at_ring && follow.first.is_none() && !self.failing && self.stop_at.is_none();
+        let settled = at_rings && !self.failing && self.stop_at.is_none();
         settled.then(|| Parked {
-            feed: Arc::clone(&follow.feed),
-            profile: Profile {
-                streams: self.session.streams().clone(),
-                filter: self.session.filter(0).clone(),
-                framing: self.session.framing(),
-                encoding: self.out.encoding(),
-                heartbeat: self.heartbeat,
-            },
-            cursor,
+            feeds: self.follows.iter().map(|follow| Arc::clone(&follow.feed)).collect(),
+            profile: Arc::clone(self.session.profile()),
+            cursor: cursor.clone(),
             unseen: self.session.unseen(),
             sum: self.out.sum(),
-            quiet: self.heartbeat.0.saturating_sub(self.beat_at.saturating_duration_since(Instant::now())),
+            quiet: self.heartbeat().saturating_sub(self.beat_at.saturating_duration_since(Instant::now())),
         })
     }
 
     /// The subscriber that a shard gives back.
     pub(crate) fn unparked(hub: &Arc<Inner>, parked: Parked) -> Self {
-        let Parked { feed, profile, cursor, unseen, sum, quiet } = parked;
-        let cursor = Cursor::new(&profile.streams, vec![cursor]);
-        let mut session = Session::new(
-            profile.streams,
-            vec![profile.filter],
-            profile.framing,
-            cursor,
-            hub.common.config.scan_max,
-        );
-        session.set_unseen(unseen);
-        let (hub, stop) = (Arc::clone(hub), hub.stop.subscribe());
+        let Parked { feeds, profile, cursor, unseen, sum, quiet } = parked;
         let out = Output::new(profile.encoding, sum, &hub.common.deflater);
-        let mut subscriber = Self::new(hub, session, vec![Follow::new(feed)], stop, profile.heartbeat, out);
-        subscriber.beat_at = Instant::now() + profile.heartbeat.0.saturating_sub(quiet);
+        let session = Session::new(profile, cursor, unseen, hub.common.config.scan_max);
+        let (hub, stop) = (Arc::clone(hub), hub.stop.subscribe());
+        let follows = feeds.into_iter().map(Follow::new).collect();
+        let mut subscriber = Self::new(hub, session, follows, stop, out);
+        subscriber.beat_at = Instant::now() + subscriber.heartbeat().saturating_sub(quiet);
         subscriber
     }
 

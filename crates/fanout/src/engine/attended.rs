@@ -1,5 +1,4 @@
-//! A connection with a task of its own: while it replays, and for all its life if it follows several
-//! streams.
+//! A connection with a task of its own: while it replays.
 
 use std::io;
 use std::time::Duration;

@@ -11,11 +11,13 @@
 
 mod attended;
 mod chunk;
+mod group;
 mod handle;
 mod inbox;
 mod lane;
 mod queue;
 mod record;
+mod run;
 mod shard;
 mod skip;
 mod trail;

@@ -4,7 +4,7 @@ use std::net::TcpStream as StdStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use evergate_domain::Offset;
+use evergate_domain::STREAMS_MAX;
 use rustix::net::{RecvFlags, SendFlags};
 
 use crate::engine::SURPLUS_MAX;
@@ -14,23 +14,27 @@ use crate::engine::handle::Guard;
 /// A parked connection. Nothing here grows with how far it lies behind.
 pub(super) struct Record {
     pub(super) socket: StdStream,
-    pub(super) lane: u32,
-    /// Where it stands in its lane's followers.
-    pub(super) place: u32,
-    pub(super) profile: u32,
-    pub(super) unseen: u32,
-    pub(super) cursor: Offset,
     pub(super) guard: Box<dyn Guard>,
+    pub(super) group: u32,
+    /// Its place in the group, where its position is kept too.
+    pub(super) place: u32,
+    /// Events passed over since the client was last sent an id.
+    pub(super) unseen: u32,
     /// The tick of the last write.
     pub(super) written: u32,
     /// Bytes the system has taken so far; wraps.
     pub(super) sent: u32,
     pub(super) surplus: u16,
+    /// The streams in which it is to be moved on by their policy before it is sent anything else: a bit
+    /// for each.
+    pub(super) skips: u16,
+    /// The stream whose turn it is.
+    pub(super) turn: u8,
     /// Whether the socket takes no more until it says so.
     pub(super) blocked: bool,
-    /// Whether it is to be moved on by its stream's policy before it is sent anything else.
-    pub(super) skips: bool,
 }
+
+const _: () = assert!(STREAMS_MAX <= u16::BITS as usize, "one bit for each stream");
 
 pub(super) enum Sent {
     All,
@@ -78,5 +82,18 @@ pub(super) fn drain(record: &mut Record) -> bool {
             Err(rustix::io::Errno::AGAIN) => return true,
             Err(_) => return false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use evergate_domain::Offset;
+
+    use super::*;
+
+    /// There are as many of them as subscribers.
+    #[test]
+    fn a_record_and_its_position_stay_small() {
+        assert!(size_of::<Record>() + size_of::<Offset>() <= 64, "{}", size_of::<Record>());
     }
 }

@@ -8,20 +8,23 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use evergate_domain::{Offset, StreamName, sse};
+use evergate_domain::StreamName;
 use rustix::event::epoll;
 use slab::Slab;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::engine::chunk::Chunk;
+use crate::engine::group::Groups;
 use crate::engine::handle::{Arrival, Engine};
 use crate::engine::inbox::Inbox;
-use crate::engine::lane::{Lane, Runs};
+use crate::engine::lane::Lane;
 use crate::engine::record::Record;
+use crate::engine::run::Runs;
 use crate::engine::trail::Trail;
-use crate::gzip::{Encoding, Part, Sum};
+use crate::feed::Feed;
+use crate::gzip::{Encoding, Sum};
+use crate::profile::Profile;
 use crate::subscriber::Parked;
 
 mod leave;
@@ -32,7 +35,7 @@ mod time;
 /// Sends after which a sweep lets others run.
 const SENDS_PER_SLICE: usize = 256;
 
-/// Runs for one connection in one sweep; one that still is behind waits for the next.
+/// Runs for one connection at a time; one that still is behind waits until others have had theirs.
 const RUNS_PER_TURN: usize = 8;
 
 /// How often time is looked at: heartbeats are this much early at the most.
@@ -55,6 +58,11 @@ pub(super) struct Shard {
     sums: HashMap<usize, Sum>,
     lanes: Slab<Lane>,
     by_name: HashMap<StreamName, usize>,
+    groups: Groups,
+    /// The groups that are being visited, kept for its capacity.
+    visiting: Vec<u32>,
+    /// Slots of those who have more to get than went at once.
+    again: Vec<usize>,
     tick: u32,
     tick_at: Instant,
     stop: watch::Receiver<Option<Duration>>,
@@ -88,6 +96,9 @@ impl Shard {
             sums: HashMap::new(),
             lanes: Slab::new(),
             by_name: HashMap::new(),
+            groups: Groups::default(),
+            visiting: Vec::new(),
+            again: Vec::new(),
             tick: 0,
             tick_at: Instant::now() + TICK,
             stop,
@@ -110,6 +121,7 @@ impl Shard {
             for lane in self.inbox.take() {
                 self.sweep(lane).await;
             }
+            self.go_on().await;
             self.look_at_sockets();
             self.look_at_time().await;
             if self.ending.is_some() && self.records.is_empty() && self.arrivals.is_empty() {
@@ -122,7 +134,11 @@ impl Shard {
                     return;
                 }
             }
-            self.wait().await;
+            if self.again.is_empty() {
+                self.wait().await;
+            } else {
+                tokio::task::yield_now().await;
+            }
         }
     }
 
@@ -146,19 +162,6 @@ impl Shard {
 
     fn take_in(&mut self, arrival: Arrival) {
         let Arrival { socket, parked, guard, sent, trail } = arrival;
-        let Parked { feed, profile, cursor, unseen, sum, quiet } = parked;
-        let name = feed.name().clone();
-        // A feed that was given up and begun anew is another one, even of the same stream.
-        let known =
-            self.by_name.get(&name).copied().filter(|&lane| Arc::ptr_eq(&self.lanes[lane].feed, &feed));
-        let lane = known.unwrap_or_else(|| {
-            let entry = self.lanes.vacant_entry();
-            let number = entry.key();
-            let slow_reader = self.engine.0.hub.common.config.slow.of(&name);
-            entry.insert(Lane::new(feed, self.inbox.listener(number), slow_reader));
-            self.by_name.insert(name, number);
-            number
-        });
         let slot = self.records.vacant_key();
         let data = epoll::EventData::new_u64(slot as u64);
         let interest =
@@ -166,29 +169,27 @@ impl Shard {
         if let Err(error) = epoll::add(self.epoll.get_ref(), &socket, data, interest) {
             tracing::warn!(%error, "a connection could not be watched and is closed");
             self.load.fetch_sub(1, Ordering::Relaxed);
-            self.drop_lane_if_empty(lane);
             return;
         }
-        let of_lane = &mut self.lanes[lane];
-        let place = of_lane.followers.len();
-        of_lane.followers.push(slot);
+        let Parked { feeds, profile, cursor, unseen, sum, quiet } = parked;
+        let lanes: Vec<_> = feeds.into_iter().map(|feed| self.lane_of(feed)).collect();
         if profile.encoding == Encoding::Gzip {
             self.sums.insert(slot, sum);
         }
-        let profile = of_lane.enter(profile);
+        let group = self.group_of(profile, &lanes);
+        let place = self.groups[group].enter(small(slot), &cursor);
         self.records.insert(Record {
             socket,
-            lane: small(lane),
-            place: small(place),
-            profile: small(profile),
-            unseen,
-            cursor,
             guard,
+            group,
+            place,
+            unseen,
             written: self.tick.wrapping_sub(whole_ticks(quiet)),
             sent,
             surplus: 0,
+            skips: 0,
+            turn: 0,
             blocked: false,
-            skips: false,
         });
         self.trails.extend(trail.map(|trail| (slot, trail)));
         if let Some(ending) = &mut self.ending {
@@ -202,10 +203,37 @@ impl Shard {
         // What came while it was on its way.
         let fate = self.advance(slot, &mut Runs::default());
         self.follow_up(slot, fate);
-        if let Some(lane) = self.lanes.get(lane).filter(|lane| lane.feed.is_closed()) {
-            // It may have been closed before it was listened to.
-            lane.listener.mark();
+        for lane in lanes {
+            if let Some(lane) = self.lanes.get(lane as usize).filter(|lane| lane.feed.is_closed()) {
+                // It may have been closed before it was listened to.
+                lane.listener.mark();
+            }
         }
+    }
+
+    fn lane_of(&mut self, feed: Arc<Feed>) -> u32 {
+        let known = self.by_name.get(feed.name()).copied();
+        // A feed that was given up and begun anew is another one, even of the same stream.
+        if let Some(lane) = known.filter(|&lane| Arc::ptr_eq(&self.lanes[lane].feed, &feed)) {
+            return small(lane);
+        }
+        let name = feed.name().clone();
+        let entry = self.lanes.vacant_entry();
+        let number = entry.key();
+        let slow_reader = self.engine.0.hub.common.config.slow.of(&name);
+        entry.insert(Lane::new(feed, self.inbox.listener(number), slow_reader));
+        self.by_name.insert(name, number);
+        small(number)
+    }
+
+    fn group_of(&mut self, profile: Arc<Profile>, lanes: &[u32]) -> u32 {
+        self.groups.find(&profile, lanes).unwrap_or_else(|| {
+            let group = self.groups.begin(profile, lanes);
+            for &lane in lanes {
+                self.lanes[lane as usize].groups.push(group);
+            }
+            group
+        })
     }
 }
 
@@ -213,26 +241,6 @@ impl Drop for Shard {
     fn drop(&mut self) {
         self.load.fetch_sub(self.records.len(), Ordering::Relaxed);
     }
-}
-
-/// Frames of one connection as a chunk, and what they add to the sum of a compressed body.
-fn private(frames: &[u8], encoding: Encoding) -> (Bytes, Option<Part>) {
-    let mut chunk = Chunk::new(frames.len() + 16);
-    let part = chunk.put_private(frames, encoding);
-    (chunk.finish(), part)
-}
-
-/// The position as a frame of its own, for a client whose copy of it lies behind.
-fn position(cursor: Offset) -> Vec<u8> {
-    let mut frame = Vec::new();
-    sse::cursor(&mut frame, &cursor.to_string());
-    frame
-}
-
-/// Notes what was put behind a compressed body.
-fn add(sums: &mut HashMap<usize, Sum>, slot: usize, part: &Part) {
-    let sum = sums.get_mut(&slot).expect("kept for every compressed body");
-    *sum = sum.then(part);
 }
 
 fn whole_ticks(time: Duration) -> u32 {

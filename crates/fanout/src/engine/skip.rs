@@ -3,23 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use evergate_domain::{Gap, GapReason, Key, Offset, SlowReader, sse};
+use evergate_domain::{Gap, GapReason, Key, Offset, SlowReader};
 
-use crate::engine::lane::RUN_BYTES;
+use crate::engine::run::RUN_BYTES;
 use crate::frame::Frame;
 use crate::output::Output;
 use crate::ring::{Ring, Taken};
-use crate::subscriber::Profile;
-
-/// Where a skip leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Skipped {
-    pub(super) to: Offset,
-    /// Events passed over since the last one that was shown or told of.
-    pub(super) unseen: u32,
-    /// Whether that is all, or only as much as goes at once.
-    pub(super) at_head: bool,
-}
+use crate::session::Session;
 
 /// What a cursor has missed, as far as the ring has it.
 pub(super) struct Missed {
@@ -45,16 +35,24 @@ impl Missed {
         Some(Self { cursor, from, frames })
     }
 
-    /// Moves on by the policy, and writes what is to be shown and told.
-    pub(super) fn skip(&self, policy: SlowReader, profile: &Profile, out: &mut Output) -> Skipped {
+    /// Moves a session that stands at the cursor on by the policy, and writes what is to be shown and
+    /// told. Whether that is all, or only as much as goes at once.
+    pub(super) fn skip(
+        &self,
+        policy: SlowReader,
+        stream: usize,
+        session: &mut Session,
+        out: &mut Output,
+    ) -> bool {
         match policy {
-            SlowReader::Conflate => self.conflate(profile, out),
+            SlowReader::Conflate => self.conflate(stream, session, out),
             SlowReader::CatchUp | SlowReader::Gap | SlowReader::Disconnect => {
                 let to = self.head();
                 if to != self.cursor {
-                    self.tell(GapReason::Slow, self.cursor, to, to.next(), profile, out);
+                    let gap = self.gap(GapReason::Slow, self.cursor, to, to.next());
+                    session.gap(stream, &gap, out);
                 }
-                Skipped { to, unseen: 0, at_head: true }
+                true
             }
         }
     }
@@ -65,11 +63,9 @@ impl Missed {
 
     /// The latest event of each key, in the order of the stream. Each hole between them that holds
     /// something wanted is told of, so a client accounts for every event wherever it is cut.
-    fn conflate(&self, profile: &Profile, out: &mut Output) -> Skipped {
-        let stream = &profile.streams.names()[0];
-        let wanted = |frame: &Frame| profile.filter.matches(frame.event().key.as_ref());
+    fn conflate(&self, stream: usize, session: &mut Session, out: &mut Output) -> bool {
         let mut latest: HashMap<Option<&Key>, Offset> = HashMap::new();
-        for frame in self.frames.iter().filter(|frame| wanted(frame)) {
+        for frame in self.frames.iter().filter(|frame| session.wants(stream, frame)) {
             latest.insert(frame.event().key.as_ref(), frame.offset());
         }
         // What lay before the ring is not known any more, so it counts as wanted.
@@ -77,16 +73,16 @@ impl Missed {
         let (mut told, mut before, mut unseen) = (self.cursor, self.from, 0);
         for frame in &self.frames {
             let offset = frame.offset();
-            if !wanted(frame) {
+            if !session.wants(stream, frame) {
                 unseen += 1;
             } else if latest.get(&frame.event().key.as_ref()) == Some(&offset) {
                 if std::mem::take(&mut dropped) {
-                    self.tell(GapReason::Policy, told, before, offset, profile, out);
+                    session.gap(stream, &self.gap(GapReason::Policy, told, before, offset), out);
                 }
-                out.whole(frame, stream, profile.framing);
+                session.show(stream, frame, out);
                 (told, unseen) = (offset, 0);
                 if out.len() >= RUN_BYTES {
-                    return Skipped { to: offset, unseen, at_head: false };
+                    return false;
                 }
             } else {
                 dropped = true;
@@ -95,32 +91,22 @@ impl Missed {
         }
         let to = self.head();
         if dropped {
-            self.tell(GapReason::Policy, told, to, to.next(), profile, out);
-            unseen = 0;
+            session.gap(stream, &self.gap(GapReason::Policy, told, to, to.next()), out);
+        } else {
+            session.pass(stream, to, unseen);
         }
-        Skipped { to, unseen, at_head: true }
+        true
     }
 
-    /// Writes the notice of a jump.
-    fn tell(
-        &self,
-        reason: GapReason,
-        requested: Offset,
-        cursor: Offset,
-        resumed_at: Offset,
-        profile: &Profile,
-        out: &mut Output,
-    ) {
+    /// The notice of a jump.
+    fn gap(&self, reason: GapReason, requested: Offset, cursor: Offset, resumed_at: Offset) -> Gap {
         let next = requested.next();
         let same = |frame: &Arc<Frame>| Some(frame.offset()).filter(|offset| offset.seq == next.seq);
         // An epoch may begin there.
         let first_missing = Some(self.frames.iter().find_map(same).unwrap_or(next));
         let lost = Some(cursor.seq.get() - requested.seq.get());
-        let gap = Gap { requested, first_missing, cursor, resumed_at, reason, lost };
         metrics::counter!("evergate_gaps_total", "reason" => reason.as_str()).increment(1);
-        let mut frame = Vec::new();
-        sse::gap(&mut frame, profile.streams.names()[0].as_str(), &gap, &cursor.to_string());
-        out.private(&frame);
+        Gap { requested, first_missing, cursor, resumed_at, reason, lost }
     }
 }
 
@@ -128,12 +114,24 @@ impl Missed {
 mod tests {
     use std::time::Duration;
 
-    use evergate_domain::{EventDraft, KeyFilter, KeyPattern, StreamName, StreamSet, UnixMillis, sse};
+    use evergate_domain::{
+        Cursor, EventDraft, KeyFilter, KeyPattern, StreamName, StreamSet, UnixMillis, sse,
+    };
 
     use super::*;
     use crate::frame::Framing;
     use crate::gzip::Encoding;
+    use crate::profile::Profile;
     use crate::subscriber::HeartbeatKind;
+
+    /// Where a skip leads to.
+    #[derive(Debug, PartialEq, Eq)]
+    struct Skipped {
+        to: Offset,
+        /// Events passed over since the last one that was shown or told of.
+        unseen: u32,
+        at_head: bool,
+    }
 
     fn offset(text: &str) -> Offset {
         text.parse().expect("valid")
@@ -149,24 +147,29 @@ mod tests {
         ring
     }
 
-    fn profile(pattern: &str) -> Profile {
-        let filter = match pattern {
+    fn session(names: &[&str], pattern: &str, cursor: &str) -> Session {
+        let filter: KeyFilter = match pattern {
             "" => KeyFilter::all(),
             pattern => [KeyPattern::parse(pattern).expect("valid")].into_iter().collect(),
         };
-        Profile {
-            streams: StreamSet::new(vec![StreamName::new("s").expect("valid")]).expect("one"),
-            filter,
+        let names: Vec<_> = names.iter().map(|name| StreamName::new(name).expect("valid")).collect();
+        let cursor = vec![offset(cursor); names.len()];
+        let profile = Profile {
+            filters: vec![filter; names.len()],
+            streams: StreamSet::new(names).expect("some"),
             framing: Framing::Plain,
             encoding: Encoding::Identity,
             heartbeat: (Duration::from_secs(15), HeartbeatKind::Comment),
-        }
+        };
+        let cursor = Cursor::new(&profile.streams, cursor);
+        Session::new(Arc::new(profile), cursor, 0, u32::MAX)
     }
 
     /// What a client at `cursor` is told: `id` for an event, `first..id resumed lost` for a notice.
     fn skip(ring: &Ring, policy: SlowReader, pattern: &str, cursor: &str) -> Option<(Vec<String>, Skipped)> {
-        let mut out = Output::default();
-        let skipped = Missed::of(ring, offset(cursor))?.skip(policy, &profile(pattern), &mut out);
+        let (mut out, mut session) = (Output::default(), session(&["s"], pattern, cursor));
+        let at_head = Missed::of(ring, offset(cursor))?.skip(policy, 0, &mut session, &mut out);
+        let skipped = Skipped { to: session.offset(0), unseen: session.unseen(), at_head };
         let mut items = Vec::new();
         sse::Decoder::new(1 << 20, cursor).feed(&out.take(), &mut items).expect("valid");
         let told = items.into_iter().map(|item| {
@@ -242,5 +245,27 @@ mod tests {
         }
         assert_eq!(told, names.into_iter().map(|(at, _)| at).collect::<Vec<_>>());
         assert!(parts > 2, "{parts}");
+    }
+
+    #[test]
+    fn among_several_streams_one_is_moved_on_and_every_id_is_the_whole_position() {
+        let ring = ring("1-2", &[("1-3", "a"), ("1-4", "b"), ("1-5", "a")]);
+        let (mut out, mut session) = (Output::default(), session(&["left", "right"], "", "1-2"));
+        let missed = Missed::of(&ring, session.offset(1)).expect("of the history");
+        assert!(missed.skip(SlowReader::Conflate, 1, &mut session, &mut out));
+        let mut items = Vec::new();
+        sse::Decoder::new(1 << 20, "").feed(&out.take(), &mut items).expect("valid");
+        let told: Vec<_> = items
+            .into_iter()
+            .map(|item| {
+                let sse::Item::Message(message) = item else { panic!("{item:?}") };
+                let at = Cursor::parse(&session.profile().streams, &message.last_event_id).expect("ours");
+                (message.kind, at.offsets().to_vec())
+            })
+            .collect();
+        let at = |seq: &str| vec![offset("1-2"), offset(seq)];
+        let expected = [("evergate.gap", "1-3"), ("message", "1-4"), ("message", "1-5")];
+        assert_eq!(told, expected.map(|(kind, seq)| (kind.to_owned(), at(seq))));
+        assert_eq!(session.cursor().offsets(), at("1-5"));
     }
 }

@@ -3,6 +3,7 @@
 
 #[path = "../gunzip/mod.rs"]
 mod gunzip;
+mod several;
 mod slow;
 
 use std::collections::HashMap;
@@ -73,12 +74,20 @@ fn name() -> StreamName {
 }
 
 fn streams() -> StreamSet {
-    StreamSet::new(vec![name()]).expect("one")
+    set(&["s"])
+}
+
+fn set(names: &[&str]) -> StreamSet {
+    let names = names.iter().map(|name| StreamName::new(name).expect("valid"));
+    StreamSet::new(names.collect()).expect("some")
 }
 
 fn world(config: HubConfig) -> Arc<World> {
-    let policies = Arc::new(StreamPolicies::open(Retention::FOREVER));
-    let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new(policies, Arc::new(SystemClock)));
+    world_with(StreamPolicies::open(Retention::FOREVER), config)
+}
+
+fn world_with(policies: StreamPolicies, config: HubConfig) -> Arc<World> {
+    let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new(Arc::new(policies), Arc::new(SystemClock)));
     let hub = Hub::new(Arc::clone(&log), config);
     Arc::new(World {
         engine: Engine::start(&hub, 2),
@@ -106,12 +115,6 @@ impl World {
         abort: bool,
         buffer: usize,
     ) -> (TcpStream, String) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("bound");
-        let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let (client, (socket, _)) = (client.expect("connects"), server.expect("accepts"));
-        socket2::SockRef::from(&socket).set_send_buffer_size(buffer).expect("a small buffer");
-        socket2::SockRef::from(&client).set_recv_buffer_size(buffer).expect("a small buffer");
         let request = SubscribeRequest {
             streams: streams(),
             filters: vec![filter],
@@ -120,6 +123,16 @@ impl World {
             encoding,
             heartbeat: (heartbeat, HeartbeatKind::Comment),
         };
+        self.serve(request, abort, buffer).await
+    }
+
+    async fn serve(&self, request: SubscribeRequest, abort: bool, buffer: usize) -> (TcpStream, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (client, (socket, _)) = (client.expect("connects"), server.expect("accepts"));
+        socket2::SockRef::from(&socket).set_send_buffer_size(buffer).expect("a small buffer");
+        socket2::SockRef::from(&client).set_recv_buffer_size(buffer).expect("a small buffer");
         let (subscriber, opening) = self.hub.subscribe(request).await.expect("subscribes");
         self.open.fetch_add(1, Ordering::SeqCst);
         let guard = Box::new(Held { cut: CancellationToken::new(), open: Arc::clone(&self.open), abort });

@@ -482,7 +482,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "catch-up",
         "What is done about a subscriber that takes less than it is sent and lies more than `fanout.slow_reader_lag_events` behind.",
         Choice(
-            "With `catch-up` it gets everything, late. With `conflate` it gets the latest event of each key, and with `gap` nothing of what it missed, each time with an `evergate.gap` that says exactly what. With `disconnect` its connection is reset, and it comes back with its own position. Applies to subscribers of one stream over HTTP/1.1; all others catch up.",
+            "With `catch-up` it gets everything, late. With `conflate` it gets the latest event of each key, and with `gap` nothing of what it missed, each time with an `evergate.gap` that says exactly what. With `disconnect` its connection is reset, and it comes back with its own position. Applies to subscribers over HTTP/1.1; all others catch up.",
         ),
     ),
     setting(

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use evergate_domain::Cursor;
 use rustix::event::epoll;
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -39,8 +38,7 @@ impl Shard {
     pub(super) fn end(&mut self, slot: usize, end: End) {
         let unsent = self.unsent.remove(&slot);
         let (record, parked) = self.remove(slot);
-        let cursor = Cursor::new(&parked.profile.streams, vec![parked.cursor]);
-        let Farewell { bytes, abort } = record.guard.farewell(end, &cursor);
+        let Farewell { bytes, abort } = record.guard.farewell(end, &parked.cursor);
         let last = parked.finish(&bytes, abort, &self.engine.0.hub.common.deflater);
         self.engine.0.tasks.spawn(async move {
             let guard = record.guard;
@@ -67,29 +65,31 @@ impl Shard {
         // Only fails if the socket is not there, which is what is wanted.
         let _ = epoll::delete(self.epoll.get_ref(), &record.socket);
         self.load.fetch_sub(1, Ordering::Relaxed);
-        let number = record.lane as usize;
-        let lane = &mut self.lanes[number];
-        lane.followers.swap_remove(record.place as usize);
-        if let Some(&moved) = lane.followers.get(record.place as usize) {
-            self.records[moved].place = record.place;
-        }
+        let group = &mut self.groups[record.group];
+        let feeds = group.lanes.iter().map(|&lane| Arc::clone(&self.lanes[lane as usize].feed));
         let parked = Parked {
-            feed: Arc::clone(&lane.feed),
-            profile: lane.profile(record.profile as usize).clone(),
-            cursor: record.cursor,
+            feeds: feeds.collect(),
+            profile: Arc::clone(&group.profile),
+            cursor: group.cursor(record.place),
             unseen: record.unseen,
             sum,
             quiet: TICK * self.tick.wrapping_sub(record.written),
         };
-        lane.leave(record.profile as usize);
-        self.drop_lane_if_empty(number);
+        if let Some(moved) = group.leave(record.place) {
+            self.records[moved as usize].place = record.place;
+        }
+        for lane in self.groups.drop_if_empty(record.group).unwrap_or_default() {
+            self.leave_lane(lane as usize, record.group);
+        }
         (record, parked)
     }
 
-    pub(super) fn drop_lane_if_empty(&mut self, lane: usize) {
-        if self.lanes[lane].followers.is_empty() {
-            let gone = self.lanes.remove(lane);
-            if self.by_name.get(gone.feed.name()) == Some(&lane) {
+    fn leave_lane(&mut self, number: usize, group: u32) {
+        let lane = &mut self.lanes[number];
+        lane.leave(group);
+        if lane.groups.is_empty() {
+            let gone = self.lanes.remove(number);
+            if self.by_name.get(gone.feed.name()) == Some(&number) {
                 self.by_name.remove(gone.feed.name());
             }
         }

@@ -4,8 +4,8 @@ use evergate_domain::SlowReader;
 use rustix::event::epoll;
 
 use super::Shard;
-use crate::engine::lane::Runs;
 use crate::engine::record::drain;
+use crate::engine::run::Runs;
 
 impl Shard {
     pub(super) fn look_at_sockets(&mut self) {
@@ -34,9 +34,7 @@ impl Shard {
         }
         if flags.contains(epoll::EventFlags::OUT) && record.blocked {
             record.blocked = false;
-            let lane = &self.lanes[record.lane as usize];
-            record.skips = matches!(lane.slow_reader, SlowReader::Conflate | SlowReader::Gap)
-                && lane.lag(record.cursor) > self.engine.0.hub.common.config.slow.lag_max;
+            self.records[slot].skips = self.lagging(slot, &[SlowReader::Conflate, SlowReader::Gap]);
             let fate = self.advance(slot, &mut Runs::default());
             self.follow_up(slot, fate);
         }

@@ -1,13 +1,17 @@
 //! What is sent: everybody who follows a stream is brought up to its head.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use evergate_domain::SlowReader;
 
-use super::{RUNS_PER_TURN, SENDS_PER_SLICE, Shard, add, position, private};
+use super::{RUNS_PER_TURN, SENDS_PER_SLICE, Shard};
 use crate::engine::chunk;
-use crate::engine::lane::{Look, Runs};
 use crate::engine::record::{Sent, send};
+use crate::engine::run::{Look, Runs};
 use crate::engine::skip::Missed;
 use crate::output::Output;
+use crate::session::Session;
 use crate::subscriber::End;
 
 /// What becomes of a connection after a look at it.
@@ -16,9 +20,9 @@ pub(super) enum Fate {
     Stays,
     /// It has more to get, but others are waiting.
     Again,
-    /// The ring no longer has what it is owed.
+    /// A ring no longer has what it is owed.
     Behind,
-    /// Its stream's policy is to wait no longer.
+    /// A stream's policy is to wait no longer.
     TooSlow,
     Gone,
 }
@@ -28,132 +32,177 @@ impl Shard {
     pub(super) async fn sweep(&mut self, lane: usize) {
         let Some(of_lane) = self.lanes.get(lane) else { return };
         of_lane.listener.clear();
-        let mut runs = Runs::default();
-        let mut at = 0;
-        while let Some(&slot) = self.lanes.get(lane).and_then(|lane| lane.followers.get(at)) {
-            let fate = self.advance(slot, &mut runs);
-            // One that leaves has another put in its place.
-            if matches!(fate, Fate::Stays | Fate::Again) {
-                at += 1;
-            }
-            self.follow_up(slot, fate);
-            if at % SENDS_PER_SLICE == SENDS_PER_SLICE - 1 {
-                tokio::task::yield_now().await;
+        let mut groups = std::mem::take(&mut self.visiting);
+        groups.clone_from(&of_lane.groups);
+        let (mut runs, mut visited) = (Runs::default(), 0);
+        for &group in &groups {
+            let mut at = 0;
+            while let Some(&slot) = self.groups.get(group).and_then(|group| group.followers.get(at)) {
+                let fate = self.advance(slot as usize, &mut runs);
+                // One that leaves has another put in its place.
+                if matches!(fate, Fate::Stays | Fate::Again) {
+                    at += 1;
+                }
+                self.follow_up(slot as usize, fate);
+                visited += 1;
+                if visited % SENDS_PER_SLICE == 0 {
+                    tokio::task::yield_now().await;
+                }
             }
         }
-        let closed = self.lanes.get(lane).is_some_and(|lane| lane.feed.is_closed());
-        if closed {
-            for slot in self.lanes[lane].followers.clone() {
-                self.end(slot, End::LogClosed);
+        if self.lanes.get(lane).is_some_and(|lane| lane.feed.is_closed()) {
+            let followers = groups.iter().filter_map(|&group| self.groups.get(group));
+            let ended: Vec<_> = followers.flat_map(|group| group.followers.clone()).collect();
+            for slot in ended {
+                self.end(slot as usize, End::LogClosed);
+            }
+        }
+        self.visiting = groups;
+    }
+
+    /// Goes on with those who had more to get than goes at once.
+    pub(super) async fn go_on(&mut self) {
+        let mut runs = Runs::default();
+        for (n, slot) in std::mem::take(&mut self.again).into_iter().enumerate() {
+            // It may have left, and its slot may even be another's, who loses nothing by a look at it.
+            if self.records.contains(slot) {
+                let fate = self.advance(slot, &mut runs);
+                self.follow_up(slot, fate);
+            }
+            if n % SENDS_PER_SLICE == SENDS_PER_SLICE - 1 {
+                tokio::task::yield_now().await;
             }
         }
     }
 
-    /// Sends a connection what lies between its cursor and the head, as far as it takes it.
+    /// Sends a connection what lies between its position and the heads, as far as it takes it.
     pub(super) fn advance(&mut self, slot: usize, runs: &mut Runs) -> Fate {
-        let record = &mut self.records[slot];
-        if record.blocked {
-            let lane = &self.lanes[record.lane as usize];
-            let too_slow = lane.slow_reader == SlowReader::Disconnect
-                && lane.lag(record.cursor) > self.engine.0.hub.common.config.slow.lag_max;
+        if self.records[slot].blocked {
+            let too_slow = self.lagging(slot, &[SlowReader::Disconnect]) != 0;
             return if too_slow { Fate::TooSlow } else { Fate::Stays };
         }
-        if let Some(unsent) = self.unsent.remove(&slot) {
-            match send(record, unsent, self.tick, &self.sends) {
-                Sent::All => {}
-                Sent::Part(rest) => {
-                    self.unsent.insert(slot, rest);
-                    return Fate::Stays;
-                }
-                Sent::Broken => return Fate::Gone,
-            }
+        if let Some(unsent) = self.unsent.remove(&slot)
+            && let Some(fate) = self.deliver(slot, unsent)
+        {
+            return fate;
         }
-        if record.skips
+        if self.records[slot].skips != 0
             && let Some(fate) = self.skip(slot)
         {
             return fate;
         }
-        let record = &mut self.records[slot];
-        let lane = &self.lanes[record.lane as usize];
-        let common = &self.engine.0.hub.common;
         for _ in 0..RUNS_PER_TURN {
-            let run = match lane.look(runs, record.cursor, record.profile as usize, &common.deflater) {
+            let common = &self.engine.0.hub.common;
+            let record = &mut self.records[slot];
+            let group = &mut self.groups[record.group];
+            let from = group.at(record.place);
+            let look = runs.look((record.group, group), from, record.turn, &self.lanes, &common.deflater);
+            let run = match look {
                 Look::Run(run) => run,
                 Look::AtHead => return Fate::Stays,
                 Look::Behind => return Fate::Behind,
             };
-            record.cursor = run.to;
-            let mut bytes = run.bytes.clone();
+            group.move_to(record.place, &run.to);
+            record.turn = run.next_turn;
             if let Some(part) = &run.part {
-                add(&mut self.sums, slot, part);
+                let sum = self.sums.get_mut(&slot).expect("kept for every compressed body");
+                *sum = sum.then(part);
             }
-            record.unseen = if bytes.is_empty() { record.unseen + run.passed } else { run.passed };
+            let mut bytes = run.bytes.clone();
+            record.unseen =
+                if bytes.is_empty() { record.unseen.saturating_add(run.passed) } else { run.passed };
             if record.unseen >= common.config.scan_max {
-                record.unseen = 0;
-                let encoding = lane.profile(record.profile as usize).encoding;
-                let (position, part) = private(&position(record.cursor), encoding);
-                if let Some(part) = part {
-                    add(&mut self.sums, slot, &part);
-                }
+                let (position, ()) = self.alone(slot, Session::tell_position);
                 bytes = if bytes.is_empty() { position } else { [bytes, position].concat().into() };
             }
-            if bytes.is_empty() {
-                continue;
-            }
-            match send(record, bytes, self.tick, &self.sends) {
-                Sent::All => {}
-                Sent::Part(rest) => {
-                    self.unsent.insert(slot, rest);
-                    return Fate::Stays;
-                }
-                Sent::Broken => return Fate::Gone,
+            if !bytes.is_empty()
+                && let Some(fate) = self.deliver(slot, bytes)
+            {
+                return fate;
             }
         }
         Fate::Again
     }
 
-    /// Moves a connection on by its stream's policy. `None` once it is where it can go on from.
+    /// Moves a connection on by its streams' policies. `None` once it is where it can go on from.
     fn skip(&mut self, slot: usize) -> Option<Fate> {
-        let record = &mut self.records[slot];
-        let lane = &self.lanes[record.lane as usize];
-        let profile = lane.profile(record.profile as usize);
         for _ in 0..RUNS_PER_TURN {
-            let missed = Missed::of(&lane.feed.ring().read(), record.cursor);
+            let record = &mut self.records[slot];
+            if record.skips == 0 {
+                return None;
+            }
+            let stream = record.skips.trailing_zeros() as usize;
+            let group = &self.groups[record.group];
+            let lane = &self.lanes[group.lanes[stream] as usize];
+            let missed = Missed::of(&lane.feed.ring().read(), group.at(record.place)[stream]);
             let Some(missed) = missed else {
-                record.skips = false;
+                record.skips = 0;
                 return Some(Fate::Behind);
             };
-            let sum = self.sums.get(&slot).copied().unwrap_or_default();
-            let mut out = Output::new(profile.encoding, sum, &self.engine.0.hub.common.deflater);
-            let skipped = missed.skip(lane.slow_reader, profile, &mut out);
-            if let Some(sum) = self.sums.get_mut(&slot) {
-                *sum = out.sum();
+            let policy = lane.slow_reader;
+            let (bytes, at_head) = self.alone(slot, |session, out| missed.skip(policy, stream, session, out));
+            if at_head {
+                self.records[slot].skips &= !(1 << stream);
             }
-            record.cursor = skipped.to;
-            record.skips = !skipped.at_head;
-            record.unseen = if out.is_empty() { record.unseen + skipped.unseen } else { skipped.unseen };
-            let sent = if out.is_empty() {
-                Sent::All
-            } else {
-                send(record, chunk::of(&out.take()), self.tick, &self.sends)
-            };
-            match sent {
-                Sent::All if record.skips => {}
-                Sent::All => return None,
-                Sent::Part(rest) => {
-                    self.unsent.insert(slot, rest);
-                    return Some(Fate::Stays);
-                }
-                Sent::Broken => return Some(Fate::Gone),
+            if !bytes.is_empty()
+                && let Some(fate) = self.deliver(slot, bytes)
+            {
+                return Some(fate);
             }
         }
-        Some(Fate::Again)
+        (self.records[slot].skips != 0).then_some(Fate::Again)
+    }
+
+    /// What a session in a connection's place writes for it alone, as a chunk, and what else it says.
+    pub(super) fn alone<T>(
+        &mut self,
+        slot: usize,
+        write: impl FnOnce(&mut Session, &mut Output) -> T,
+    ) -> (Bytes, T) {
+        let record = &mut self.records[slot];
+        let group = &mut self.groups[record.group];
+        let profile = Arc::clone(&group.profile);
+        let sum = self.sums.get(&slot).copied().unwrap_or_default();
+        let mut out = Output::new(profile.encoding, sum, &self.engine.0.hub.common.deflater);
+        let mut session = Session::new(profile, group.cursor(record.place), record.unseen, u32::MAX);
+        let said = write(&mut session, &mut out);
+        if let Some(sum) = self.sums.get_mut(&slot) {
+            *sum = out.sum();
+        }
+        record.unseen = session.unseen();
+        group.move_to(record.place, session.cursor());
+        (chunk::of(&out.take()), said)
+    }
+
+    /// Sends bytes, and keeps those that the socket does not take. `None` if it took them all.
+    pub(super) fn deliver(&mut self, slot: usize, bytes: Bytes) -> Option<Fate> {
+        match send(&mut self.records[slot], bytes, self.tick, &self.sends) {
+            Sent::All => None,
+            Sent::Part(rest) => {
+                self.unsent.insert(slot, rest);
+                Some(Fate::Stays)
+            }
+            Sent::Broken => Some(Fate::Gone),
+        }
+    }
+
+    /// The streams with one of these policies in which a connection lies too far behind: a bit for each.
+    pub(super) fn lagging(&self, slot: usize, policies: &[SlowReader]) -> u16 {
+        let record = &self.records[slot];
+        let group = &self.groups[record.group];
+        let lag_max = self.engine.0.hub.common.config.slow.lag_max;
+        let streams = group.lanes.iter().zip(group.at(record.place));
+        let lagging = streams.map(|(&lane, &at)| {
+            let lane = &self.lanes[lane as usize];
+            policies.contains(&lane.slow_reader) && lane.lag(at) > lag_max
+        });
+        lagging.enumerate().fold(0, |bits, (stream, lags)| bits | u16::from(lags) << stream)
     }
 
     pub(super) fn follow_up(&mut self, slot: usize, fate: Fate) {
         match fate {
             Fate::Stays => {}
-            Fate::Again => self.lanes[self.records[slot].lane as usize].listener.mark(),
+            Fate::Again => self.again.push(slot),
             Fate::Behind => self.give_back(slot),
             Fate::TooSlow => {
                 metrics::counter!("evergate_slow_disconnects_total").increment(1);

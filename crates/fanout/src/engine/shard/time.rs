@@ -1,15 +1,14 @@
 //! What time brings: signs of life, kept places, and the end.
 
 use bytes::Bytes;
-use evergate_domain::{Cursor, sse};
 use tokio::time::Instant;
 
 use super::sweep::Fate;
-use super::{SENDS_PER_SLICE, Shard, TICK, add, position, private, ticks, whole_ticks};
+use super::{SENDS_PER_SLICE, Shard, TICK, ticks, whole_ticks};
 use crate::engine::attended::{self, wrapped};
 use crate::engine::queue::queued;
-use crate::engine::record::{Sent, send};
-use crate::subscriber::{End, HeartbeatKind};
+use crate::session::Session;
+use crate::subscriber::End;
 
 impl Shard {
     pub(super) async fn look_at_time(&mut self) {
@@ -63,8 +62,7 @@ impl Shard {
         let Some(trail) = self.trails.get_mut(&slot) else { return };
         let record = &self.records[slot];
         let Ok(queued) = queued(&record.socket) else { return };
-        let streams = &self.lanes[record.lane as usize].profile(record.profile as usize).streams;
-        let cursor = Cursor::new(streams, vec![record.cursor]).pack();
+        let cursor = self.groups[record.group].cursor(record.place).pack();
         // What the system has not taken yet lies before the cursor, too.
         let unsent = wrapped(self.unsent.get(&slot).map_or(0, Bytes::len));
         let written = record.sent.wrapping_add(unsent);
@@ -83,8 +81,7 @@ impl Shard {
                 stalled.push(slot);
                 continue;
             }
-            let profile = self.lanes[record.lane as usize].profile(record.profile as usize);
-            let after = ticks(profile.heartbeat.0);
+            let after = ticks(self.groups[record.group].profile.heartbeat.0);
             if !record.blocked && self.tick.wrapping_sub(record.written) >= after {
                 quiet.push(slot);
             }
@@ -106,28 +103,10 @@ impl Shard {
     }
 
     fn beat_one(&mut self, slot: usize) -> Fate {
-        let Some(record) = self.records.get_mut(slot) else { return Fate::Stays };
-        let profile = self.lanes[record.lane as usize].profile(record.profile as usize);
-        let mut frames = Vec::new();
-        if record.unseen > 0 {
-            record.unseen = 0;
-            frames = position(record.cursor);
+        if !self.records.contains(slot) {
+            return Fate::Stays;
         }
-        match profile.heartbeat.1 {
-            HeartbeatKind::Comment => frames.extend_from_slice(sse::HEARTBEAT),
-            HeartbeatKind::Event => sse::heartbeat(&mut frames),
-        }
-        let (chunk, part) = private(&frames, profile.encoding);
-        if let Some(part) = part {
-            add(&mut self.sums, slot, &part);
-        }
-        match send(record, chunk, self.tick, &self.sends) {
-            Sent::All => Fate::Stays,
-            Sent::Part(rest) => {
-                self.unsent.insert(slot, rest);
-                Fate::Stays
-            }
-            Sent::Broken => Fate::Gone,
-        }
+        let (chunk, ()) = self.alone(slot, Session::beat);
+        self.deliver(slot, chunk).unwrap_or(Fate::Stays)
     }
 }
