@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need on a Debian machine: the packages that are missing, then the pinned
-# clients (see clients.sh). Does nothing where everything is there already.
+# clients (see clients.sh) and servers (see servers.sh). Does nothing where everything is there already.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -65,6 +65,13 @@ code=0
 scripts/clients.sh || code=$?
 if ((code == 75)); then
   echo "setup: a package registry is out of reach; tests with real clients will be left out" >&2
+elif ((code != 0)); then
+  exit "$code"
+fi
+code=0
+scripts/servers.sh || code=$?
+if ((code == 75)); then
+  echo "setup: tests with servers other than Debian's Redis will be left out" >&2
 elif ((code != 0)); then
   exit "$code"
 fi

@@ -1,13 +1,14 @@
 //! Finding the real clients that tests drive: curl, Python and Node.js with pinned packages, Chromium.
 //! `scripts/clients.sh` makes what is pinned; here is only asked where it is.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::left_out::{is_ci, left_out};
 
-/// `scripts/clients.sh` ends so when a package registry cannot be reached.
+/// `scripts/clients.sh` and `scripts/servers.sh` end so when a package registry cannot be reached.
 const OUT_OF_REACH: i32 = 75;
 
 /// The pinned clients.
@@ -33,16 +34,7 @@ pub struct Pinned {
 pub fn pinned(test: &str) -> Option<Pinned> {
     static PINNED: OnceLock<Result<Pinned, String>> = OnceLock::new();
     let pinned = PINNED.get_or_init(|| {
-        let script = checkout().join("scripts/clients.sh");
-        let output = Command::new(&script)
-            .output()
-            .unwrap_or_else(|error| panic!("{} cannot be run: {error}", script.display()));
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        if output.status.code() == Some(OUT_OF_REACH) {
-            return Err(told);
-        }
-        assert!(output.status.success(), "{} failed ({}): {told}", script.display(), output.status);
-        let listed = String::from_utf8(output.stdout).expect("paths are UTF-8");
+        let listed = told_by("scripts/clients.sh")?;
         let path = |name: &str| {
             let mut lines = listed.lines().filter_map(|line| line.split_once('='));
             let found = lines.find(|(had, _)| *had == name);
@@ -63,6 +55,39 @@ pub fn pinned(test: &str) -> Option<Pinned> {
             None
         }
     }
+}
+
+/// Servers of other makes and ages than the system's, `redis-8.2` and so on, fetched first where they
+/// are not there. `None`, said aloud, if they cannot be had here.
+///
+/// # Panics
+/// If they cannot be fetched for any other reason.
+pub fn other_servers(test: &str) -> Option<BTreeMap<String, PathBuf>> {
+    static SERVERS: OnceLock<Result<String, String>> = OnceLock::new();
+    match SERVERS.get_or_init(|| told_by("scripts/servers.sh")) {
+        Ok(listed) => {
+            let lines = listed.lines().filter_map(|line| line.split_once('='));
+            Some(lines.map(|(name, path)| (name.to_owned(), path.into())).collect())
+        }
+        Err(why) => {
+            left_out(test, &format!("other servers cannot be had: {}", why.trim()));
+            None
+        }
+    }
+}
+
+/// What a script that fetches something says, or why its registry is out of reach.
+fn told_by(script: &str) -> Result<String, String> {
+    let script = checkout().join(script);
+    let output = Command::new(&script)
+        .output()
+        .unwrap_or_else(|error| panic!("{} cannot be run: {error}", script.display()));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.code() == Some(OUT_OF_REACH) {
+        return Err(told);
+    }
+    assert!(output.status.success(), "{} failed ({}): {told}", script.display(), output.status);
+    Ok(String::from_utf8(output.stdout).expect("paths are UTF-8"))
 }
 
 /// A program of the system. `None`, said aloud, if it is missing, which fails a run on CI: there

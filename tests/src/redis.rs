@@ -10,7 +10,7 @@ mod watched;
 use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -80,6 +80,16 @@ impl RedisServer {
         Some(server)
     }
 
+    /// Starts one of this program.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub async fn start_program(program: &Path, keeps: Keeps, arguments: &[&str]) -> Self {
+        let mut server = Self::of(program.to_owned(), keeps, arguments);
+        server.run().await;
+        server
+    }
+
     /// Starts one whose files lie in this folder, and which is launched by these words.
     ///
     /// # Panics
@@ -93,11 +103,14 @@ impl RedisServer {
 
     /// One that does not run yet: its port and folder are known.
     pub(crate) fn prepare(test: &str, keeps: Keeps, arguments: &[&str]) -> Option<Self> {
-        let program = system(test, &["redis-server"])?;
+        Some(Self::of(system(test, &["redis-server"])?, keeps, arguments))
+    }
+
+    fn of(program: PathBuf, keeps: Keeps, arguments: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("evergate-redis-").tempdir();
         let folder = folder.expect("a temporary folder can be made");
         let arguments = arguments.iter().map(|&word| word.to_owned()).collect();
-        Some(Self {
+        Self {
             program,
             keeps,
             arguments,
@@ -106,7 +119,7 @@ impl RedisServer {
             host: LOCALHOST,
             port: free_port(),
             child: None,
-        })
+        }
     }
 
     pub(crate) fn folder(&self) -> &std::path::Path {

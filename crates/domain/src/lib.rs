@@ -10,6 +10,7 @@ mod time;
 
 mod event;
 mod gap;
+mod pattern;
 mod policy;
 mod retention;
 mod slow_reader;
@@ -34,7 +35,8 @@ pub use gap::{Gap, GapReason};
 pub use name::{ClientId, EventType, Key, NameError, ProducerId, StreamName};
 pub use network::{Network, NetworkError};
 pub use offset::{Epoch, NUMBER_MAX, Offset, OffsetError, Seq};
-pub use policy::StreamPolicies;
+pub use pattern::{ByStream, StreamPattern};
+pub use policy::{StreamLevels, StreamPolicies};
 pub use rate::{Allowance, Rate, RateTable, TooFast};
 pub use resume::{ResumeKind, Start, StartError};
 pub use retention::Retention;

@@ -1,10 +1,8 @@
 //! What holds for which stream.
 
-use std::collections::HashMap;
+use crate::{ByStream, Level, Retention, StreamName};
 
-use crate::{Retention, StreamName};
-
-/// The policies of all streams: one for each that is named, a default for the rest.
+/// The policies of all streams: one for those that are named, a default for the rest.
 #[derive(Debug, Clone, Default)]
 pub struct StreamPolicies {
     /// Whether only named streams exist. Otherwise every stream does, from its first subscribe or
@@ -13,25 +11,54 @@ pub struct StreamPolicies {
     /// Retention of streams that are not named.
     pub default: Retention,
     /// Retention of the named ones.
-    pub named: HashMap<StreamName, Retention>,
+    pub named: ByStream<Retention>,
 }
 
 impl StreamPolicies {
     /// Every stream exists, with this retention.
     #[must_use]
     pub fn open(default: Retention) -> Self {
-        Self { closed: false, default, named: HashMap::new() }
+        Self { closed: false, default, named: ByStream::default() }
     }
 
     /// Whether the stream may be used at all.
     #[must_use]
     pub fn exists(&self, stream: &StreamName) -> bool {
-        !self.closed || self.named.contains_key(stream)
+        !self.closed || self.named.get(stream).is_some()
     }
 
     /// How much of the stream is kept.
     #[must_use]
     pub fn retention(&self, stream: &StreamName) -> Retention {
+        self.named.get(stream).copied().unwrap_or(self.default)
+    }
+}
+
+/// The levels at which streams are made, where the log has more than one to give.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StreamLevels {
+    /// For streams that are not named.
+    pub default: Level,
+    /// For the named ones.
+    pub named: ByStream<Level>,
+}
+
+impl StreamLevels {
+    /// The same for all streams.
+    #[must_use]
+    pub fn all(default: Level) -> Self {
+        Self { default, named: ByStream::default() }
+    }
+
+    /// The highest that any stream may have.
+    #[must_use]
+    pub fn highest(&self) -> Level {
+        self.named.values().copied().fold(self.default, Level::max)
+    }
+
+    /// What holds for this stream, unless it was made at another level before.
+    #[must_use]
+    pub fn of(&self, stream: &StreamName) -> Level {
         self.named.get(stream).copied().unwrap_or(self.default)
     }
 }

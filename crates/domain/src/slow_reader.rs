@@ -1,8 +1,6 @@
 //! What becomes of a subscriber that takes less than it is sent.
 
-use std::collections::HashMap;
-
-use crate::StreamName;
+use crate::{ByStream, StreamName};
 
 /// What is done about a subscriber whose connection takes no more, once it lies too far behind.
 /// Whatever it is, the subscriber is told of each event it does not get.
@@ -25,7 +23,7 @@ pub struct SlowReaders {
     /// For streams that are not named.
     pub default: SlowReader,
     /// For the named ones.
-    pub named: HashMap<StreamName, SlowReader>,
+    pub named: ByStream<SlowReader>,
     /// How many events one may lie behind before anything but catching up is done about it.
     pub lag_max: u64,
 }
@@ -40,6 +38,6 @@ impl SlowReaders {
 
 impl Default for SlowReaders {
     fn default() -> Self {
-        Self { default: SlowReader::CatchUp, named: HashMap::new(), lag_max: 1000 }
+        Self { default: SlowReader::CatchUp, named: ByStream::default(), lag_max: 1000 }
     }
 }

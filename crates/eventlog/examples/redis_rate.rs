@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use evergate_domain::{
-    EventDraft, Level, ProducerId, ProducerSeq, Retention, Seq, StreamName, StreamPolicies,
+    EventDraft, Level, ProducerId, ProducerSeq, Retention, Seq, StreamLevels, StreamName, StreamPolicies,
 };
 use evergate_eventlog::{EventLog, RedisLog, RedisOptions, RedisUrl, SystemClock};
 use redis::aio::MultiplexedConnection;
@@ -38,7 +38,8 @@ async fn main() {
     }
     let levels: &[Level] = if replicated { &[Level::Home, Level::Replicated] } else { &[Level::Home] };
     for &level in levels {
-        let options = RedisOptions { level, ..RedisOptions::new(RedisUrl::parse(&url).unwrap()) };
+        let at = RedisUrl::parse(&url).unwrap();
+        let options = RedisOptions { levels: StreamLevels::all(level), ..RedisOptions::new(at) };
         let policies =
             Arc::new(StreamPolicies::open(Retention { events: Some(100_000), ..Retention::FOREVER }));
         let log = Arc::new(RedisLog::open(options, policies, Arc::new(SystemClock)).await.unwrap());

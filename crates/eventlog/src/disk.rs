@@ -353,7 +353,7 @@ fn unavailable(error: AppendError) -> ReadError {
     match error {
         AppendError::Closed => ReadError::Closed,
         AppendError::Unavailable(error) => ReadError::Unavailable(error),
-        AppendError::Full(_) | AppendError::SequenceTooOld { .. } => {
+        AppendError::Full(_) | AppendError::SequenceTooOld { .. } | AppendError::OtherLevel { .. } => {
             ReadError::Unavailable(BackendError::new(error))
         }
     }

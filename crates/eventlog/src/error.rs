@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use evergate_domain::{ProducerId, Seq};
+use evergate_domain::{Level, ProducerId, Seq, StreamName};
 
 /// Whether trying again can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,17 @@ pub enum AppendError {
         /// The newest sequence the log has of it.
         newest: Seq,
     },
+    /// The stream was made at a lower level than is configured for it, and keeps that. Nothing was
+    /// appended.
+    #[error("the stream {stream} was made at {}, and {} is configured", made.as_str(), configured.as_str())]
+    OtherLevel {
+        /// The stream.
+        stream: StreamName,
+        /// What it was made at.
+        made: Level,
+        /// What its events should be.
+        configured: Level,
+    },
     /// There is no room. Reads go on; appends will again when there is.
     #[error("the log is full: {0}")]
     Full(String),
@@ -68,7 +79,7 @@ impl AppendError {
     #[must_use]
     pub fn retry(&self) -> Retry {
         match self {
-            Self::SequenceTooOld { .. } => Retry::Never,
+            Self::SequenceTooOld { .. } | Self::OtherLevel { .. } => Retry::Never,
             Self::Full(_) => Retry::After(Duration::from_secs(5)),
             Self::Unavailable(_) | Self::Closed => Retry::After(Duration::from_secs(1)),
         }

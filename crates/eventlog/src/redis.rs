@@ -30,6 +30,7 @@ mod keys;
 mod reply;
 mod wire;
 
+mod budget;
 mod checks;
 mod library;
 mod link;
@@ -40,6 +41,7 @@ mod call;
 mod commands;
 mod cursors;
 mod gates;
+mod levels;
 mod writer;
 
 mod live;
@@ -52,7 +54,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use evergate_domain::{EventDraft, Level, NUMBER_MAX, Offset, Start, StreamName, StreamPolicies};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use commands::RedisCommands;
@@ -67,6 +69,7 @@ use crate::{
 use call::Batch;
 use gates::Gates;
 use keys::{Keys, Slot};
+use levels::Levels;
 use live::Live;
 use topology::{Finder, Keeper, Topology};
 use writer::{Request, Writer};
@@ -85,12 +88,39 @@ pub struct RedisLog {
     shared: Arc<Shared>,
     /// None once the log takes no more appends. When it is full, appends wait.
     queue: Mutex<Option<mpsc::Sender<Request>>>,
-    /// Bounds the memory of the batches that are not answered. When it is used up, appends wait.
-    room: Arc<Semaphore>,
-    room_permits: u32,
+    rooms: Rooms,
     writer: Mutex<Option<tokio::task::JoinHandle<()>>>,
     /// What only waits: ended without being asked.
     tasks: Mutex<JoinSet<()>>,
+}
+
+/// Bounds the memory of the batches that are not answered. When it is used up, appends wait: those
+/// that replicas confirm for each other, and not the others for them.
+struct Rooms {
+    /// At `HOME`, and above it.
+    by_level: [Arc<Semaphore>; 2],
+    /// What each has at first.
+    permits: u32,
+}
+
+impl Rooms {
+    /// With so many bytes each.
+    fn new(bytes: u64) -> Self {
+        let permits = u32::try_from(bytes / PERMIT_BYTES).unwrap_or(u32::MAX).max(1);
+        Self { by_level: std::array::from_fn(|_| Arc::new(Semaphore::new(permits as usize))), permits }
+    }
+
+    /// Room for so many bytes, as soon as there is some; a batch that is larger takes all. None once
+    /// it is closed. Cancel-safe.
+    async fn take(&self, bytes: u64, level: Level) -> Option<OwnedSemaphorePermit> {
+        let permits = u32::try_from(bytes / PERMIT_BYTES + 1).unwrap_or(u32::MAX).min(self.permits);
+        let room = &self.by_level[usize::from(level > Level::Home)];
+        Arc::clone(room).acquire_many_owned(permits).await.ok()
+    }
+
+    fn close(&self) {
+        self.by_level.iter().for_each(|room| room.close());
+    }
 }
 
 /// What every part needs.
@@ -103,6 +133,7 @@ struct Shared {
     incarnation: String,
     topology: Topology,
     gates: Gates,
+    levels: Levels,
     live: Arc<Live>,
     closed: AtomicBool,
 }
@@ -126,12 +157,13 @@ impl RedisLog {
             }
         });
         let (topology, keeper) = Keeper::new(Arc::clone(&options), finder, layout, on_push);
-        topology.check(&options).await?;
+        topology.check(&options, &policies).await?;
 
         let shared = Arc::new(Shared {
             database: options.url.database(),
             incarnation: call::incarnation(),
             gates: Gates::new(Arc::clone(&clock)),
+            levels: Levels::new(options.levels.clone()),
             options,
             policies,
             clock,
@@ -143,10 +175,8 @@ impl RedisLog {
         let mut tasks = JoinSet::new();
         tasks.spawn(keeper.run(Arc::clone(&shared), queue.downgrade()));
         let writer = tokio::spawn(Writer::new(Arc::clone(&shared)).run(requests));
-        let permits = u32::try_from(shared.options.queue_bytes / PERMIT_BYTES).unwrap_or(u32::MAX).max(1);
         Ok(Self {
-            room: Arc::new(Semaphore::new(permits as usize)),
-            room_permits: permits,
+            rooms: Rooms::new(shared.options.queue_bytes),
             shared,
             queue: Mutex::new(Some(queue)),
             writer: Mutex::new(Some(writer)),
@@ -185,9 +215,7 @@ impl EventLog for RedisLog {
             return Err(AppendError::Full(format!("a batch holds at most {BATCH_EVENTS_MAX} events")));
         }
         let bytes: u64 = batch.iter().map(|draft| draft.bytes() + wire::OVERHEAD_BYTES).sum();
-        let permits = u32::try_from(bytes / PERMIT_BYTES + 1).unwrap_or(u32::MAX).min(self.room_permits);
-        let room = Arc::clone(&self.room).acquire_many_owned(permits).await;
-        let room = room.map_err(|_| AppendError::Closed)?;
+        let room = self.rooms.take(bytes, self.level(stream)).await.ok_or(AppendError::Closed)?;
         let (answer, answered) = oneshot::channel();
         let queue = self.queue.lock().clone().ok_or(AppendError::Closed)?;
         let request = Request::Append(stream.clone(), Batch { events: batch, answer, _room: room });
@@ -224,16 +252,18 @@ impl EventLog for RedisLog {
     }
 
     fn troubles(&self) -> Vec<String> {
-        self.shared.topology.troubles()
+        let mut troubles = self.shared.topology.troubles();
+        troubles.extend(self.shared.levels.troubles());
+        troubles
     }
 
-    fn level(&self, _: &StreamName) -> Level {
-        self.shared.options.level
+    fn level(&self, stream: &StreamName) -> Level {
+        self.shared.levels.of(stream)
     }
 
     async fn close(&self) {
         self.shared.closed.store(true, Ordering::Release);
-        self.room.close();
+        self.rooms.close();
         drop(self.queue.lock().take());
         let writer = self.writer.lock().take();
         if let Some(writer) = writer

@@ -59,7 +59,7 @@ pub(crate) async fn open_storage(config: &Config, policies: Arc<StreamPolicies>)
         }
         LogChoice::Redis(url) => {
             let options = RedisOptions {
-                level: config.redis.level,
+                levels: config.redis.levels.clone(),
                 confirmations: config.redis.confirmations,
                 ca: config.redis.ca_file.as_deref().map(read).transpose()?,
                 sentinel_login: config.redis.sentinel_login_file.as_deref().map(login).transpose()?,

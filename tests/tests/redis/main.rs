@@ -4,6 +4,8 @@
 mod cluster;
 mod forgotten;
 mod hard_times;
+mod levels;
+mod others;
 mod places;
 mod restarts;
 mod sentinel;

@@ -320,6 +320,9 @@ impl From<AppendError> for PublishError {
             AppendError::SequenceTooOld { index, producer, seq, newest } => {
                 Self::SequenceTooOld { index, producer, seq, newest }
             }
+            AppendError::OtherLevel { stream, made, configured } => {
+                Self::LevelUnavailable { stream, demanded: configured, offered: made }
+            }
             AppendError::Full(_) => Self::Full { after },
             AppendError::Unavailable(_) => Self::Unavailable { after },
             AppendError::Closed => Self::Closed { after },

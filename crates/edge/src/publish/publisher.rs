@@ -129,7 +129,7 @@ impl Publisher {
 
     fn notice(&self, error: Option<&AppendError>) {
         let failing = match error {
-            None | Some(AppendError::SequenceTooOld { .. }) => false,
+            None | Some(AppendError::SequenceTooOld { .. } | AppendError::OtherLevel { .. }) => false,
             Some(AppendError::Full(_) | AppendError::Unavailable(_)) => true,
             Some(AppendError::Closed) => return,
         };

@@ -19,7 +19,7 @@ use super::link::{Connected, jittered};
 use super::node::Purpose;
 use super::reply::{self, Refusal};
 use super::topology::Route;
-use super::{Shared, wire};
+use super::{Shared, levels, wire};
 use crate::{AppendError, BackendError, Placed};
 
 const PAUSE_MIN: Duration = Duration::from_millis(5);
@@ -50,6 +50,8 @@ enum Attempt {
     Later(BackendError),
     Unknown(BackendError),
     Full(String),
+    /// The stream was made at a lower level than is configured.
+    Level(Level),
     Hopeless(BackendError),
 }
 
@@ -93,8 +95,14 @@ impl Call {
         let keys = Keys::of(&self.stream);
         let mut pause = PAUSE_MIN;
         let mut last = None;
-        let mut route = shared.topology.route(keys.slot.hash_slot(), Purpose::Write);
+        let mut purpose = self.purpose(shared);
+        let mut route = shared.topology.route(keys.slot.hash_slot(), purpose);
         loop {
+            // What was learnt of the stream's level counts from the next attempt.
+            let now = self.purpose(shared);
+            if std::mem::replace(&mut purpose, now) != now {
+                route = shared.topology.route(keys.slot.hash_slot(), now);
+            }
             let connected = tokio::time::timeout_at(deadline, route.connected()).await;
             let Ok(Some(connected)) = connected else {
                 return Err(AppendError::Unavailable(last.unwrap_or_else(|| route.unreachable())));
@@ -103,6 +111,11 @@ impl Call {
                 Attempt::Done(verdicts) => return Ok(verdicts),
                 Attempt::Full(why) => return Err(AppendError::Full(why)),
                 Attempt::Hopeless(error) => return Err(AppendError::Unavailable(error)),
+                Attempt::Level(made) => {
+                    shared.levels.found(&self.stream, made);
+                    let configured = shared.levels.configured(&self.stream);
+                    return Err(AppendError::OtherLevel { stream: self.stream.clone(), made, configured });
+                }
                 Attempt::Again => {}
                 Attempt::Later(error) | Attempt::Unknown(error) => {
                     metrics::counter!("evergate_redis_append_retries_total").increment(1);
@@ -114,6 +127,14 @@ impl Call {
             if Instant::now() >= deadline {
                 return Err(AppendError::Unavailable(last.unwrap_or_else(|| route.unreachable())));
             }
+        }
+    }
+
+    /// Over which link: a `WAIT` holds up whatever comes behind it.
+    fn purpose(&self, shared: &Shared) -> Purpose {
+        match shared.levels.of(&self.stream) {
+            Level::Home => Purpose::Write,
+            Level::Replicated | Level::Quorum => Purpose::Confirm,
         }
     }
 
@@ -129,8 +150,9 @@ impl Call {
             return refused(shared, keys, route, on, &gate, refusal).await;
         }
         let Some(Appended { tail, hwm, level, verdicts }) = self.read(&words) else { return odd() };
+        shared.levels.found(&self.stream, level);
         let asked = verdicts.iter().flatten().flatten().map(|placed| placed.offset.seq).max();
-        if level == 0 || asked.unwrap_or(tail.seq) <= hwm {
+        if level == Level::Home || asked.unwrap_or(tail.seq) <= hwm {
             return Attempt::Done(verdicts);
         }
         match on.confirm(&shared.options).await {
@@ -158,10 +180,7 @@ impl Call {
         let retention = shared.policies.retention(&self.stream);
         let bound =
             |bound: Option<u64>| bound.map(|bound| bound.min(NUMBER_MAX).to_string()).unwrap_or_default();
-        let level = match shared.options.level {
-            Level::Home => 0,
-            Level::Replicated | Level::Quorum => 1,
-        };
+        let level = levels::number(shared.levels.configured(&self.stream));
         let mut append = cmd("FCALL");
         append.arg("evergate_1_append").arg(7);
         append.arg(keys.slot.record()).arg(keys.slot.streams()).arg(keys.meta()).arg(keys.log());
@@ -197,7 +216,7 @@ impl Call {
         Some(Appended {
             tail: reply::offset(tail)?,
             hwm: reply::seq(hwm)?,
-            level: level.parse().ok()?,
+            level: levels::level(level)?,
             verdicts: verdicts.collect::<Option<_>>()?,
         })
     }
@@ -206,7 +225,7 @@ impl Call {
 struct Appended {
     tail: Offset,
     hwm: Seq,
-    level: u8,
+    level: Level,
     verdicts: Vec<Verdict>,
 }
 
@@ -310,6 +329,7 @@ async fn refused(
                 Err(NotOpened::Odd(error)) => Attempt::Hopeless(error),
             }
         }
+        Refusal::Level(made) => Attempt::Level(made),
         Refusal::Foreign => Attempt::Hopeless(BackendError::message(format!(
             "Redis holds keys of the stream {} but not its meta; was {} deleted by hand, or does something else use these names?",
             keys.log(),

@@ -2,15 +2,15 @@
 
 use std::sync::atomic::Ordering;
 
-use evergate_domain::Level;
+use evergate_domain::{Level, StreamPolicies};
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, Value, cmd};
 
-use super::keys::Slot;
+use super::keys::{Keys, Slot};
 use super::node::Place;
 use super::topology::Layout;
 use super::url::Deployment;
-use super::{RedisOpenError, RedisOptions, library, link, reply};
+use super::{RedisOpenError, RedisOptions, budget, levels, library, link, reply};
 
 /// The settings that there is advice about.
 const SETTINGS: &[&str] = &["min-replicas-to-write", "client-output-buffer-limit"];
@@ -18,10 +18,19 @@ const SETTINGS: &[&str] = &["min-replicas-to-write", "client-output-buffer-limit
 const SHARD_KEY: &str = "evergate:shard";
 
 /// Connects to a primary and looks at everything.
-pub(super) async fn check_at(options: &RedisOptions, place: &Place) -> Result<(), RedisOpenError> {
+pub(super) async fn check_at(
+    options: &RedisOptions,
+    policies: &StreamPolicies,
+    place: &Place,
+) -> Result<(), RedisOpenError> {
     let connection = link::connect(options, &place.address, None).await;
     let mut connection = connection.map_err(|error| Check { options, place }.reached(&error))?;
-    check(options, place, &mut connection).await
+    check(options, place, &mut connection).await?;
+    let advice = budget::advice(policies, place, &mut connection).await;
+    if let Some(advice) = advice.map_err(|error| Check { options, place }.failed(&error))? {
+        tracing::warn!("{advice}");
+    }
+    Ok(())
 }
 
 /// Looks at everything, over a connection that nobody else uses meanwhile.
@@ -38,6 +47,7 @@ pub(super) async fn check(
     check.advise(&info, connection).await;
     identity(options, place, connection).await?;
     check.names(connection).await?;
+    check.levels(connection).await?;
     // What a cluster gave nothing to has no key under which anything could be done.
     let key = place.library_key.lock().clone();
     if let Some(key) = key {
@@ -185,6 +195,33 @@ impl Check<'_> {
         }
     }
 
+    /// Streams that are configured by their full names must have been made as they are configured. Of
+    /// the others it is found out when something is appended to them.
+    async fn levels(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisOpenError> {
+        let slots = self.place.slots.lock().clone();
+        let mut named: Vec<_> =
+            self.options.levels.named.exact().map(|(stream, &level)| (Keys::of(stream), level)).collect();
+        named.retain(|(keys, _)| slots.contains(&keys.slot));
+        for named in named.chunks(LEVEL_STREAMS) {
+            let mut pipe = redis::pipe();
+            for (keys, _) in named {
+                pipe.cmd("HGET").arg(keys.meta()).arg("level");
+            }
+            let made = connection.send_packed_commands(&pipe, 0, named.len()).await;
+            for ((keys, configured), made) in named.iter().zip(made.map_err(|error| self.failed(&error))?) {
+                if let Value::ServerError(error) = made {
+                    return Err(self.failed(&error.into()));
+                }
+                let made = reply::text(made).and_then(|made| levels::level(&made));
+                if let Some(made) = made.filter(|made| made != configured) {
+                    let (stream, configured) = (keys.stream().clone(), *configured);
+                    return Err(RedisOpenError::Level { stream, made, configured });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The names that every log uses. Those of streams are looked at when a stream is begun.
     async fn names(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisOpenError> {
         let (slots, layout) = match self.options.url.deployment() {
@@ -226,6 +263,9 @@ impl Check<'_> {
     }
 }
 
+/// Streams whose levels are asked for in one round trip.
+const LEVEL_STREAMS: usize = 1000;
+
 /// What should be changed about this server, a sentence each.
 pub(super) async fn advice_at(
     options: &RedisOptions,
@@ -259,12 +299,13 @@ fn advice(info: &str, settings: &[(String, String)], replicas: u32, options: &Re
         say("Redis keeps no append-only file: a restart of it forgets everything; set appendonly yes");
     }
     let wanted = options.confirmations.get();
-    if options.level > Level::Home && replicas < wanted {
+    let confirmed = options.levels.highest() > Level::Home;
+    if confirmed && replicas < wanted {
         say(
             "Redis has fewer replicas than must confirm: nothing can be acknowledged at the level REPLICATED until it has them",
         );
     }
-    if options.level > Level::Home && replicas > wanted {
+    if confirmed && replicas > wanted {
         say(
             "Redis has more replicas than must confirm: one that never had an acknowledged event may be promoted; set redis.confirmations to their number, or promote none by hand",
         );
@@ -324,13 +365,16 @@ pub(super) fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use evergate_domain::StreamLevels;
+
     use super::*;
 
     fn told(info: &str, settings: &[(&str, &str)], replicas: u32, level: Level) -> String {
         let settings: Vec<_> =
             settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let url = super::super::RedisUrl::parse("redis://h").expect("valid");
-        advice(info, &settings, replicas, &RedisOptions { level, ..RedisOptions::new(url) }).join("; ")
+        let levels = StreamLevels::all(level);
+        advice(info, &settings, replicas, &RedisOptions { levels, ..RedisOptions::new(url) }).join("; ")
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Why a Redis log cannot be used, and what an error from Redis means for the call that met it.
 
+use evergate_domain::{Level, StreamName};
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::BackendError;
@@ -133,6 +134,18 @@ pub enum RedisOpenError {
         found: String,
         /// What type it should have.
         wanted: &'static str,
+    },
+    /// A stream has another level for good.
+    #[error(
+        "the stream {stream} was made at {}, and {} is configured for it; a stream keeps its level, so configure that, or take another name", made.as_str(), configured.as_str()
+    )]
+    Level {
+        /// The stream.
+        stream: StreamName,
+        /// What it was made at.
+        made: Level,
+        /// What is configured for it.
+        configured: Level,
     },
     /// Anything else Redis said.
     #[error("Redis at {at} failed while the log was being opened: {why}")]

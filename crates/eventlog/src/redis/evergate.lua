@@ -23,7 +23,7 @@
 -- An event is one text: "<producer>\t<its seq>\t<traceparent>\n<key>\n<type>\n<data>". None of the
 -- parts before the data can hold a control character.
 
-local VERSION = 2 -- Raised with every change of this file. The major one is in the library's name.
+local VERSION = 3 -- Raised with every change of this file. The major one is in the library's name.
 
 local NUMBER_MAX = 9007199254740991
 local WINDOW = 1024
@@ -482,6 +482,7 @@ end
 --
 -- Each batch is taken whole or not at all, and judged after those before it. Answers
 --   OK <tail> <hwm> <level> <a word per batch>
+--   LEVEL <level>   the stream was made at this one, which is below the one that is asked for
 -- where the word is "+<offset of the first>" if all are new, "=<offset>[*],..." with a star on what
 -- was there before, or "!<index> <newest seq>" if that event is below its producer's window.
 local function append(keys, args)
@@ -495,6 +496,9 @@ local function append(keys, args)
   if refused then return refused end
   local meta = load(meta_key)
   if meta.epoch > epoch then return { 'SHUT', int(epoch), int(meta.epoch) } end
+  -- What a stream was made at it keeps: who wants more is told, who wants less gets more.
+  if meta.exists and level > meta.level then return { 'LEVEL', int(meta.level) } end
+  if not meta.exists then meta.level = level end
   if not meta.exists and redis.call('EXISTS', log, index, producers, recent) > 0 then
     return { 'FOREIGN', stream }
   end
@@ -573,10 +577,6 @@ local function append(keys, args)
   local function set(field, value)
     fields[#fields + 1] = field
     fields[#fields + 1] = value
-  end
-  if level > meta.level then
-    meta.level = level
-    if meta.exists then set('level', int(level)) end
   end
   if #events > 0 then
     if not meta.exists then
@@ -684,10 +684,7 @@ local function apply(keys, args)
     fields[#fields + 1] = field
     fields[#fields + 1] = value
   end
-  if level > meta.level then
-    meta.level = level
-    set('level', int(level))
-  end
+  if not meta.exists then meta.level = level end
   if #runs > 0 and not meta.exists then
     redis.call('SADD', streams, stream)
     set('floor', '0')

@@ -103,7 +103,7 @@ impl Gates {
             Refusal::Fenced { epoch, token } => self.adopt(slot, Gate { epoch, token }),
             // Somebody fenced it meanwhile. The next attempt names the new fence.
             Refusal::Shut { .. } => {}
-            Refusal::Foreign => return Err(odd()),
+            Refusal::Foreign | Refusal::Level(_) => return Err(odd()),
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! One primary, as this process knows it: three connections that are being kept, and what is wrong
+//! One primary, as this process knows it: four connections that are being kept, and what is wrong
 //! with it.
 
 use std::sync::Arc;
@@ -31,13 +31,16 @@ pub(super) struct Place {
     pub(super) checked: AtomicBool,
     retired: watch::Sender<bool>,
     /// What is wrong, link by link.
-    troubles: Mutex<[Option<String>; 3]>,
+    troubles: Mutex<[Option<String>; Purpose::ALL.len()]>,
 }
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
+    /// Appends that nobody else confirms.
     Write,
+    /// Appends that replicas confirm: while they are waited for, nothing else goes over it.
+    Confirm,
     Read,
     Listen,
 }
@@ -46,7 +49,7 @@ pub(super) enum Purpose {
 /// the map does not name it any more, and then every call under way fails.
 pub(super) struct Node {
     pub(super) place: Arc<Place>,
-    links: [Link; 3],
+    links: [Link; Purpose::ALL.len()],
 }
 
 impl Node {
@@ -83,20 +86,27 @@ impl Node {
 }
 
 impl Purpose {
-    const ALL: [Self; 3] = [Self::Write, Self::Read, Self::Listen];
+    const ALL: [Self; 4] = [Self::Write, Self::Confirm, Self::Read, Self::Listen];
 
     fn index(self) -> usize {
         match self {
             Self::Write => 0,
-            Self::Read => 1,
-            Self::Listen => 2,
+            Self::Confirm => 1,
+            Self::Read => 2,
+            Self::Listen => 3,
         }
+    }
+
+    /// Whether anything is appended over it.
+    fn appends(self) -> bool {
+        matches!(self, Self::Write | Self::Confirm)
     }
 
     /// The word in metrics and logs.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Write => "write",
+            Self::Confirm => "confirm",
             Self::Read => "read",
             Self::Listen => "listen",
         }
@@ -157,7 +167,7 @@ impl Place {
         options: &RedisOptions,
         connection: &mut MultiplexedConnection,
     ) -> Result<(), String> {
-        if purpose == Purpose::Write && !self.checked.load(Ordering::Acquire) {
+        if purpose.appends() && !self.checked.load(Ordering::Acquire) {
             return checks::check(options, self, connection).await.map_err(|error| error.to_string());
         }
         let info = link::send(connection, cmd("INFO").arg("replication")).await;
@@ -166,7 +176,7 @@ impl Place {
         if field(&info, "role") != Some("master") {
             return Err("it is a replica".to_owned());
         }
-        if purpose == Purpose::Write {
+        if purpose.appends() {
             checks::identity(options, self, connection).await.map_err(|error| error.to_string())?;
         }
         let key = self.library_key.lock().clone();

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use evergate_domain::Level;
+use evergate_domain::StreamLevels;
 
 use super::RedisUrl;
 
@@ -16,9 +16,9 @@ pub struct RedisOptions {
     pub ca: Option<Vec<u8>>,
     /// User, which may be empty, and password for the Sentinels, if they want any.
     pub sentinel_login: Option<SentinelLogin>,
-    /// How safe an acknowledged event is: in Redis' memory, or in a replica's too. Stored with each
-    /// stream, and only ever raised.
-    pub level: Level,
+    /// How safe an acknowledged event is: in Redis' memory, or in a replica's too. Fixed for each
+    /// stream at its first event.
+    pub levels: StreamLevels,
     /// How many replicas must have an event before it is acknowledged above `HOME`. Fewer than there
     /// are, and one that never had it may be promoted; as many, and none may be missing.
     pub confirmations: NonZeroU32,
@@ -35,7 +35,8 @@ pub struct RedisOptions {
     pub compare_every: Duration,
     /// Appends that wait to be sent. When it is full, callers wait.
     pub queue_batches: usize,
-    /// Bytes that wait to be sent or answered. When they are used up, callers wait.
+    /// Bytes that wait to be sent or answered, at `HOME` and as many above it. When they are used up,
+    /// callers wait.
     pub queue_bytes: u64,
 }
 
@@ -63,7 +64,7 @@ impl RedisOptions {
             url,
             ca: None,
             sentinel_login: None,
-            level: Level::Home,
+            levels: StreamLevels::default(),
             confirmations: NonZeroU32::MIN,
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(2),

@@ -1,7 +1,9 @@
 //! What the functions answer, read with suspicion.
 
-use evergate_domain::{Epoch, Offset, Seq};
+use evergate_domain::{Epoch, Level, Offset, Seq};
 use redis::Value;
+
+use super::levels;
 
 /// The words of an answer: an array of texts.
 pub(super) fn words(value: Value) -> Option<Vec<String>> {
@@ -43,6 +45,8 @@ pub(super) enum Refusal {
     Fenced { epoch: Epoch, token: String },
     /// There are keys under this stream's names that no log made.
     Foreign,
+    /// The stream was made at a level below the one that was asked for.
+    Level(Level),
 }
 
 impl Refusal {
@@ -53,6 +57,7 @@ impl Refusal {
             ["SHUT", fence, least] => Some(Self::Shut { fence: epoch(fence)?, least: epoch(least)? }),
             ["FENCED", at, token] => Some(Self::Fenced { epoch: epoch(at)?, token: token.to_owned() }),
             ["FOREIGN", _] => Some(Self::Foreign),
+            ["LEVEL", made] => Some(Self::Level(levels::level(made)?)),
             _ => None,
         }
     }

@@ -1,12 +1,12 @@
 //! Redis servers that tests start for themselves: on free ports, in folders of their own, ended by
-//! their own process ids.
+//! their own process ids. `EVERGATE_REDIS_SERVER` names another program than `redis-server`.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use evergate_domain::{Level, Retention, StreamPolicies, UnixMillis};
+use evergate_domain::{Level, Retention, StreamLevels, StreamPolicies, UnixMillis};
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, cmd};
@@ -68,7 +68,8 @@ impl Server {
     /// Starts the process, again if it was stopped.
     pub(super) async fn run(&self) {
         let log = std::fs::File::create(self.dir.path().join("log")).expect("a file");
-        let child = Command::new("redis-server")
+        let program = std::env::var_os("EVERGATE_REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
+        let child = Command::new(program)
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
             .args(["--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes"])
             .arg("--dir")
@@ -126,7 +127,7 @@ impl Server {
 
     /// How a log on it is opened.
     pub(super) fn options(&self, level: Level) -> RedisOptions {
-        RedisOptions { level, ..RedisOptions::new(self.url()) }
+        RedisOptions { levels: StreamLevels::all(level), ..RedisOptions::new(self.url()) }
     }
 
     /// A log on it.

@@ -67,6 +67,7 @@ mod cursors;
 mod deployments;
 mod faults;
 mod functions;
+mod levels;
 mod model;
 mod opening;
 mod pruning;

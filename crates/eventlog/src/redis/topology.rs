@@ -17,6 +17,7 @@ mod layout;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use evergate_domain::StreamPolicies;
 use parking_lot::Mutex;
 use redis::{RedisError, ServerErrorKind};
 use tokio::sync::{Notify, watch};
@@ -81,11 +82,15 @@ impl Topology {
 
     /// Looks at every primary as closely as it must be before the log is opened. One that cannot be
     /// reached is looked at when it can be, if there are others.
-    pub(super) async fn check(&self, options: &RedisOptions) -> Result<(), RedisOpenError> {
+    pub(super) async fn check(
+        &self,
+        options: &RedisOptions,
+        policies: &StreamPolicies,
+    ) -> Result<(), RedisOpenError> {
         let map = self.now();
         let (mut reached, mut silent) = (0, None);
         for node in map.primaries() {
-            match checks::check_at(options, &node.place).await {
+            match checks::check_at(options, policies, &node.place).await {
                 Ok(()) => reached += 1,
                 Err(error @ RedisOpenError::Unreachable { .. }) => {
                     tracing::warn!(%error, "going on without this Redis: its streams are unavailable until it answers");

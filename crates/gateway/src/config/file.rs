@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use evergate_domain::StreamName;
+use evergate_domain::StreamPattern;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -93,7 +93,7 @@ impl Reader<'_> {
                 self.general(&one, &format!("{STREAMS}."));
                 continue;
             };
-            match StreamName::new(key.get_ref()) {
+            match key.get_ref().parse::<StreamPattern>() {
                 Ok(stream) => self.stream(&stream, own),
                 Err(error) => {
                     let full = format!("{STREAMS}.{:?}", key.get_ref());
@@ -104,7 +104,7 @@ impl Reader<'_> {
     }
 
     /// Reads the table `[streams."name"]`.
-    fn stream(&mut self, stream: &StreamName, table: &DeTable<'_>) {
+    fn stream(&mut self, stream: &StreamPattern, table: &DeTable<'_>) {
         self.layer.list_stream(stream.clone());
         for (key, value) in table {
             if let Some(setting) = registry::find_of_stream(key.get_ref()) {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use evergate_domain::StreamName;
+use evergate_domain::StreamPattern;
 
 use super::mistake::{Mistake, Place};
 use super::near::nearest;
@@ -18,7 +18,7 @@ use super::value::Value;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Key {
     General(&'static str),
-    OfStream { stream: StreamName, name: &'static str },
+    OfStream { stream: StreamPattern, name: &'static str },
 }
 
 /// A value and where it was written; no value if it was mistaken.
@@ -33,7 +33,7 @@ pub(crate) struct Written {
 pub(crate) struct Layer {
     written: BTreeMap<Key, Written>,
     /// Streams with a table of their own, even an empty one.
-    streams: BTreeSet<StreamName>,
+    streams: BTreeSet<StreamPattern>,
 }
 
 impl Key {
@@ -51,7 +51,7 @@ impl Key {
             return Err(unknown(text));
         };
         let setting = registry::find_of_stream(name).ok_or_else(|| unknown_of_stream(name))?;
-        let stream = StreamName::new(stream.trim_matches('"')).map_err(|error| error.to_string())?;
+        let stream = stream.trim_matches('"').parse::<StreamPattern>().map_err(|error| error.to_string())?;
         let key = Self::OfStream { stream, name: setting.key };
         Ok((key, setting))
     }
@@ -65,7 +65,7 @@ impl Layer {
         self.written.insert(key, Written { value, place });
     }
 
-    pub(crate) fn list_stream(&mut self, stream: StreamName) {
+    pub(crate) fn list_stream(&mut self, stream: StreamPattern) {
         self.streams.insert(stream);
     }
 
@@ -98,7 +98,7 @@ impl Layer {
         self.streams.extend(upper.streams);
     }
 
-    pub(crate) fn streams(&self) -> impl Iterator<Item = &StreamName> {
+    pub(crate) fn streams(&self) -> impl Iterator<Item = &StreamPattern> {
         self.streams.iter()
     }
 }

@@ -3,6 +3,7 @@
 //! Every value here has been read, lies in its range and agrees with the others. Nothing below
 //! this type reads a file, the environment or a flag.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -10,7 +11,10 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use evergate_domain::{Level, Network, Rate, Retention, RetryRange, SlowReader, SlowReaders, StreamName};
+use evergate_domain::{
+    ByStream, Level, Network, Rate, Retention, RetryRange, SlowReader, SlowReaders, StreamLevels,
+    StreamPattern,
+};
 
 use super::file::FileSource;
 use super::flags::{self, FlagSource};
@@ -77,7 +81,7 @@ pub(crate) struct Limits {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Redis {
-    pub level: Level,
+    pub levels: StreamLevels,
     pub confirmations: NonZeroU32,
     pub ca_file: Option<PathBuf>,
     pub sentinel_login_file: Option<PathBuf>,
@@ -109,7 +113,7 @@ pub(crate) struct Streams {
     /// Retention of every stream not listed.
     pub retention: Retention,
     /// Streams with a table of their own, with their retention.
-    pub listed: BTreeMap<StreamName, Retention>,
+    pub listed: BTreeMap<StreamPattern, Retention>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -262,20 +266,16 @@ impl Config {
                 replay_cache_bytes: proven.bytes("fanout.replay_cache_bytes"),
                 slow_readers: SlowReaders {
                     default: slow_reader(proven.choice("fanout.slow_reader")),
-                    named: proven
-                        .0
-                        .streams()
-                        .filter_map(|stream| Some((stream.clone(), proven.slow_reader_of(stream)?)))
-                        .collect(),
+                    named: proven.named("slow_reader", slow_reader),
                     lag_max: proven.number("fanout.slow_reader_lag_events"),
                 },
             },
             cursor_flush_interval: proven.duration("cursors.flush_interval"),
             disk_reserve_bytes: proven.size("disk.reserve_bytes"),
             redis: Redis {
-                level: match proven.choice("redis.level") {
-                    "REPLICATED" => Level::Replicated,
-                    _ => Level::Home,
+                levels: StreamLevels {
+                    default: level(proven.choice("redis.level")),
+                    named: proven.named("level", level),
                 },
                 confirmations: NonZeroU32::new(proven.whole("redis.confirmations") as u32)
                     .unwrap_or(NonZeroU32::MIN),
@@ -436,20 +436,29 @@ impl Proven<'_> {
         }
     }
 
-    /// The policy of the stream's own, if it has one.
-    fn slow_reader_of(&self, stream: &StreamName) -> Option<SlowReader> {
-        let key = Key::OfStream { stream: stream.clone(), name: "slow_reader" };
-        let value = self.0.get(&key)?.value.as_ref()?;
-        let Value::Choice(choice) = value else { unreachable!("{value:?} is no choice") };
-        Some(slow_reader(choice))
+    /// What the streams have of their own of one setting.
+    fn named<T>(&self, name: &'static str, read: impl Fn(&str) -> T) -> ByStream<T> {
+        let of = |stream: &StreamPattern| {
+            let value = self.own(stream, name)?;
+            let Value::Choice(choice) = value else { unreachable!("{value:?} is no choice") };
+            Some((stream.clone(), read(choice)))
+        };
+        self.0.streams().filter_map(of).collect()
     }
 
-    /// The general retention with whatever the stream has of its own.
-    fn retention_of(&self, stream: &StreamName) -> Retention {
-        let own = |name: &'static str| {
-            let key = Key::OfStream { stream: stream.clone(), name };
-            self.0.get(&key).and_then(|written| written.value.as_ref())
-        };
+    /// What is said in the narrowest table that covers these streams and says something.
+    fn own(&self, streams: &StreamPattern, name: &'static str) -> Option<&Value> {
+        let mut tables: Vec<_> = self.0.streams().filter(|table| table.covers(streams)).collect();
+        tables.sort_by_key(|table| Reverse(table.narrowness()));
+        tables.into_iter().find_map(|table| {
+            let key = Key::OfStream { stream: table.clone(), name };
+            self.0.get(&key)?.value.as_ref()
+        })
+    }
+
+    /// The general retention with whatever the streams have of their own.
+    fn retention_of(&self, streams: &StreamPattern) -> Retention {
+        let own = |name| self.own(streams, name);
         let mut retention = self.retention();
         if let Some(Value::Count(events)) = own("retention_events") {
             retention.events = Some(*events);
@@ -468,6 +477,13 @@ impl Proven<'_> {
 fn nonzero(number: u64) -> NonZeroUsize {
     let number = usize::try_from(number).unwrap_or(usize::MAX);
     NonZeroUsize::new(number).expect("the table's range of this setting starts above zero")
+}
+
+fn level(choice: &str) -> Level {
+    match choice {
+        "REPLICATED" => Level::Replicated,
+        _ => Level::Home,
+    }
 }
 
 fn slow_reader(choice: &str) -> SlowReader {

@@ -39,6 +39,9 @@ age = \"2d\"
 
 [streams.\"quote\"]
 retention_events = 100000
+
+[streams.\"orders.*\"]
+level = \"REPLICATED\"
 ```
 
 **Durations** are a whole number and a unit: `250ms`, `15s`, `2m`, `2h`, `7d`. **Sizes** are a
@@ -55,6 +58,9 @@ const STREAMS_INTRODUCTION: &str = "
 A stream may have settings of its own in a table `[streams.\"NAME\"]` of the file, or by
 `--set 'streams.\"NAME\".KEY=VALUE'`; not in the environment, whose names cannot spell a stream's. A
 stream with a table, even an empty one, is *listed*: it exists when `streams.create` is `false`.
+
+A `NAME` that ends in `*` is meant for every stream whose name begins so. Where several tables fit a
+stream, each setting is taken from the narrowest that has it: its own, then the longest beginning.
 ";
 
 /// The whole page.

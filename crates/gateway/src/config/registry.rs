@@ -519,8 +519,8 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "redis.level",
         Kind::Choice(&["HOME", "REPLICATED"]),
         "HOME",
-        "How safe an event in a Redis log is when its publish is acknowledged. Stored with each stream at its first event, and only ever raised.",
-        Choice("With `HOME` it is in the primary, and if that dies the newest events may be lost, which every subscriber is told. With `REPLICATED` a replica has confirmed it, and nobody is shown it before; without a replica nothing is acknowledged."),
+        "How safe an event in a Redis log is when its publish is acknowledged. Fixed for each stream at its first event.",
+        Choice("With `HOME` it is in the primary, and if that dies the newest events may be lost, which every subscriber is told. With `REPLICATED` a replica has confirmed it, and nobody is shown it before; without a replica nothing is acknowledged. A stream that was made at another level keeps that: publishes to one that is less safe than this are refused."),
     ),
     setting(
         "redis.confirmations",
@@ -747,6 +747,15 @@ pub(crate) static STREAM_SETTINGS: &[Setting] = &[
         "fanout.slow_reader",
         "What is done about a subscriber of this stream that lies too far behind.",
         Choice("It takes the place of `fanout.slow_reader` for this stream."),
+    ),
+    setting(
+        "level",
+        Kind::Choice(&["HOME", "REPLICATED"]),
+        "redis.level",
+        "How safe an event of this stream is when its publish is acknowledged.",
+        Choice(
+            "It takes the place of `redis.level` for this stream. A process does not start if a stream that is named in full was made at another level: name it anew, or say what it was made at.",
+        ),
     ),
 ];
 

@@ -30,6 +30,7 @@ pub(crate) fn check(stack: &Layer, mistakes: &mut Vec<Mistake>) {
     some_proxy(stack, mistakes);
     others_only(stack, mistakes);
     shared_log(stack, mistakes);
+    replicated_log(stack, mistakes);
 }
 
 fn ordered(stack: &Layer, low: &'static str, high: &'static str, mistakes: &mut Vec<Mistake>) {
@@ -118,6 +119,23 @@ fn shared_log(stack: &Layer, mistakes: &mut Vec<Mistake>) {
     };
     let message = format!("needs a log in Redis, but {log} is {}: {why}", cited(choice, log_place));
     mistakes.push(Mistake::new(place.clone(), key, message));
+}
+
+/// No other log has replicas.
+fn replicated_log(stack: &Layer, mistakes: &mut Vec<Mistake>) {
+    let Some((Value::Log(choice), log_place)) = get(stack, "log") else { return };
+    if matches!(choice, LogChoice::Redis(_)) {
+        return;
+    }
+    for stream in stack.streams() {
+        let key = Key::OfStream { stream: stream.clone(), name: "level" };
+        if let Some(Written { value: Some(Value::Choice(level)), place }) = stack.get(&key)
+            && *level != "HOME"
+        {
+            let message = format!("{level} needs a log in Redis, but log is {}", cited(choice, log_place));
+            mistakes.push(Mistake::new(place.clone(), key.to_string(), message));
+        }
+    }
 }
 
 fn get<'a>(stack: &'a Layer, key: &'static str) -> Option<(&'a Value, &'a Place)> {

@@ -6,7 +6,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use evergate_domain::{Rate, Retention, StreamName};
+use evergate_domain::{Level, Rate, Retention, SlowReader, StreamName, StreamPattern};
 
 use super::proven::Threads;
 use super::*;
@@ -153,6 +153,7 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         retention_events = 5
         retention_age = "1h"
         slow_reader = "gap"
+        level = "REPLICATED"
         [streams.empty]
         [retention]
         events = 10
@@ -192,7 +193,7 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
     let own = Retention { events: Some(5), bytes: Some(1024), age: Some(Duration::from_secs(3600)) };
     assert_eq!(config.streams.retention, general);
     let listed: Vec<_> = config.streams.listed.into_iter().collect();
-    let name = |name| StreamName::new(name).unwrap();
+    let name = |name: &str| name.parse::<StreamPattern>().unwrap();
     assert_eq!(listed, [(name("a.b:c"), own), (name("empty"), general)]);
     assert_eq!(config.ready_file, Some(PathBuf::from("/run/ready")));
     assert_eq!(config.sse.keys_max, NonZeroUsize::new(65).unwrap());
@@ -347,7 +348,8 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             format!("{:?}", fanout.slow_readers.lag_max),
             format!("{cursor_flush_interval:?}"),
             format!("{disk_reserve_bytes:?}"),
-            format!("{:?}", redis.level),
+            format!("{:?}", redis.levels.default),
+            format!("{:?}", redis.levels.named),
             format!("{:?}", redis.confirmations),
             format!("{:?}", redis.ca_file),
             format!("{:?}", redis.sentinel_login_file),
@@ -559,17 +561,74 @@ fn a_stream_may_be_called_like_the_setting_beside_it() {
     let config =
         file("[streams.create]\nretention_events = 7").variable("EVERGATE_STREAMS_CREATE", "false").proven();
     assert!(!config.streams.create);
-    let listed = StreamName::new("create").unwrap();
-    assert_eq!(config.streams.listed[&listed].events, Some(7));
+    assert_eq!(config.streams.listed[&"create".parse().unwrap()].events, Some(7));
 }
 
 #[test]
 fn a_stream_can_be_configured_by_flag() {
     let config =
         nothing().set("streams.\"a.b\".retention_age=1h").set("streams.a.b.retention_events=3").proven();
-    let retention = config.streams.listed[&StreamName::new("a.b").unwrap()];
+    let retention = config.streams.listed[&"a.b".parse().unwrap()];
     assert_eq!(retention.age, Some(Duration::from_secs(3600)));
     assert_eq!(retention.events, Some(3));
+}
+
+#[test]
+fn a_table_may_be_meant_for_many_streams_and_the_narrowest_counts() {
+    let config = file(
+        r#"
+        log = "redis://h:1"
+        retention.events = 1
+        [streams."order*"]
+        level = "REPLICATED"
+        retention_events = 2
+        slow_reader = "gap"
+        [streams."order.test.*"]
+        level = "HOME"
+        [streams."order.test.one"]
+        retention_bytes = 4
+        [streams."order"]
+        "#,
+    )
+    .set("streams.\"order.test.*\".retention_events=3")
+    .proven();
+    let policies = crate::wiring::policies(&config);
+    let slow = &config.fanout.slow_readers;
+    let of = |stream: &str| {
+        let stream = StreamName::new(stream).unwrap();
+        let kept = policies.retention(&stream);
+        (config.redis.levels.of(&stream), kept.events.unwrap(), kept.bytes.unwrap(), slow.of(&stream))
+    };
+    const GIB: u64 = 1 << 30;
+    assert_eq!(of("quote"), (Level::Home, 1, GIB, SlowReader::CatchUp));
+    assert_eq!(of("order"), (Level::Replicated, 2, GIB, SlowReader::Gap));
+    assert_eq!(of("orders"), (Level::Replicated, 2, GIB, SlowReader::Gap));
+    assert_eq!(of("order.test.two"), (Level::Home, 3, GIB, SlowReader::Gap));
+    assert_eq!(of("order.test.one"), (Level::Home, 3, 4, SlowReader::Gap));
+}
+
+#[test]
+fn a_closed_set_of_streams_may_be_named_by_their_beginnings() {
+    let config = file("[streams]\ncreate = false\n[streams.\"order.*\"]\n[streams.quote]").proven();
+    let policies = crate::wiring::policies(&config);
+    let exists = |stream| policies.exists(&StreamName::new(stream).unwrap());
+    assert!(exists("order.1") && exists("quote"));
+    assert!(!exists("order") && !exists("quotes"));
+}
+
+#[test]
+fn a_pattern_has_one_star_at_its_end() {
+    file("[streams.\"*\"]\n[streams.\"a*b\"]").mistakes(&[
+        r#"evergate.toml:1:10: streams."*": stream name is empty"#,
+        r#"evergate.toml:2:10: streams."a*b": stream name holds '*' at byte 1; a letter, a digit or _ comes first, then those and . : - are allowed"#,
+    ]);
+}
+
+#[test]
+fn a_level_above_home_needs_a_log_that_has_replicas() {
+    file("log = \"memory\"\n[streams.a]\nlevel = \"HOME\"\n[streams.\"b*\"]\nlevel = \"REPLICATED\"").mistakes(&[
+        r#"evergate.toml:5:9: streams."b*".level: REPLICATED needs a log in Redis, but log is memory, evergate.toml:1:7"#,
+    ]);
 }
 
 #[test]

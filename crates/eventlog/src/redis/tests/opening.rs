@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use evergate_domain::Retention;
 use redis::cmd;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -244,4 +245,41 @@ async fn of_many_nodes_one_loads_the_library() {
     let there: Option<String> =
         cmd("GET").arg("evergate:library:1").query_async(&mut connection).await.expect("asks");
     assert!(there.is_some());
+}
+
+/// What is said at the start is all that a test of a process can see; here it is asked for.
+#[tokio::test]
+async fn streams_that_may_outgrow_the_memory_are_told() {
+    let server = Server::start_with(&["--appendonly", "no", "--maxmemory", "100mb"]).await;
+    let place =
+        super::super::node::Place::new(super::super::address::Address::new("127.0.0.1", server.port()), None);
+    let mib = |n: u64| Retention { events: None, bytes: Some(n << 20), age: None };
+    let mut policies = StreamPolicies::open(mib(10));
+    policies.named.insert("small.*".parse::<evergate_domain::StreamPattern>().expect("valid"), mib(1));
+    policies.named.insert(StreamName::new("named").expect("valid"), mib(20));
+    let log = server.log(Level::Home).await;
+    let mut connection = server.connect().await.expect("connects");
+    let mut told = async |policies: &StreamPolicies| {
+        super::super::budget::advice(policies, &place, &mut connection).await.expect("asks")
+    };
+    for name in ["a", "b", "named", "small.1", "small.2"] {
+        log.append(&StreamName::new(name).expect("valid"), vec![EventDraft::new("x")])
+            .await
+            .expect("appends");
+    }
+    // 10 + 10 + 20 + 1 + 1, and what Redis takes besides.
+    assert_eq!(told(&policies).await, None);
+    policies.default = mib(30);
+    let advice = told(&policies).await.expect("30 + 30 + 20 + 1 + 1 MiB, and what Redis takes besides");
+    assert!(advice.starts_with("the 5 streams that Redis at 127.0.0.1:"), "{advice}");
+    assert!(
+        advice.contains("may grow to 151 MiB by their retention, and its maxmemory is 100 MiB"),
+        "{advice}"
+    );
+    // One that does not exist yet, but is to.
+    policies.default = mib(10);
+    policies.named.insert(StreamName::new("other").expect("valid"), Retention::FOREVER);
+    let advice = told(&policies).await.expect("nothing bounds it");
+    assert!(advice.contains("of the 6 streams") && advice.contains("1 may grow without end"), "{advice}");
+    log.close().await;
 }
