@@ -68,6 +68,14 @@ impl ClientAddress {
     }
 }
 
+impl AddressGroup {
+    /// The address of an IPv4 client, or the network's of an IPv6 one.
+    #[must_use]
+    pub fn address(self) -> IpAddr {
+        self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

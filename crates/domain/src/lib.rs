@@ -25,6 +25,7 @@ mod client;
 mod network;
 mod rate;
 
+pub mod cluster;
 pub mod sse;
 
 pub use client::{AddressGroup, ClientAddress};
@@ -32,7 +33,7 @@ pub use cursor::{Cursor, CursorError, PackedCursor, STREAMS_MAX, StreamSet};
 pub use event::{Event, EventDraft, Level, ProducerSeq, TraceParent};
 pub use filter::{KeyFilter, KeyPattern};
 pub use gap::{Gap, GapReason};
-pub use name::{ClientId, EventType, Key, NameError, ProducerId, StreamName};
+pub use name::{ClientId, EventType, Key, NameError, NodeName, ProducerId, RegionName, StreamName, ZoneName};
 pub use network::{Network, NetworkError};
 pub use offset::{Epoch, NUMBER_MAX, Offset, OffsetError, Seq};
 pub use pattern::{ByStream, StreamPattern};

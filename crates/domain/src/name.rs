@@ -131,6 +131,10 @@ fn is_dotted(c: char) -> bool {
     is_word(c) || matches!(c, '.' | ':' | '-')
 }
 
+fn is_node(c: char) -> bool {
+    is_word(c) || matches!(c, '.' | '-')
+}
+
 fn is_client(c: char) -> bool {
     is_dotted(c) || matches!(c, '~' | '@' | '+' | '=' | '/')
 }
@@ -208,6 +212,45 @@ name!(
         first: is_printable,
         rest: is_printable,
         reserved: Some("evergate."),
+    }
+);
+
+name!(
+    /// The name of a process of the cluster, with which the ids of its connections begin: 1 to 64 letters, digits and `_ . -`.
+    NodeName,
+    Rule {
+        what: "node name",
+        allowed: "letters, digits and _ . - are allowed",
+        bytes_max: 64,
+        first: is_node,
+        rest: is_node,
+        reserved: None,
+    }
+);
+
+name!(
+    /// The name of a region: 1 to 64 letters, digits and `_ . -`.
+    RegionName,
+    Rule {
+        what: "region name",
+        allowed: "letters, digits and _ . - are allowed",
+        bytes_max: 64,
+        first: is_node,
+        rest: is_node,
+        reserved: None,
+    }
+);
+
+name!(
+    /// The name of a zone, a part of a region that fails by itself: 1 to 64 letters, digits and `_ . -`.
+    ZoneName,
+    Rule {
+        what: "zone name",
+        allowed: "letters, digits and _ . - are allowed",
+        bytes_max: 64,
+        first: is_node,
+        rest: is_node,
+        reserved: None,
     }
 );
 

@@ -1,6 +1,15 @@
 //! Evergate's gRPC interface, generated from `proto/`. Nothing but generated code: what the
 //! messages mean is written in the `.proto` files, and rules about them live where they are used.
 
+/// `evergate.control.v1`: what a cluster agrees on, between its nodes and for its operators.
+pub mod control {
+    /// Version 1.
+    #[expect(missing_docs, reason = "generated code")]
+    pub mod v1 {
+        tonic::include_proto!("evergate.control.v1");
+    }
+}
+
 /// `evergate.edge.v1`: between the edges of a cluster.
 pub mod edge {
     /// Version 1.

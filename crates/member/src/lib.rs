@@ -1,0 +1,13 @@
+//! A node's side of the control plane: how what a cluster agrees on is written down and sent.
+//!
+//! The words and rules are `evergate_domain::cluster`'s, the messages `evergate.control.v1`; here is what
+//! leads from the one to the other, for everybody who sends or reads them. What is read is checked: a
+//! message that holds anything that cannot be is refused as a whole.
+
+mod codec;
+
+pub use codec::{
+    DecodeError, decode_command, decode_delta, decode_node, decode_proposal, decode_snapshot, decode_view,
+    encode_answer, encode_audit, encode_command, encode_delta, encode_malformed, encode_node,
+    encode_proposal, encode_snapshot, encode_view,
+};
