@@ -1,0 +1,38 @@
+//! What is agreed on, seen from the group that agrees: commands in, answers out.
+
+/// A state that every node of the group has, made by the same commands in the same order.
+///
+/// Whatever happens to it must follow from its state and the command alone: no clock, no randomness, no
+/// order of a hash table, nothing of the node it runs on. A command that is refused is refused on all
+/// nodes, by its answer; there is no error besides.
+///
+/// # Formats
+///
+/// Commands and snapshots are bytes of a numbered format. Nodes are replaced one by one, so a change of
+/// format takes two releases: the first [reads](Self::FORMAT_READ) the new one and writes the old, the
+/// second [writes](Self::FORMAT_WRITTEN) it. A node that cannot read what its cluster writes is refused
+/// before it has any of it.
+pub trait Machine: Send + 'static {
+    /// The newest format of commands and snapshots that is understood. All older ones are, too.
+    const FORMAT_READ: u32;
+
+    /// The format of what is written. Never above [`FORMAT_READ`](Self::FORMAT_READ).
+    const FORMAT_WRITTEN: u32;
+
+    /// Takes the next command and answers it. Never fails: a command that is refused, malformed or of an
+    /// unknown kind is answered so, and changes nothing.
+    fn apply(&mut self, command: &[u8]) -> Vec<u8>;
+
+    /// All there is, so that [`restore`](Self::restore) makes an equal machine of it. Equal machines
+    /// have equal snapshots, byte for byte: nodes compare digests of them.
+    fn snapshot(&self) -> Vec<u8>;
+
+    /// Becomes what the snapshot was taken of, whatever was there before. Changes nothing if it fails.
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError>;
+}
+
+/// Why a snapshot was not taken in. It was written by this very program or an older one, and its bytes
+/// are those that were written: the machine does not understand its own words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the snapshot cannot be understood: {0}")]
+pub struct RestoreError(pub String);
