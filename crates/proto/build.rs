@@ -11,6 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "evergate/edge/v1/edge.proto",
             "evergate/publish/v1/publish.proto",
         ],
+        ["evergate/edge/v1/edge.proto", "evergate/publish/v1/publish.proto", "evergate/raft/v1/raft.proto"],
         [&root],
     )?;
     let descriptors = PathBuf::from(std::env::var("OUT_DIR")?).join("descriptors.bin");

@@ -5,4 +5,15 @@
 
 mod machine;
 
+mod group;
+mod network;
+mod raft;
+mod store;
+
+pub use group::{
+    Answer, ChangeError, Group, GroupSettings, Handle, MemberStatus, ProposeError, ReadError, Role, Seeds,
+    StartError, Status, Timing,
+};
 pub use machine::{Machine, RestoreError};
+pub use raft::types::{Member, NodeId};
+pub use store::OpenError;

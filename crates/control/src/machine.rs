@@ -36,3 +36,42 @@ pub trait Machine: Send + 'static {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the snapshot cannot be understood: {0}")]
 pub struct RestoreError(pub String);
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! The smallest machine there is.
+
+    use super::*;
+
+    /// Adds up the bytes of all commands, and answers the sum.
+    #[derive(Debug, Default, Clone, PartialEq, Eq)]
+    pub(crate) struct Sum(u64);
+
+    impl Sum {
+        pub(crate) const READ: u32 = <Self as Machine>::FORMAT_READ;
+
+        pub(crate) fn total(&self) -> u64 {
+            self.0
+        }
+    }
+
+    impl Machine for Sum {
+        const FORMAT_READ: u32 = 1;
+        const FORMAT_WRITTEN: u32 = 1;
+
+        fn apply(&mut self, command: &[u8]) -> Vec<u8> {
+            self.0 += command.iter().map(|byte| u64::from(*byte)).sum::<u64>();
+            self.0.to_be_bytes().to_vec()
+        }
+
+        fn snapshot(&self) -> Vec<u8> {
+            self.0.to_be_bytes().to_vec()
+        }
+
+        fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
+            let sum = snapshot.try_into().map_err(|_| RestoreError("it is no sum".to_owned()))?;
+            self.0 = u64::from_be_bytes(sum);
+            Ok(())
+        }
+    }
+}

@@ -28,5 +28,14 @@ pub mod publish {
     }
 }
 
+/// `evergate.raft.v1`: between the nodes of a control group.
+pub mod raft {
+    /// Version 1.
+    #[expect(missing_docs, clippy::large_enum_variant, reason = "generated code")]
+    pub mod v1 {
+        tonic::include_proto!("evergate.raft.v1");
+    }
+}
+
 /// Descriptors of all the services here, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,0 +1,32 @@
+//! The group's figures.
+
+use openraft::RaftMetrics;
+use tokio::sync::watch;
+
+use super::status::{Role, Status};
+use crate::raft::types::{Member, NodeId};
+
+/// Keeps the gauges true until the node ends.
+pub(super) async fn measure(mut metrics: watch::Receiver<RaftMetrics<NodeId, Member>>) {
+    loop {
+        let status = Status::of(&metrics.borrow_and_update());
+        tell(&status);
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn tell(status: &Status) {
+    let truth = |fact: bool| if fact { 1.0 } else { 0.0 };
+    metrics::gauge!("evergate_raft_term").set(status.term as f64);
+    metrics::gauge!("evergate_raft_is_leader").set(truth(status.role == Role::Leader));
+    metrics::gauge!("evergate_raft_has_leader").set(truth(status.leader.is_some()));
+    metrics::gauge!("evergate_raft_last_entries").set(status.last as f64);
+    metrics::gauge!("evergate_raft_applied_entries").set(status.applied as f64);
+    metrics::gauge!("evergate_raft_members").set(status.members.len() as f64);
+    let silence = status.silence.unwrap_or_default();
+    metrics::gauge!("evergate_raft_quorum_silence_seconds").set(silence.as_secs_f64());
+    let lags = status.members.iter().filter_map(|member| Some(status.last.saturating_sub(member.matched?)));
+    metrics::gauge!("evergate_raft_lag_entries").set(lags.max().unwrap_or(0) as f64);
+}
