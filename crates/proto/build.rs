@@ -10,8 +10,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "evergate/control/v1/control.proto",
             "evergate/edge/v1/edge.proto",
             "evergate/publish/v1/publish.proto",
+            "evergate/raft/v1/raft.proto",
         ],
-        ["evergate/edge/v1/edge.proto", "evergate/publish/v1/publish.proto", "evergate/raft/v1/raft.proto"],
         [&root],
     )?;
     let descriptors = PathBuf::from(std::env::var("OUT_DIR")?).join("descriptors.bin");

@@ -27,6 +27,8 @@ pub(crate) struct Cluster {
     ledger: Ledger,
     pub(crate) network: Option<Network>,
     pub(crate) snapshot_entries: u64,
+    /// The format of commands that nodes read and write which are started from now on.
+    pub(crate) format: u32,
     /// How long words are, at least.
     pub(crate) word_bytes: usize,
     home: tempfile::TempDir,
@@ -91,6 +93,7 @@ impl Cluster {
             ledger: Ledger::default(),
             network,
             snapshot_entries: 1000,
+            format: 1,
             word_bytes: 0,
             home,
             appended: 0,
@@ -162,11 +165,11 @@ impl Cluster {
 
     /// Starts a node, whatever becomes of it.
     pub(crate) fn launch(&mut self, id: u64, cluster: &str, seeds: &str) {
-        let snapshot_entries = self.snapshot_entries;
+        let (snapshot_entries, format) = (self.snapshot_entries, self.format);
         let node = self.nodes.get_mut(&id).expect("placed");
         assert!(node.process.is_none(), "node {id} runs");
         let settings = format!(
-            "cluster={cluster}\nid={id}\ndir={}\naddress={}\nseeds={seeds}\nsnapshot_entries={snapshot_entries}\n{TIMING}",
+            "cluster={cluster}\nformat={format}\nid={id}\ndir={}\naddress={}\nseeds={seeds}\nsnapshot_entries={snapshot_entries}\n{TIMING}",
             node.dir.display(),
             node.address,
         );

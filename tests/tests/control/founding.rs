@@ -113,6 +113,33 @@ fn a_folder_is_one_nodes_and_one_clusters() {
 }
 
 #[test]
+fn a_program_too_old_for_what_the_group_has_takes_no_part() {
+    let mut cluster = Cluster::of(3);
+    cluster.format = 2;
+    let mut cluster = cluster.up();
+    cluster.append_for_sure(1, 10);
+    cluster.format = 1;
+    let address = cluster.place(4);
+    cluster.launch(4, "test", "");
+    assert_eq!(cluster.said(4), "up");
+    let refused = cluster.call(1, &format!("add 4 {address}"));
+    let words = "node 4 reads commands up to format 1, and its cluster has format 2: bring it up to date";
+    assert!(refused.contains(words), "{refused}");
+    assert_eq!(cluster.see(4).last, 0, "it has nothing of it");
+    cluster.kill(4);
+    cluster.forget(4);
+    // A voter that is put back finds what it cannot read in its own folder.
+    cluster.kill(3);
+    cluster.launch(3, "test", &cluster.peers());
+    let said = cluster.said(3);
+    assert!(said.contains("has format 2 of commands; this version reads formats up to 1"), "{said}");
+    cluster.kill(3);
+    cluster.format = 2;
+    cluster.start(3);
+    cluster.judge();
+}
+
+#[test]
 fn a_command_that_is_too_large_is_refused_by_its_limit() {
     let mut cluster = Cluster::running(1);
     let answer = cluster.call(1, "large");

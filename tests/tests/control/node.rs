@@ -18,13 +18,14 @@ use tonic::service::Routes;
 /// What the process is told, as `key=value` lines.
 pub(crate) const SETTINGS: &str = "EVERGATE_CONTROL_NODE";
 
-/// Keeps every word in the order in which they were agreed on, and answers each with its place.
+/// Keeps every word in the order in which they were agreed on, and answers each with its place. `FORMAT`
+/// is the format it reads and writes.
 #[derive(Debug, Default)]
-struct Words(Vec<String>);
+struct Words<const FORMAT: u32>(Vec<String>);
 
-impl Machine for Words {
-    const FORMAT_READ: u32 = 1;
-    const FORMAT_WRITTEN: u32 = 1;
+impl<const FORMAT: u32> Machine for Words<FORMAT> {
+    const FORMAT_READ: u32 = FORMAT;
+    const FORMAT_WRITTEN: u32 = FORMAT;
 
     fn apply(&mut self, command: &[u8]) -> Vec<u8> {
         self.0.push(String::from_utf8_lossy(command).into_owned());
@@ -49,7 +50,12 @@ fn node() {
     let Ok(told) = std::env::var(SETTINGS) else { return };
     let told: BTreeMap<_, _> = told.lines().filter_map(|line| line.split_once('=')).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.expect("a runtime").block_on(run(&told));
+    let runtime = runtime.expect("a runtime");
+    match told["format"] {
+        "1" => runtime.block_on(run::<1>(&told)),
+        "2" => runtime.block_on(run::<2>(&told)),
+        other => panic!("format {other:?}"),
+    }
     // Whatever else waits: the process is over.
     std::process::exit(0);
 }
@@ -86,7 +92,7 @@ fn settings(told: &BTreeMap<&str, &str>) -> GroupSettings {
     }
 }
 
-async fn run(told: &BTreeMap<&str, &str>) {
+async fn run<const FORMAT: u32>(told: &BTreeMap<&str, &str>) {
     let settings = settings(told);
     let address: SocketAddr = settings.address.parse().expect("an address");
     let listener = loop {
@@ -99,7 +105,7 @@ async fn run(told: &BTreeMap<&str, &str>) {
             Err(error) => return say(&format!("failed {error}")),
         }
     };
-    let mut group = match Group::start(settings, Words::default(), None).await {
+    let mut group = match Group::start(settings, Words::<FORMAT>::default(), None).await {
         Ok(group) => group,
         Err(error) => return say(&format!("failed {error}")),
     };
@@ -141,7 +147,7 @@ fn lines() -> mpsc::UnboundedReceiver<String> {
     receive
 }
 
-async fn obey(handle: Handle<Words>, line: String) {
+async fn obey<const FORMAT: u32>(handle: Handle<Words<FORMAT>>, line: String) {
     let words: Vec<_> = line.split(' ').collect();
     let answer = match *words {
         [_, "append", word] => match handle.propose(word.as_bytes().to_vec()).await {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::error::{ChangeError, ProposeError, ReadError};
 use super::leading::{LeadError, Leading};
-use super::proposer::{Leader, Proposal, leader};
+use super::proposer::{Leader, Proposal, Room, leader};
 use super::status::Status;
 use crate::machine::Machine;
 use crate::network::{CallError, Links};
@@ -37,6 +37,7 @@ pub struct Answer {
 pub struct Handle<M> {
     pub(super) shared: Arc<Shared<M>>,
     pub(super) proposals: mpsc::Sender<Proposal>,
+    pub(super) room: Room,
     pub(super) leading: Leading,
     pub(super) links: Arc<Links>,
     pub(super) metrics: watch::Receiver<RaftMetrics<NodeId, Member>>,
@@ -49,6 +50,7 @@ impl<M> Clone for Handle<M> {
         Self {
             shared: Arc::clone(&self.shared),
             proposals: self.proposals.clone(),
+            room: self.room.clone(),
             leading: self.leading.clone(),
             links: Arc::clone(&self.links),
             metrics: self.metrics.clone(),
@@ -69,7 +71,8 @@ impl<M: Machine> Handle<M> {
             return Err(ProposeError::TooLarge { bytes, max });
         }
         let (answer, answered) = oneshot::channel();
-        let proposal = Proposal { command, until: Instant::now() + self.patience, answer };
+        let place = self.room.take(bytes).ok_or(ProposeError::Busy)?;
+        let proposal = Proposal { command, place, until: Instant::now() + self.patience, answer };
         self.proposals.try_send(proposal).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ProposeError::Busy,
             mpsc::error::TrySendError::Closed(_) => shutting_down(),

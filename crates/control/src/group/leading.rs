@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tonic::Status;
 
+use super::settings::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, COMMAND_BYTES_MAX, Timing};
 use crate::network::Links;
 use crate::raft::coding;
 use crate::raft::types::{Member, NodeId, Raft};
@@ -64,12 +65,15 @@ pub(crate) struct Leading {
     silence_max: Duration,
     /// How long a majority may take.
     within: Duration,
+    /// The newest format that this node reads.
+    format_read: u32,
 }
 
 impl Leading {
-    pub(crate) fn new(raft: Raft, links: Arc<Links>, silence_max: Duration, within: Duration) -> Self {
+    pub(crate) fn new(raft: Raft, links: Arc<Links>, timing: &Timing, format_read: u32) -> Self {
         let metrics = raft.metrics();
-        Self { raft, links, metrics, silence_max, within }
+        let (silence_max, within) = (timing.election_max, timing.propose);
+        Self { raft, links, metrics, silence_max, within, format_read }
     }
 
     /// Whether this node may try. It may still turn out that it leads no more.
@@ -87,9 +91,30 @@ impl Leading {
         }
     }
 
+    /// Whether a batch, which may come from another node, fits into the log: an entry that cannot be sent,
+    /// or that this node cannot read, would hold up the whole group.
+    fn takes(&self, batch: &Batch) -> Result<(), LeadError> {
+        let bytes: usize = batch.commands.iter().map(Vec::len).sum();
+        let alone = batch.commands.len() == 1 && bytes <= COMMAND_BYTES_MAX;
+        if batch.commands.len() > BATCH_COMMANDS_MAX || (bytes > BATCH_BYTES_MAX && !alone) {
+            let count = batch.commands.len();
+            return Err(LeadError::Refused(format!(
+                "{count} commands of {bytes} bytes are too many at once"
+            )));
+        }
+        if batch.format > self.format_read {
+            let (format, known) = (batch.format, self.format_read);
+            return Err(LeadError::Refused(format!(
+                "the commands have format {format}, and the leader reads formats up to {known}: bring it up to date"
+            )));
+        }
+        Ok(())
+    }
+
     /// Has the commands agreed on, and answers what the machine said to each, and in which entry they are.
     pub(crate) async fn propose(&self, batch: Batch) -> Result<(Vec<Vec<u8>>, u64), LeadError> {
         self.check()?;
+        self.takes(&batch)?;
         match timeout(self.within, self.raft.client_write(batch)).await {
             Ok(Ok(written)) => Ok((written.data, written.log_id.index)),
             // Also said when an entry was cut off the log here, which may still live on elsewhere.

@@ -16,21 +16,20 @@ use super::founding::found;
 use super::handle::Handle;
 use super::leading::Leading;
 use super::meter::measure;
-use super::proposer::{Proposer, QUEUE};
-use super::settings::{GroupSettings, Seeds};
+use super::proposer::{Proposer, QUEUE, Room};
+use super::settings::{COMMAND_BYTES_MAX, GroupSettings, Seeds};
 use crate::machine::Machine;
 use crate::network::{Connector, Factory, Links, MESSAGE_BYTES_MAX, Me, Service, serve};
 use crate::raft::types::Raft;
 use crate::store::{Folder, LogStore, Shared};
 
-/// A command larger than this does not go into a message.
-const COMMAND_BYTES_MAX: usize = 1 << 20;
 /// Entries that one message brings at the most; their bytes have a limit of their own.
 const APPEND_ENTRIES_MAX: u64 = 256;
 /// How long a snapshot may take on its way.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A node that takes part. Ended by [`stop`](Self::stop); dropped, it ends at once, which harms nothing.
+/// A node that takes part, until it is [stopped](Self::stop). One that is only dropped goes on for as long
+/// as its runtime does.
 pub struct Group<M> {
     raft: Raft,
     handle: Handle<M>,
@@ -58,7 +57,7 @@ impl<M: Machine> Group<M> {
         me.watch(raft.metrics());
 
         let timing = &settings.timing;
-        let leading = Leading::new(raft.clone(), Arc::clone(&links), timing.election_max, timing.propose);
+        let leading = Leading::new(raft.clone(), Arc::clone(&links), timing, M::FORMAT_READ);
         let (queue, proposals) = mpsc::channel(QUEUE);
         let proposer = Proposer {
             proposals,
@@ -77,6 +76,7 @@ impl<M: Machine> Group<M> {
         let handle = Handle {
             shared,
             proposals: queue,
+            room: Room::default(),
             leading,
             links,
             metrics: raft.metrics(),

@@ -8,27 +8,48 @@ use std::time::Duration;
 
 use evergate_proto::raft::v1::Batch;
 use openraft::RaftMetrics;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::error::ProposeError;
 use super::handle::Answer;
 use super::leading::{LeadError, Leading};
+use super::settings::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX};
 use crate::network::{CallError, Links};
 use crate::raft::types::{Member, NodeId};
 
 /// Commands that wait. When there are as many, the next are refused.
 pub(super) const QUEUE: usize = 4096;
-/// Commands of one batch.
-const BATCH_COMMANDS: usize = 1024;
-/// Bytes of one batch, unless a single command has more.
-const BATCH_BYTES: usize = 1 << 20;
+/// What commands that wait may have together. When they have it, the next are refused.
+const QUEUE_BYTES: usize = 64 << 20;
 /// Time before a leader is looked for again, if nothing is heard of one meanwhile.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// The memory that commands may take while they wait. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Room(Arc<Semaphore>);
+
+/// What one of them takes.
+pub(super) type Place = OwnedSemaphorePermit;
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(QUEUE_BYTES)))
+    }
+}
+
+impl Room {
+    /// Room for so many bytes, if there is any.
+    pub(super) fn take(&self, bytes: usize) -> Option<Place> {
+        Arc::clone(&self.0).try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
+    }
+}
 
 /// A command with the way back for its answer.
 pub(super) struct Proposal {
     pub(super) command: Vec<u8>,
+    /// Given back with the answer.
+    pub(super) place: Place,
     /// Until then it may wait for a leader.
     pub(super) until: Instant,
     pub(super) answer: oneshot::Sender<Result<Answer, ProposeError>>,
@@ -65,10 +86,10 @@ impl Proposer {
     fn gather(&mut self, first: Proposal) -> (Vec<Proposal>, Option<Proposal>) {
         let mut bytes = first.command.len();
         let mut batch = vec![first];
-        while batch.len() < BATCH_COMMANDS {
+        while batch.len() < BATCH_COMMANDS_MAX {
             let Ok(proposal) = self.proposals.try_recv() else { break };
             bytes += proposal.command.len();
-            if bytes > BATCH_BYTES {
+            if bytes > BATCH_BYTES_MAX {
                 return (batch, Some(proposal));
             }
             batch.push(proposal);
@@ -90,9 +111,10 @@ impl Proposer {
             }
         };
         assert_eq!(answers.len(), batch.len(), "a machine answers each command");
-        for (proposal, bytes) in batch.into_iter().zip(answers) {
+        for (Proposal { answer, place, .. }, bytes) in batch.into_iter().zip(answers) {
+            drop(place);
             // Whoever asked may have gone.
-            drop(proposal.answer.send(Ok(Answer { bytes, index })));
+            drop(answer.send(Ok(Answer { bytes, index })));
         }
     }
 

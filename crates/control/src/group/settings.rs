@@ -6,6 +6,13 @@ use std::time::Duration;
 
 use crate::raft::types::NodeId;
 
+/// A command with more is refused whatever was set: it would not go into a message with others.
+pub(crate) const COMMAND_BYTES_MAX: usize = 1 << 20;
+/// Commands of one batch.
+pub(crate) const BATCH_COMMANDS_MAX: usize = 1024;
+/// Bytes of one batch, unless a single command has more.
+pub(crate) const BATCH_BYTES_MAX: usize = 1 << 20;
+
 /// What a node of the group is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupSettings {

@@ -1,10 +1,9 @@
 //! The calling side: one node's words for another.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use evergate_proto::raft::v1 as pb;
@@ -63,6 +62,8 @@ pub(crate) struct Links {
     me: Arc<Me>,
     connector: Connector,
     channels: Mutex<HashMap<Way, Channel>>,
+    /// Whose last call failed, so that it is logged when that changes; Raft makes links all the time.
+    away: Mutex<HashSet<NodeId>>,
 }
 
 /// Where a connection goes, and what for.
@@ -86,17 +87,15 @@ pub(crate) struct Link {
     links: Arc<Links>,
     target: NodeId,
     member: Member,
-    /// Whether the last call failed, which is logged when it changes.
-    away: AtomicBool,
 }
 
 impl Links {
     pub(crate) fn new(me: Arc<Me>, connector: Connector) -> Arc<Self> {
-        Arc::new(Self { me, connector, channels: Mutex::default() })
+        Arc::new(Self { me, connector, channels: Mutex::default(), away: Mutex::default() })
     }
 
     pub(crate) fn to(self: &Arc<Self>, target: NodeId, member: &Member) -> Link {
-        Link { links: Arc::clone(self), target, member: member.clone(), away: AtomicBool::new(false) }
+        Link { links: Arc::clone(self), target, member: member.clone() }
     }
 
     /// Asks whoever is at an address who it is; by TLS it has to prove to be `host`, if that is given.
@@ -342,8 +341,14 @@ impl Link {
 
     /// Says when the peer goes away, and when it is back.
     fn note<T>(&self, result: &Result<T, CallError>) {
-        let away = result.is_err();
-        if self.away.swap(away, Ordering::Relaxed) == away {
+        let changed = {
+            let mut away = self.links.away.lock();
+            if away.len() >= ADDRESSES_MAX {
+                away.clear();
+            }
+            if result.is_err() { away.insert(self.target) } else { away.remove(&self.target) }
+        };
+        if !changed {
             return;
         }
         let (node, address) = (self.target, &self.member.address);
