@@ -4,7 +4,7 @@
 /// `evergate.control.v1`: what a cluster agrees on, between its nodes and for its operators.
 pub mod control {
     /// Version 1.
-    #[expect(missing_docs, reason = "generated code")]
+    #[expect(missing_docs, clippy::large_enum_variant, reason = "generated code")]
     pub mod v1 {
         tonic::include_proto!("evergate.control.v1");
     }

@@ -35,6 +35,11 @@ pub(crate) enum News {
 }
 
 impl Control {
+    /// One that runs and knows nothing yet.
+    pub(crate) fn up() -> Self {
+        Self { is_up: true, ..Self::default() }
+    }
+
     /// Takes what it has not taken of the log, up to `to`.
     pub(crate) fn catch_up(&mut self, log: &[evergate_domain::cluster::Proposal], to: usize) {
         while self.applied < to {

@@ -52,7 +52,7 @@ pub fn run(seed: u64) -> Result<Report, Violation> {
     let mut world = World {
         now_ms: 0,
         rng: Rng::with_seed(seed),
-        controls: (0..CONTROLS).map(|_| Control { is_up: true, ..Control::default() }).collect(),
+        controls: (0..CONTROLS).map(|_| Control::up()).collect(),
         edges: (0..EDGES).map(Edge::new).collect(),
         faults: Faults::default(),
         log: Vec::new(),

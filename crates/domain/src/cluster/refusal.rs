@@ -108,11 +108,11 @@ pub enum RefusalKind {
 }
 
 impl Refusal {
-    pub(super) fn invalid(what: &'static str, why: impl ToString) -> Self {
-        Self::Invalid { what, why: why.to_string() }
+    pub(super) fn invalid(what: &'static str, why: impl Into<String>) -> Self {
+        Self::Invalid { what, why: why.into() }
     }
 
-    pub(super) fn unknown(what: &'static str, name: impl ToString) -> Self {
+    pub(super) fn unknown(what: &'static str, name: &(impl ToString + ?Sized)) -> Self {
         Self::Unknown { what, name: name.to_string() }
     }
 

@@ -247,7 +247,7 @@ fn check_canary(canary: &Canary) -> Result<(), Refusal> {
     }
 }
 
-fn known(what: &'static str, name: impl ToString, is_known: bool) -> Result<(), Refusal> {
+fn known(what: &'static str, name: &(impl ToString + ?Sized), is_known: bool) -> Result<(), Refusal> {
     if is_known { Ok(()) } else { Err(Refusal::unknown(what, name)) }
 }
 

@@ -24,7 +24,7 @@ pub struct DecodeError {
 }
 
 impl DecodeError {
-    fn new(what: &'static str, why: impl ToString) -> Self {
+    fn new(what: &'static str, why: &(impl ToString + ?Sized)) -> Self {
         Self { what, why: why.to_string() }
     }
 
@@ -36,7 +36,7 @@ impl DecodeError {
 
 /// A name or number as the domain checks it.
 fn checked<T, E: ToString>(what: &'static str, value: Result<T, E>) -> Result<T, DecodeError> {
-    value.map_err(|error| DecodeError::new(what, error))
+    value.map_err(|error| DecodeError::new(what, &error))
 }
 
 /// Text of which the empty one stands for none.
@@ -46,7 +46,7 @@ fn text_or_none(text: &str) -> Option<&str> {
 
 /// A number that the wire has more room for than there is.
 fn narrow<T>(what: &'static str, number: impl TryInto<T> + ToString + Copy) -> Result<T, DecodeError> {
-    number.try_into().map_err(|_| DecodeError::new(what, format!("{} is too large", number.to_string())))
+    number.try_into().map_err(|_| DecodeError::new(what, &format!("{} is too large", number.to_string())))
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub(super) fn decode_slot(slot: &proto::Slot) -> Result<(SlotNumber, Slot), Deco
 }
 
 pub(super) fn decode_epoch(number: u64) -> Result<Epoch, DecodeError> {
-    Epoch::new(number).ok_or_else(|| DecodeError::new("epoch", format!("{number} is too large")))
+    Epoch::new(number).ok_or_else(|| DecodeError::new("epoch", &format!("{number} is too large")))
 }
 
 pub(super) fn encode_policy(stream: &StreamName, policy: &StreamPolicy) -> proto::StreamPolicy {

@@ -39,7 +39,7 @@ impl Drains {
             if begins
                 && nobody_lost
                 && !view.drains()[node].force
-                && !others.any(|other| other.takes_clients())
+                && !others.any(evergate_domain::cluster::Node::takes_clients)
             {
                 return Err(format!("{node} leaves {} without an edge", facts.region));
             }
