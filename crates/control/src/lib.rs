@@ -3,6 +3,7 @@
 //! A [`Machine`] is what they agree on. It knows nothing of how agreement is reached; the group knows
 //! nothing of what its commands mean.
 
+mod agreed;
 mod machine;
 
 mod group;
@@ -10,6 +11,7 @@ mod network;
 mod raft;
 mod store;
 
+pub use agreed::Agreed;
 pub use group::{
     Answer, ChangeError, Group, GroupSettings, Handle, MemberStatus, ProposeError, ReadError, Role, Seeds,
     StartError, Status, Timing,
