@@ -1,9 +1,9 @@
 //! The control plane: the group of nodes that agrees, by Raft, on what all the others follow.
 //!
 //! A [`Machine`] is what they agree on. It knows nothing of how agreement is reached; the group knows
-//! nothing of what its commands mean.
+//! nothing of what its commands mean. The machine of a cluster is [`Agreed`]; beside the group a
+//! control node serves what other nodes and operators ask of it ([`Keeper`]).
 
-mod agreed;
 mod machine;
 
 mod group;
@@ -11,11 +11,17 @@ mod network;
 mod raft;
 mod store;
 
-pub use agreed::Agreed;
+mod agreed;
+mod agreement;
+mod service;
+
+pub use agreed::{Agreed, News};
+pub use agreement::{Agreement, Leadership};
 pub use group::{
     Answer, ChangeError, Group, GroupSettings, Handle, MemberStatus, ProposeError, ReadError, Role, Seeds,
     StartError, Status, Timing,
 };
 pub use machine::{Machine, RestoreError};
 pub use raft::types::{Member, NodeId};
+pub use service::{AdminToken, Keeper, Services};
 pub use store::OpenError;

@@ -18,6 +18,12 @@ impl RetryRange {
         (min <= max).then(|| Self { min_ms: millis(min), max_ms: millis(max) })
     }
 
+    /// The later of both beginnings, to the later of both ends.
+    #[must_use]
+    pub fn widened(self, other: Self) -> Self {
+        Self { min_ms: self.min_ms.max(other.min_ms), max_ms: self.max_ms.max(other.max_ms) }
+    }
+
     /// One value in milliseconds, chosen by `random`, a uniformly distributed number.
     #[must_use]
     pub fn pick_ms(self, random: u64) -> u64 {

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use evergate_domain::{Network, Rate, RetryRange, StreamPolicies};
 use evergate_fanout::HubConfig;
+use evergate_member::Placement;
+use tokio::sync::watch;
 
 /// Everything an edge needs to know.
 #[derive(Debug, Clone)]
@@ -39,6 +41,8 @@ pub struct EdgeConfig {
     pub shards: usize,
     /// The other edges, to which calls about their streams are passed on.
     pub peers: Vec<PeerNode>,
+    /// What the cluster agrees on, if there is one to belong to.
+    pub placement: Option<watch::Receiver<Arc<Placement>>>,
     /// The demo page and what it needs, for development only.
     pub demo: bool,
 }

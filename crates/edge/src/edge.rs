@@ -4,10 +4,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use evergate_domain::cluster::Load;
 use evergate_eventlog::{CursorStore, EventLog};
 use evergate_fanout::{Engine, Hub};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -287,6 +289,24 @@ impl RunningEdge {
             metrics::gauge!("evergate_connections_parked").set(parked as f64);
             metrics::gauge!("evergate_streams_leased").set(context.streams.leased() as f64);
             metrics::gauge!("evergate_streams_followed").set(context.hub.feeds() as f64);
+        }
+    }
+
+    /// Tells, each time it is called, how loaded the edge is, and how many clients came each second since it
+    /// was called before. Keeps nothing alive.
+    pub fn load(&self) -> impl Fn() -> Load + Send + Sync + use<> {
+        let context = Arc::downgrade(&self.context);
+        let before = Mutex::new((Instant::now(), 0));
+        move || {
+            let Some(context) = context.upgrade() else { return Load::default() };
+            let (now, arrived) = (Instant::now(), context.affinity.arrived());
+            let (then, had) = std::mem::replace(&mut *before.lock(), (now, arrived));
+            // Two calls at once would divide by next to nothing.
+            let seconds = now.saturating_duration_since(then).as_secs_f64().max(0.05);
+            Load {
+                connections: u32::try_from(context.streams.len()).unwrap_or(u32::MAX),
+                arrivals_per_second: ((arrived - had) as f64 / seconds) as u32,
+            }
         }
     }
 

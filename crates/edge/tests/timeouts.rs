@@ -64,6 +64,7 @@ async fn edge() -> (RunningEdge, SocketAddr) {
         hub: HubConfig::default(),
         shards: 2,
         peers: Vec::new(),
+        placement: None,
         demo: false,
     };
     let log = Arc::new(MemoryLog::new(policies, Arc::new(SystemClock)));

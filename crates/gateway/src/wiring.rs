@@ -158,6 +158,7 @@ pub(crate) fn dev_edge(config: &Config, policies: Arc<StreamPolicies>, descripto
             .iter()
             .map(|peer| PeerNode { node: peer.node.clone(), grpc: peer.grpc.clone() })
             .collect(),
+        placement: None,
         demo: true,
     }
 }

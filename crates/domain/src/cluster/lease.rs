@@ -22,6 +22,9 @@ struct Heard {
     at_ms: u64,
     /// Since when there was never too long a silence.
     since_ms: u64,
+    /// Whether it had its lease when it was last looked at. The moment from which it has none begins its
+    /// time anew, whatever is heard of it: signs that were late may close the gap for which it was lost.
+    held: bool,
     load: Load,
 }
 
@@ -37,12 +40,18 @@ pub fn beat_ms(settings: &ClusterSettings) -> u32 {
     (settings.lease_ms / 10).max(20)
 }
 
+impl Heard {
+    /// Of a run that was not known. That it has its lease is assumed until it is looked at.
+    fn now(incarnation: u64, at_ms: u64, load: Load) -> Self {
+        Self { incarnation, at_ms, since_ms: at_ms, held: true, load }
+    }
+}
+
 impl LeaseTable {
     /// What a new leader begins with.
     #[must_use]
     pub fn begin(view: &View, now_ms: u64) -> Self {
-        let heard =
-            |incarnation| Heard { incarnation, at_ms: now_ms, since_ms: now_ms, load: Load::default() };
+        let heard = |incarnation| Heard::now(incarnation, now_ms, Load::default());
         let held = view.nodes().values().filter(|node| node.lease == Lease::Held);
         Self { nodes: held.map(|node| (node.name.clone(), heard(node.incarnation))).collect() }
     }
@@ -56,7 +65,7 @@ impl LeaseTable {
         load: Load,
         settings: &ClusterSettings,
     ) {
-        let new = Heard { incarnation, at_ms, since_ms: at_ms, load };
+        let new = Heard::now(incarnation, at_ms, load);
         let Some(known) = self.nodes.get_mut(node) else {
             self.nodes.insert(node.clone(), new);
             return;
@@ -65,7 +74,7 @@ impl LeaseTable {
             *known = new;
         } else if incarnation == known.incarnation && at_ms >= known.at_ms {
             if at_ms - known.at_ms >= silence_ms_max(settings) {
-                known.since_ms = at_ms;
+                known.since_ms = known.since_ms.max(at_ms);
             }
             (known.at_ms, known.load) = (at_ms, load);
         }
@@ -77,14 +86,21 @@ impl LeaseTable {
         self.nodes.retain(|node, _| view.nodes().contains_key(node));
         let mut due = Vec::new();
         for node in view.nodes().values() {
-            let heard = self.nodes.get(&node.name).filter(|heard| heard.incarnation >= node.incarnation);
+            let heard = self.nodes.get_mut(&node.name).filter(|heard| heard.incarnation >= node.incarnation);
+            let heard = heard.map(|heard| {
+                let held = node.lease == Lease::Held;
+                if heard.held && !held {
+                    heard.since_ms = now_ms;
+                }
+                heard.held = held;
+                *heard
+            });
             let silent = heard.map(|heard| now_ms.saturating_sub(heard.at_ms) >= silence_ms_max(settings));
             let (name, incarnation) = (node.name.clone(), node.incarnation);
             match (node.lease, heard, silent) {
                 (Lease::Held, None, _) => {
                     // It has joined since: its time begins now.
-                    let heard = Heard { incarnation, at_ms: now_ms, since_ms: now_ms, load: Load::default() };
-                    self.nodes.insert(name, heard);
+                    self.nodes.insert(name, Heard::now(incarnation, now_ms, Load::default()));
                 }
                 (Lease::Held, Some(_), Some(true)) => due.push(Command::Lost { node: name, incarnation }),
                 (Lease::Lost, Some(heard), Some(false))
@@ -176,6 +192,22 @@ mod tests {
             [Command::Back { node: edge("a").name, incarnation: 1 }]
         );
         assert!(table.due(&view, begun + 13_000).is_empty(), "it has fallen silent meanwhile");
+    }
+
+    #[test]
+    fn a_late_sign_does_not_bring_a_lost_node_back_at_once() {
+        let held = view(Lease::Held);
+        let mut table = LeaseTable::begin(&held, 0);
+        hear(&mut table, 1, 20_000);
+        assert_eq!(table.due(&held, 22_400).len(), 1);
+        // It was heard before it was taken for lost, by somebody who could not say so in time.
+        hear(&mut table, 1, 22_300);
+        let lost = view(Lease::Lost);
+        for at in (22_400..32_400).step_by(300) {
+            hear(&mut table, 1, at);
+            assert!(table.due(&lost, at).is_empty(), "{at}");
+        }
+        assert_eq!(table.due(&lost, 32_400).len(), 1);
     }
 
     #[test]

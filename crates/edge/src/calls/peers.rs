@@ -1,12 +1,16 @@
 //! The other edges, as far as calls are passed on to them.
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use evergate_domain::NodeName;
+use evergate_member::Placement;
 use evergate_proto::edge::v1::edge_client::EdgeClient;
-use tokio::sync::Semaphore;
+use http::Uri;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
@@ -25,8 +29,13 @@ pub(super) const CALLS_MAX: usize = 128;
 /// dead, and connected to anew.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// The edges that this one knows besides itself.
-pub(crate) struct Peers(HashMap<String, Peer>);
+/// The edges that this one knows besides itself: those it was told of, and those of the cluster's view.
+pub(crate) struct Peers {
+    told: HashMap<String, Arc<Peer>>,
+    placement: Option<watch::Receiver<Arc<Placement>>>,
+    /// Those of the view that were called, as long as they are in it under the same address.
+    found: Mutex<HashMap<NodeName, Arc<Peer>>>,
+}
 
 struct Peer {
     endpoint: Endpoint,
@@ -39,14 +48,39 @@ struct Peer {
 }
 
 impl Peers {
-    pub(crate) fn new(peers: &[PeerNode]) -> Self {
-        Self(peers.iter().map(|peer| (peer.node.clone(), Peer::new(peer))).collect())
+    pub(crate) fn new(peers: &[PeerNode], placement: Option<watch::Receiver<Arc<Placement>>>) -> Self {
+        let told = peers.iter().map(|peer| (peer.node.clone(), Arc::new(Peer::new(peer.grpc.clone()))));
+        Self { told: told.collect(), placement, found: Mutex::default() }
+    }
+
+    /// The edge of this name, if there is one.
+    fn find(&self, node: &str) -> Option<Arc<Peer>> {
+        if let Some(peer) = self.told.get(node) {
+            return Some(Arc::clone(peer));
+        }
+        let placement = self.placement.as_ref()?.borrow().clone();
+        let name = NodeName::new(node).ok()?;
+        let nodes = placement.view.nodes();
+        let address = |name: &NodeName| -> Option<Uri> {
+            let address = nodes.get(name)?.addresses.grpc.as_ref()?;
+            format!("http://{address}").parse().ok()
+        };
+        let grpc = address(&name)?;
+        let mut found = self.found.lock();
+        if let Some(peer) = found.get(&name).filter(|peer| *peer.endpoint.uri() == grpc) {
+            return Some(Arc::clone(peer));
+        }
+        // Nobody is kept who is not in the view, so there are never more than are.
+        found.retain(|name, peer| address(name).is_some_and(|grpc| *peer.endpoint.uri() == grpc));
+        let peer = Arc::new(Peer::new(grpc));
+        found.insert(name, Arc::clone(&peer));
+        Some(peer)
     }
 
     /// Has the edge that the call names do it. [`CallError::Gone`] if there is none of that name.
     pub(super) async fn pass_on(&self, call: Call) -> Result<(), CallError> {
         let node = node_of(call.connection()).to_owned();
-        let peer = self.0.get(&node).ok_or(CallError::Gone)?;
+        let peer = self.find(&node).ok_or(CallError::Gone)?;
         let word = call.word();
         let made = tokio::time::timeout(DEADLINE, peer.make(call)).await;
         let result = match made {
@@ -68,8 +102,8 @@ impl Peers {
 }
 
 impl Peer {
-    fn new(peer: &PeerNode) -> Self {
-        let endpoint = Endpoint::from(peer.grpc.clone())
+    fn new(grpc: Uri) -> Self {
+        let endpoint = Endpoint::from(grpc)
             .connect_timeout(DEADLINE)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(DEADLINE);
@@ -129,7 +163,7 @@ mod tests {
 
     fn peers(grpc: std::net::SocketAddr) -> Peers {
         let grpc = format!("http://{grpc}").parse().expect("a URI");
-        Peers::new(&[PeerNode { node: "b".to_owned(), grpc }])
+        Peers::new(&[PeerNode { node: "b".to_owned(), grpc }], None)
     }
 
     #[tokio::test]
@@ -137,6 +171,30 @@ mod tests {
         let peers = peers(([127, 0, 0, 1], 1).into());
         assert!(matches!(peers.pass_on(ping("c")).await, Err(CallError::Gone)));
         assert!(matches!(peers.pass_on(ping("")).await, Err(CallError::Gone)));
+    }
+
+    #[test]
+    fn a_node_of_the_view_is_a_peer_under_the_address_that_it_has_now() {
+        use evergate_domain::cluster::testing::edge;
+        use evergate_domain::cluster::{Addresses, Change, Node, View};
+        let placed = |address: Option<&str>| {
+            let grpc = address.map(|address| address.parse().expect("an address"));
+            let node = Node { addresses: Addresses { grpc, ..Addresses::default() }, ..edge("b") };
+            let mut view = View::default();
+            view.advance(vec![Change::Node(Box::new(node))]);
+            Arc::new(Placement { view, ..Placement::default() })
+        };
+        let (now, placement) = watch::channel(placed(Some("b:1")));
+        let peers = Peers::new(&[], Some(placement));
+        let uri = |peers: &Peers| peers.find("b").map(|peer| peer.endpoint.uri().to_string());
+        assert_eq!(uri(&peers).as_deref(), Some("http://b:1/"));
+        let (one, again) = (peers.find("b").expect("there"), peers.find("b").expect("there"));
+        assert!(Arc::ptr_eq(&one, &again), "its connection is kept");
+        now.send_replace(placed(Some("b:2")));
+        assert_eq!(uri(&peers).as_deref(), Some("http://b:2/"));
+        now.send_replace(placed(None));
+        assert_eq!(uri(&peers), None);
+        assert!(peers.find("c").is_none());
     }
 
     #[tokio::test]
@@ -150,6 +208,6 @@ mod tests {
             assert!(matches!(result, Err(CallError::Unreachable { .. })), "{result:?}");
         }
         assert!(began.elapsed() < DEADLINE * 5, "they wait together, not one after the other");
-        assert_eq!(peers.0["b"].places.available_permits(), CALLS_MAX);
+        assert_eq!(peers.told["b"].places.available_permits(), CALLS_MAX);
     }
 }

@@ -8,6 +8,7 @@ use evergate_fanout::{Engine, Hub};
 use crate::calls::{Calls, Owner, Peers};
 use crate::config::EdgeConfig;
 use crate::cursors::Keeper;
+use crate::http::affinity::Affinity;
 use crate::http::limits::Limits;
 use crate::http::registry::Registry;
 use crate::publish::Publisher;
@@ -22,6 +23,7 @@ pub(crate) struct Context {
     pub(crate) calls: Calls,
     pub(crate) cursors: Arc<Keeper>,
     pub(crate) limits: Limits,
+    pub(crate) affinity: Affinity,
     stopping: AtomicBool,
 }
 
@@ -34,10 +36,12 @@ impl Context {
         cursors: Arc<Keeper>,
     ) -> Arc<Self> {
         let streams = Arc::new(Registry::new(config.node.clone(), config.connections.streams()));
-        let calls = Calls::new(Owner::new(Arc::clone(&streams)), Peers::new(&config.peers));
+        let calls =
+            Calls::new(Owner::new(Arc::clone(&streams)), Peers::new(&config.peers, config.placement.clone()));
         let limits = Limits::new(&config.clients);
+        let affinity = Affinity::new(&config.node, &config.region, config.placement.clone());
         let stopping = AtomicBool::new(false);
-        Arc::new(Self { config, hub, engine, publisher, streams, calls, cursors, limits, stopping })
+        Arc::new(Self { config, hub, engine, publisher, streams, calls, cursors, limits, affinity, stopping })
     }
 
     /// New streams are refused from now on, so that their clients go elsewhere.

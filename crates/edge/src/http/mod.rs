@@ -22,6 +22,7 @@ mod cors;
 mod trace;
 
 mod acks;
+mod affinity;
 mod carrier;
 mod demo;
 mod kept;

@@ -138,14 +138,28 @@ fn other_method(method: &Method, allow: &'static str) -> Result<Answer, Problem>
     Ok(answer)
 }
 
-/// Which region and edge the client belongs to (the ones it reached, as long as there is one node), and
-/// where it is taken to be.
+/// Which region and edge the client belongs to (the ones it reached, where nothing is agreed on), where
+/// else it may go, and where it is taken to be.
 fn placement(context: &Context, client: ClientAddress) -> Answer {
-    let body = serde_json::json!({
-        "region": context.config.region,
-        "edge": context.config.node,
-        "client": { "address": client.address(), "proxied": client.is_proxied() },
-    });
+    let address = serde_json::json!({ "address": client.address(), "proxied": client.is_proxied() });
+    let body = match context.affinity.route(client) {
+        Some(belongs) => serde_json::json!({
+            "region": belongs.region,
+            "edge": belongs.edge.edge,
+            "http": belongs.edge.http,
+            "alternatives": belongs.alternatives,
+            "reached": context.config.node,
+            "view": belongs.version,
+            "client": address,
+        }),
+        None => serde_json::json!({
+            "region": context.config.region,
+            "edge": context.config.node,
+            "alternatives": [],
+            "reached": context.config.node,
+            "client": address,
+        }),
+    };
     let mut answer = full(Response::new(Full::new(Bytes::from(body.to_string()))));
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

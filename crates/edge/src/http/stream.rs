@@ -134,7 +134,8 @@ async fn subscribe(
         entry.lease(bonds.dismissal.clone());
     }
     let ping_interval = context.config.sse.ping_interval.as_millis();
-    let retry = context.config.sse.retry;
+    context.affinity.count(asked.client);
+    let retry = context.affinity.retry(context.config.sse.retry, context.streams.len());
     let mut first = Vec::with_capacity(256);
     sse::Open {
         connection: &connection,

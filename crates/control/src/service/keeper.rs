@@ -1,0 +1,244 @@
+//! Leases, between the control node that holds them and the one that leads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use evergate_domain::NodeName;
+use evergate_domain::cluster::{ClusterSettings, Command, LeaseTable, Load};
+use evergate_proto::control::v1 as proto;
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use proto::control_client::ControlClient;
+use proto::control_server::ControlServer;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::{Channel, Endpoint};
+
+use super::admin::{AdminService, AdminToken};
+use super::control::ControlService;
+use super::lessees::Lessees;
+use crate::agreement::{Agreement, agree};
+use crate::network::Connector;
+
+/// How often the leader judges, and the others report to it.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How long a report may take.
+const REPORT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A control node whose reports fail for so long lets its leases go, so that the nodes find another one
+/// before their leases are over.
+const REPORT_PATIENCE: Duration = Duration::from_millis(800);
+
+/// A message with a name and three numbers of every node there may be.
+const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// What the leader has heard, and what everybody is told of loads.
+pub(super) struct Desk {
+    /// Of the term in which this node leads; `None` while it does not.
+    table: Mutex<Option<(u64, LeaseTable)>>,
+    loads: watch::Sender<Arc<proto::Loads>>,
+    /// Moments are milliseconds since.
+    began: Instant,
+}
+
+/// Everything that a control node serves for its cluster.
+pub struct Services {
+    /// To be served beside the group's own.
+    pub routes: Routes,
+}
+
+/// Tells the leader whose leases this node holds; or, while it leads, has the lost and the returned agreed
+/// on. Runs once, until it is stopped.
+pub struct Keeper<A> {
+    cluster: String,
+    group: A,
+    lessees: Lessees,
+    desk: Arc<Desk>,
+    stop: CancellationToken,
+    tls: Option<evergate_tls::Client>,
+    leader: Option<(String, ControlClient<Channel>)>,
+    reported: Instant,
+}
+
+impl Desk {
+    pub(super) fn loads(&self) -> watch::Receiver<Arc<proto::Loads>> {
+        self.loads.subscribe()
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Hears of another control node's lessees. Whether somebody leads here who hears it.
+    pub(super) fn hear(&self, held: &[proto::report_request::Held], settings: &ClusterSettings) -> bool {
+        let now_ms = self.now_ms();
+        let mut table = self.table.lock();
+        let Some((_, table)) = &mut *table else { return false };
+        for sign in held {
+            // A name that is none belongs to nobody.
+            let Ok(node) = NodeName::new(&sign.node) else { continue };
+            let load = Load { connections: sign.connections, arrivals_per_second: sign.arrivals_per_second };
+            let at_ms = now_ms.saturating_sub(sign.ago_ms.into());
+            table.hear(&node, sign.incarnation, at_ms, load, settings);
+        }
+        true
+    }
+}
+
+impl<A: Agreement> Keeper<A> {
+    /// The keeper of a control node, and the services that go with it.
+    pub fn new(
+        cluster: String,
+        node: String,
+        group: A,
+        tls: Option<evergate_tls::Client>,
+        token: Option<AdminToken>,
+        stop: CancellationToken,
+    ) -> (Self, Services) {
+        let desk = Arc::new(Desk {
+            table: Mutex::new(None),
+            loads: watch::Sender::new(Arc::default()),
+            began: Instant::now(),
+        });
+        let lessees = Lessees::default();
+        let control = ControlService {
+            cluster: cluster.clone(),
+            group: group.clone(),
+            lessees: lessees.clone(),
+            desk: Arc::clone(&desk),
+            stop: stop.clone(),
+        };
+        let admin = AdminService::new(cluster.clone(), node, group.clone(), token);
+        let control = ControlServer::new(control).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let routes = Routes::new(control).add_service(admin.server());
+        let reported = Instant::now();
+        (Self { cluster, group, lessees, desk, stop, tls, leader: None, reported }, Services { routes })
+    }
+
+    /// Runs until it is stopped.
+    pub async fn run(mut self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let stop = self.stop.clone();
+        let work = async {
+            loop {
+                tick.tick().await;
+                self.turn().await;
+            }
+        };
+        let _: Option<()> = stop.run_until_cancelled(work).await;
+    }
+
+    async fn turn(&mut self) {
+        let leadership = self.group.leadership();
+        if leadership.is_here {
+            self.leader = None;
+            self.reported = Instant::now();
+            self.judge(leadership.term).await;
+            return;
+        }
+        *self.desk.table.lock() = None;
+        let told = match leadership.address {
+            None => Err("nobody leads".to_owned()),
+            Some(address) => self.report(&address).await,
+        };
+        match told {
+            Ok(()) => self.reported = Instant::now(),
+            Err(why) if self.reported.elapsed() >= REPORT_PATIENCE => {
+                let gone = self.lessees.let_go();
+                if gone > 0 {
+                    tracing::warn!(
+                        why,
+                        leases = gone,
+                        "leases are let go, for the leader cannot be told of them"
+                    );
+                }
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Has what follows from what was heard agreed on.
+    async fn judge(&self, term: u64) {
+        let view = self.group.look(|machine| machine.state().view().clone());
+        let now_ms = self.desk.now_ms();
+        let due = {
+            let mut table = self.desk.table.lock();
+            if table.as_ref().is_none_or(|(known, _)| *known != term) {
+                *table = Some((term, LeaseTable::begin(&view, now_ms)));
+            }
+            let (_, table) = table.as_mut().expect("made just now");
+            for sign in self.lessees.signs() {
+                let at_ms = now_ms.saturating_sub(u64::try_from(sign.ago.as_millis()).unwrap_or(u64::MAX));
+                table.hear(&sign.node, sign.incarnation, at_ms, sign.load, view.settings());
+            }
+            let due = table.due(&view, now_ms);
+            let load = |(node, load): (&NodeName, Load)| proto::loads::Load {
+                node: node.to_string(),
+                connections: load.connections,
+                arrivals_per_second: load.arrivals_per_second,
+            };
+            self.tell_loads(proto::Loads { loads: table.loads().map(load).collect() });
+            due
+        };
+        let agreeing = due.into_iter().map(|command| async move {
+            let what = command.to_string();
+            if let Command::Lost { node, .. } = &command {
+                tracing::warn!(%node, "a node is lost: it was not heard of for too long");
+            } else {
+                tracing::info!(what, "a node has been there for long enough");
+            }
+            match agree(&self.group, "leases", command).await {
+                Ok(answer) => {
+                    if let Some(refusal) = answer.refusal {
+                        tracing::info!(what, why = refusal.message, "it is not so any more");
+                    }
+                }
+                // It is due again with the next turn.
+                Err(status) => tracing::warn!(what, why = status.message(), "it could not be agreed on yet"),
+            }
+        });
+        join_all(agreeing).await;
+    }
+
+    fn tell_loads(&self, loads: proto::Loads) {
+        self.desk.loads.send_if_modified(|known| {
+            let is_new = **known != loads;
+            if is_new {
+                *known = Arc::new(loads);
+            }
+            is_new
+        });
+    }
+
+    async fn report(&mut self, address: &str) -> Result<(), String> {
+        let millis = |ago: Duration| u32::try_from(ago.as_millis()).unwrap_or(u32::MAX);
+        let held = self.lessees.signs().into_iter().map(|sign| proto::report_request::Held {
+            node: sign.node.to_string(),
+            incarnation: sign.incarnation,
+            connections: sign.load.connections,
+            arrivals_per_second: sign.load.arrivals_per_second,
+            ago_ms: millis(sign.ago),
+        });
+        let request = proto::ReportRequest { cluster: self.cluster.clone(), held: held.collect() };
+        if self.leader.as_ref().is_none_or(|(known, _)| known != address) {
+            let endpoint =
+                Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
+            let channel = endpoint.connect_with_connector_lazy(Connector::new(self.tls.clone()));
+            let client = ControlClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            self.leader = Some((address.to_owned(), client));
+        }
+        let (_, client) = self.leader.as_mut().expect("made just now");
+        match tokio::time::timeout(REPORT_TIMEOUT, client.report(request)).await {
+            Ok(Ok(response)) => {
+                self.tell_loads(response.into_inner().loads.unwrap_or_default());
+                Ok(())
+            }
+            Ok(Err(status)) => Err(status.message().to_owned()),
+            Err(_) => Err(format!("no answer within {REPORT_TIMEOUT:?}")),
+        }
+    }
+}

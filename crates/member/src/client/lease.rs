@@ -1,0 +1,155 @@
+//! Holds a lease.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use evergate_domain::cluster::Load;
+use evergate_proto::control::v1 as proto;
+use proto::lease_request::{Beat, Drained, Ending, Goodbye, Hello, What};
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status};
+
+use super::connect::connect;
+use super::follow::chain;
+use super::member::{MemberSettings, Signals};
+use crate::encode_node;
+
+/// Messages that wait for the connection. A beat finds no place only if earlier ones have not left, and
+/// then it would say nothing new.
+const QUEUE: usize = 8;
+
+/// Until a control node has taken the node in, which has to be agreed on.
+const GRANT_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// Before another control node is asked: half of it and up to as much again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Before the next attempt of a node that was refused, which a person has to mend.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+
+/// Says that the node is there, until it leaves.
+pub(super) struct Holder {
+    settings: MemberSettings,
+    signals: Arc<Signals>,
+    load: Box<dyn Fn() -> Load + Send + Sync>,
+}
+
+/// Why a stream was given up.
+#[derive(Debug, thiserror::Error)]
+enum LeaseError {
+    #[error("cannot connect")]
+    Connect(#[from] tonic::transport::Error),
+    #[error("{:?}: {}", _0.code(), _0.message())]
+    Status(#[from] Status),
+    #[error("it granted nothing within {GRANT_TIMEOUT:?}")]
+    Silent,
+    #[error("it ended")]
+    Ended,
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Holder {
+    pub(super) fn new(
+        settings: MemberSettings,
+        signals: Arc<Signals>,
+        load: Box<dyn Fn() -> Load + Send + Sync>,
+    ) -> Self {
+        Self { settings, signals, load }
+    }
+
+    /// Returns once the node has left.
+    pub(super) async fn run(self) {
+        let controls = self.settings.controls.len();
+        let mut at = fastrand::usize(..controls);
+        let leaving = self.signals.leaving.clone();
+        loop {
+            let error = match self.hold(at).await {
+                Ok(()) => return,
+                Err(error) => error,
+            };
+            let address = &self.settings.controls[at];
+            let pause = match &error {
+                LeaseError::Refused(why) => {
+                    tracing::error!(%address, why, "the cluster refuses this node");
+                    REFUSED_PAUSE
+                }
+                LeaseError::Connect(_) | LeaseError::Status(_) | LeaseError::Silent | LeaseError::Ended => {
+                    tracing::info!(%address, error = %chain(&error), "the lease is held at another control node");
+                    PAUSE
+                }
+            };
+            metrics::gauge!("evergate_lease_held").set(0.0);
+            if leaving.is_cancelled() {
+                return;
+            }
+            at = (at + 1) % controls;
+            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+        }
+    }
+
+    async fn hold(&self, at: usize) -> Result<(), LeaseError> {
+        let mut client = connect(&self.settings.controls[at], self.settings.tls.as_ref()).await?;
+        let (say, said) = mpsc::channel(QUEUE);
+        let (cluster, node) = (self.settings.cluster.clone(), Some(encode_node(&self.settings.node)));
+        say.try_send(message(What::Hello(Hello { cluster, node }))).expect("the queue is empty");
+        let granting = async {
+            let mut answers = client.lease(ReceiverStream::new(said)).await?.into_inner();
+            Ok::<_, Status>((answers.message().await?, answers))
+        };
+        let granted = tokio::time::timeout(GRANT_TIMEOUT, granting).await.map_err(|_| LeaseError::Silent)?;
+        let (first, mut answers) = granted.map_err(|status| {
+            let needs_a_person = matches!(
+                status.code(),
+                Code::FailedPrecondition
+                    | Code::InvalidArgument
+                    | Code::Unauthenticated
+                    | Code::PermissionDenied
+            );
+            if needs_a_person {
+                LeaseError::Refused(status.message().to_owned())
+            } else {
+                LeaseError::Status(status)
+            }
+        })?;
+        let beat_ms = first.ok_or(LeaseError::Ended)?.beat_ms.max(20);
+        metrics::gauge!("evergate_lease_held").set(1.0);
+        tracing::info!(address = %self.settings.controls[at], beat_ms, "the lease is held");
+        let mut beats = tokio::time::interval(Duration::from_millis(beat_ms.into()));
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut has_left, mut is_ending) = (false, false);
+        loop {
+            tokio::select! {
+                biased;
+                answer = answers.message() => match answer {
+                    Ok(Some(_)) => {}
+                    Ok(None) if has_left => return Ok(()),
+                    Ok(None) => return Err(LeaseError::Ended),
+                    Err(status) => return Err(status.into()),
+                },
+                () = self.signals.leaving.cancelled(), if !has_left => {
+                    has_left = true;
+                    say.send(message(What::Goodbye(Goodbye {}))).await.map_err(|_| LeaseError::Ended)?;
+                }
+                () = self.signals.ending.cancelled(), if !is_ending => {
+                    is_ending = true;
+                    say.send(message(What::Ending(Ending {}))).await.map_err(|_| LeaseError::Ended)?;
+                }
+                () = self.signals.drained.notified() => {
+                    say.send(message(What::Drained(Drained {}))).await.map_err(|_| LeaseError::Ended)?;
+                }
+                _ = beats.tick(), if !has_left => {
+                    let Load { connections, arrivals_per_second } = (self.load)();
+                    // What finds no place is no loss: those before it say the same.
+                    let _ = say.try_send(message(What::Beat(Beat { connections, arrivals_per_second })));
+                }
+            }
+        }
+    }
+}
+
+fn message(what: What) -> proto::LeaseRequest {
+    proto::LeaseRequest { what: Some(what) }
+}
