@@ -12,6 +12,9 @@ const ALLOW_HEADERS: &str = "Accept, Authorization, Cache-Control, Content-Type,
 const EXPOSE_HEADERS: &str =
     "X-Trace-ID, traceparent, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset";
 
+const REQUEST_PRIVATE_NETWORK: &str = "access-control-request-private-network";
+const ALLOW_PRIVATE_NETWORK: &str = "access-control-allow-private-network";
+
 /// What the origin of a request means for its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -71,11 +74,20 @@ pub(crate) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
 }
 
 /// The answer to a preflight.
-pub(crate) fn preflight() -> Answer {
+pub(crate) fn preflight(verdict: &Verdict, headers: &HeaderMap) -> Answer {
     let mut answer = empty(StatusCode::NO_CONTENT);
     set(&mut answer, header::ACCESS_CONTROL_ALLOW_METHODS, ALLOW_METHODS);
     set(&mut answer, header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOW_HEADERS);
     set(&mut answer, header::ACCESS_CONTROL_MAX_AGE, "7200");
+    // A page of the public network asks a server of a private one. Who is on the list may; where any page
+    // is let in, none was meant in particular.
+    let listed = matches!(verdict, Verdict::Allowed { credentials: true, .. });
+    if listed && headers.get(REQUEST_PRIVATE_NETWORK).is_some_and(|asked| asked == "true") {
+        answer.headers_mut().insert(ALLOW_PRIVATE_NETWORK, HeaderValue::from_static("true"));
+    }
+    let varies = "Access-Control-Request-Method, Access-Control-Request-Headers, \
+         Access-Control-Request-Private-Network";
+    answer.headers_mut().append(header::VARY, HeaderValue::from_static(varies));
     answer
 }
 
@@ -122,6 +134,19 @@ mod tests {
     fn the_servers_own_pages_need_no_list() {
         assert_eq!(verdict(&CorsOrigins::None, Some("http://push.example:8080")), Verdict::SameOrigin);
         assert_eq!(verdict(&CorsOrigins::None, Some("http://push.example")), Verdict::Refused);
+    }
+
+    #[test]
+    fn a_private_network_is_opened_to_whom_the_list_names() {
+        let mut headers = HeaderMap::new();
+        headers.insert(REQUEST_PRIVATE_NETWORK, HeaderValue::from_static("true"));
+        let opened = |credentials, headers: &HeaderMap| {
+            let origin = HeaderValue::from_static("https://app.example");
+            let verdict = Verdict::Allowed { origin, credentials };
+            preflight(&verdict, headers).headers().contains_key(ALLOW_PRIVATE_NETWORK)
+        };
+        assert!(opened(true, &headers) && !opened(false, &headers) && !opened(true, &HeaderMap::new()));
+        assert!(!preflight(&Verdict::SameOrigin, &headers).headers().contains_key(ALLOW_PRIVATE_NETWORK));
     }
 
     #[test]

@@ -29,6 +29,12 @@ pub(crate) fn node_of(id: &str) -> &str {
 /// Which of the engine's shards has it changes during a stream's life, so that part is constant.
 const SHARD: usize = 0;
 
+/// Whoever knows the name of a stream may end it or move its kept place, so it is drawn from the system and
+/// not from a generator, whose next number follows from those before.
+fn secret() -> u64 {
+    getrandom::u64().expect("the system gives random numbers once it has started")
+}
+
 impl fmt::Display for ConnectionId<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}~{SHARD}~{}~{}~{:016x}", self.node, self.slot, self.generation, self.secret)
@@ -72,12 +78,13 @@ impl Registry {
     /// A place for a stream on a connection that `cut` would end, and its name; `None` if the edge
     /// is full.
     pub(crate) fn enter(&self, cut: CancellationToken) -> Option<(Entry, String)> {
+        let secret = secret();
         let mut open = self.open.lock();
         if open.records.len() >= self.max {
             return None;
         }
         open.generation += 1;
-        let (generation, secret) = (open.generation, fastrand::u64(..));
+        let generation = open.generation;
         let slot = open.records.insert(Record { generation, secret, cut, place: None });
         metrics::gauge!("evergate_streams_open").set(open.records.len() as f64);
         let id = ConnectionId { node: &self.node, slot, generation, secret };

@@ -32,7 +32,7 @@ where
     } else if let Err(problem) = head_fits(&context, &parts) {
         Err(problem)
     } else if cors::is_preflight(&parts.method, &parts.headers) {
-        Ok(cors::preflight())
+        Ok(cors::preflight(&origin, &parts.headers))
     } else {
         route(&context, &parts, body, &trace, carrier).await
     };
