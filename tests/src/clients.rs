@@ -24,6 +24,12 @@ pub struct Pinned {
     pub envoy: PathBuf,
     /// The gRPC code generated for Python.
     pub stubs: PathBuf,
+    /// Helm 3.
+    pub helm3: PathBuf,
+    /// Helm 4.
+    pub helm4: PathBuf,
+    /// kubectl, for what it does without a cluster.
+    pub kubectl: PathBuf,
 }
 
 /// The pinned clients, made first where they are not there. `None`, said aloud, if a package
@@ -46,6 +52,9 @@ pub fn pinned(test: &str) -> Option<Pinned> {
             node_modules: path("node_modules"),
             envoy: path("envoy"),
             stubs: path("stubs"),
+            helm3: path("helm3"),
+            helm4: path("helm4"),
+            kubectl: path("kubectl"),
         })
     });
     match pinned {

@@ -33,8 +33,9 @@ async fn cut(server: &Evergate, opened: &Value) {
 /// How many events the server has deflated.
 async fn deflated(server: &Evergate) -> u64 {
     let metrics = call(server.admin(), Request::get("/metrics")).await;
-    let line = metrics.text().lines().find_map(|line| line.strip_prefix("evergate_events_deflated_total "));
-    line.map_or(0, |count| count.parse().expect("a count"))
+    let line = metrics.text().lines().find(|line| line.starts_with("evergate_events_deflated_total{"));
+    let count = line.and_then(|line| line.rsplit(' ').next()).expect("it is told from the start");
+    count.parse().expect("a count")
 }
 
 async fn publish(publisher: &Publisher, numbers: std::ops::RangeInclusive<u64>) {

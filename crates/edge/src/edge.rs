@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use evergate_domain::cluster::Load;
 use evergate_eventlog::{CursorStore, EventLog};
-use evergate_fanout::{Engine, Hub};
+use evergate_fanout::{Deliveries, Engine, Hub};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
@@ -286,6 +286,7 @@ impl RunningEdge {
             let (Some(context), Some(server)) = (context.upgrade(), server.upgrade()) else { return };
             let parked = context.engine.parked();
             metrics::gauge!("evergate_connections_open").set((server.open() + parked) as f64);
+            metrics::gauge!("evergate_connections_max").set(context.config.connections.places() as f64);
             metrics::gauge!("evergate_connections_parked").set(parked as f64);
             metrics::gauge!("evergate_streams_leased").set(context.streams.leased() as f64);
             metrics::gauge!("evergate_streams_followed").set(context.hub.feeds() as f64);
@@ -308,6 +309,13 @@ impl RunningEdge {
                 arrivals_per_second: ((arrived - had) as f64 / seconds) as u32,
             }
         }
+    }
+
+    /// What was written to subscribers so far, each time it is called; `None` once the edge is gone.
+    /// Keeps nothing alive.
+    pub fn deliveries(&self) -> impl Fn() -> Option<Deliveries> + Send + Sync + use<> {
+        let context = Arc::downgrade(&self.context);
+        move || context.upgrade().map(|context| context.engine.deliveries())
     }
 
     /// How many event streams are open.

@@ -111,7 +111,6 @@ impl DiskLog {
         policies: Arc<StreamPolicies>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
-        describe_metrics();
         let dir = || options.dir.clone();
         let damaged = |error: BackendError| OpenError::Damaged { dir: dir(), what: error.to_string() };
         let io = |source| OpenError::Io { dir: dir(), source };
@@ -366,15 +365,6 @@ fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
             tracing::error!(thread = name, "a thread of the event log panicked");
         }
     }
-}
-
-fn describe_metrics() {
-    use metrics::{Unit, describe_gauge, describe_histogram};
-    describe_histogram!("evergate_log_fsync_seconds", Unit::Seconds, "Writing and syncing one group commit");
-    describe_histogram!("evergate_log_group_events", Unit::Count, "Events made durable by one sync");
-    describe_gauge!("evergate_log_disk_bytes", Unit::Bytes, "Size of the log's journal and tables");
-    describe_gauge!("evergate_log_full", "1 while appends are refused for want of disk space");
-    describe_gauge!("evergate_log_read_only", "1 after a write failed with unknown outcome, until restart");
 }
 
 #[cfg(test)]

@@ -145,7 +145,6 @@ impl RedisLog {
         policies: Arc<StreamPolicies>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, RedisOpenError> {
-        describe_metrics();
         let options = Arc::new(options);
         let mut finder = Finder::new(Arc::clone(&options));
         let layout = finder.find().await?;
@@ -323,30 +322,6 @@ async fn trim_slot(shared: &Shared, slot: Slot) -> Result<(), BackendError> {
         }
     }
     Ok(())
-}
-
-fn describe_metrics() {
-    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
-    describe_gauge!("evergate_redis_connected", "1 while the link to Redis is up, by link and shard");
-    describe_counter!("evergate_redis_connects_total", "Connections made to Redis, by link and shard");
-    describe_counter!(
-        "evergate_redis_append_retries_total",
-        "Append calls repeated because their fate was unknown or Redis was not ready"
-    );
-    describe_counter!(
-        "evergate_redis_gates_opened_total",
-        "Epochs that this node opened, by slot and failover"
-    );
-    describe_counter!(
-        "evergate_redis_live_holes_total",
-        "Holes found in live channels, each repaired by one range read"
-    );
-    describe_histogram!("evergate_redis_call_events", Unit::Count, "Events appended by one call");
-    describe_histogram!(
-        "evergate_redis_confirm_batches",
-        Unit::Count,
-        "Append calls confirmed by one WAIT for a replica"
-    );
 }
 
 #[cfg(test)]

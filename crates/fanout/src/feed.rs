@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::HubConfig;
 use crate::engine::Listener;
+use crate::figures::Figures;
 use crate::frame::Frame;
 use crate::gzip::Deflater;
 use crate::replay::Replay;
@@ -26,6 +27,8 @@ pub(crate) struct Common {
     pub(crate) config: HubConfig,
     pub(crate) replay: Replay,
     pub(crate) deflater: Arc<Deflater>,
+    /// What subscribers outside the shards were sent.
+    pub(crate) figures: Figures,
     /// Repairs under way.
     pub(crate) repairs: TaskTracker,
     /// How many feeds there are.
@@ -37,6 +40,7 @@ impl Common {
         Arc::new(Self {
             replay: Replay::new(Arc::clone(&log), config.page, config.replay_bytes),
             deflater: Arc::default(),
+            figures: Figures::default(),
             log,
             config,
             repairs: TaskTracker::new(),

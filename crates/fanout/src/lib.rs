@@ -15,6 +15,7 @@
 mod config;
 mod gzip;
 
+mod figures;
 mod frame;
 mod output;
 
@@ -32,6 +33,7 @@ mod subscriber;
 
 pub use config::HubConfig;
 pub use engine::{Engine, Farewell, Guard, Handover};
+pub use figures::{DELIVERY_BOUNDS, Deliveries};
 pub use frame::Framing;
 pub use gzip::Encoding;
 pub use hub::{Hub, SubscribeError};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use evergate_domain::StreamName;
 
+use crate::figures::Shown;
 use crate::frame::{Frame, Framing};
 use crate::gzip::{self, Deflater, Encoding, Part, Sum};
 
@@ -16,6 +17,8 @@ pub(crate) struct Output {
     single: Option<Bytes>,
     joined: BytesMut,
     gzip: Option<Gzip>,
+    /// The events collected since that was last asked.
+    shown: Option<Shown>,
 }
 
 /// What a compressed body needs to know of itself.
@@ -44,7 +47,7 @@ impl Output {
             Encoding::Identity => None,
             Encoding::Gzip => Some(Gzip { deflater: Arc::clone(deflater), sum, part: None }),
         };
-        Self { single: None, joined: BytesMut::new(), gzip }
+        Self { single: None, joined: BytesMut::new(), gzip, shown: None }
     }
 
     /// For what is put into many bodies.
@@ -76,6 +79,7 @@ impl Output {
 
     /// A frame as it is for everybody.
     pub(crate) fn whole(&mut self, frame: &Frame, stream: &StreamName, framing: Framing) {
+        self.shown = Some(Shown::and(self.shown, frame.event().time));
         match &mut self.gzip {
             None => self.share(frame.encoded(stream, framing).whole()),
             Some(gzip) => {
@@ -88,6 +92,7 @@ impl Output {
 
     /// A frame with an id of the subscriber's own, given as the lines that end it.
     pub(crate) fn with_id(&mut self, frame: &Frame, stream: &StreamName, framing: Framing, id: &[u8]) {
+        self.shown = Some(Shown::and(self.shown, frame.event().time));
         match &mut self.gzip {
             None => {
                 self.raw(frame.encoded(stream, framing).fields());
@@ -131,6 +136,11 @@ impl Output {
 
     pub(crate) fn take(&mut self) -> Bytes {
         self.single.take().unwrap_or_else(|| self.joined.split().freeze())
+    }
+
+    /// The events among what was collected, since that was last asked.
+    pub(crate) fn take_shown(&mut self) -> Option<Shown> {
+        self.shown.take()
     }
 
     fn share(&mut self, bytes: &Bytes) {

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::feed::Feed;
+use crate::figures::{self, gap_told};
 use crate::frame::Framing;
 use crate::gzip::{Deflater, Encoding, Sum};
 use crate::hub::Inner;
@@ -113,6 +114,8 @@ pub struct Subscriber {
     stop_at: Option<Instant>,
     /// Whether the log could not be read at the last step.
     failing: bool,
+    /// Whether there was nothing for it at some time since it came.
+    up_to_date: bool,
     beat_at: Instant,
 }
 
@@ -167,7 +170,18 @@ impl Subscriber {
         out: Output,
     ) -> Self {
         let beat_at = Instant::now() + session.profile().heartbeat.0;
-        Self { hub, session, follows, out, turn: 0, stop, stop_at: None, failing: false, beat_at }
+        Self {
+            hub,
+            session,
+            follows,
+            out,
+            turn: 0,
+            stop,
+            stop_at: None,
+            failing: false,
+            up_to_date: false,
+            beat_at,
+        }
     }
 
     /// The subscriber's position: everything up to it was handed out.
@@ -221,10 +235,24 @@ impl Subscriber {
         }
         if !self.out.is_empty() {
             self.beat_at = Instant::now() + self.heartbeat();
-            return Some(Next::Bytes(self.out.take()));
+            return Some(Next::Bytes(self.piece()));
         }
+        self.up_to_date = true;
         let closed = self.follows.iter().any(|follow| follow.feed.is_closed());
         closed.then_some(Next::End(End::LogClosed))
+    }
+
+    /// Takes what was collected, and counts it.
+    fn piece(&mut self) -> Bytes {
+        // Of one that is only now getting there, a full piece is the sign that there was more.
+        self.up_to_date &= self.out.len() < self.hub.common.config.piece_bytes;
+        let (shown, figures) = (self.out.take_shown(), &self.hub.common.figures);
+        if shown.is_some() {
+            figures.delivered(shown, self.up_to_date, figures::now());
+        }
+        let piece = self.out.take();
+        figures.wrote(piece.len());
+        piece
     }
 
     fn heartbeat(&self) -> Duration {
@@ -313,7 +341,7 @@ impl Subscriber {
                 Ok(if run.is_empty() { Progress::Waiting } else { Progress::Moved })
             }
             Err(NoRun::Gap(gap)) => {
-                metrics::counter!("evergate_gaps_total", "reason" => gap.reason.as_str()).increment(1);
+                gap_told(&gap);
                 self.session.gap(stream, &gap, &mut self.out);
                 Ok(Progress::Moved)
             }

@@ -1,18 +1,17 @@
 //! The `evergate` binary: reads the configuration, wires the roles, owns the shutdown.
 //!
-//! In reading order: [`cli`] says what can be asked, [`config`] what can be set; [`dev`] runs a
-//! whole gateway in this process; [`publish`] and [`tail`] are its clients, and [`doctor`] examines the
-//! way to it. Nothing below this crate
-//! reads the environment, a file of settings or the command line.
+//! In reading order: [`cli`] says what can be asked, [`config`] what can be set; [`node`] runs a
+//! gateway in this process; [`publish`] and [`tail`] are its clients, and [`doctor`] examines the way to
+//! it. Nothing below this crate reads the environment, a file of settings or the command line.
 
 mod cli;
 mod config;
 
 mod admin;
-mod dev;
 mod drain;
 mod logging;
 mod metrics;
+mod node;
 mod open_files;
 mod readiness;
 mod ready_file;
@@ -33,8 +32,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
 
-use cli::{Cli, Command, ConfigCommand, Exit, SettingsArgs};
+use cli::{Cli, Command, ConfigCommand, Exit, Format, MetricsArgs, SettingsArgs};
 use config::{Config, Defaults};
+use node::Role;
 
 /// Many small records live long among short-lived buffers of eight kilobytes; jemalloc keeps the two
 /// apart, which halves what an idle subscriber costs.
@@ -54,10 +54,8 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Exit {
     match command {
-        Command::Dev(settings) => match load(&settings, Defaults::Dev) {
-            Ok(config) => told(serve(config)),
-            Err(exit) => exit,
-        },
+        Command::Dev(settings) => start(&settings, Defaults::Dev, Role::Dev),
+        Command::Edge(settings) => start(&settings, Defaults::General, Role::Edge),
         Command::Publish(args) => told(block_on(publish::run(args))),
         Command::Drain(args) => told(block_on(drain::run(args))),
         Command::Tail(args) => told(block_on(tail::run(args))),
@@ -67,11 +65,21 @@ fn run(command: Command) -> Exit {
             Err(exit) => exit,
         },
         Command::Config(ConfigCommand::Reference) => printed(&config::reference()),
+        Command::Metrics(MetricsArgs { output: Format::Markdown }) => printed(&metrics::reference()),
+        Command::Metrics(MetricsArgs { output: Format::Json }) => printed(&metrics::json()),
+    }
+}
+
+/// Runs a role, if its configuration is in order.
+fn start(settings: &SettingsArgs, defaults: Defaults, role: Role) -> Exit {
+    match load(settings, defaults) {
+        Ok(config) => told(serve(config, role)),
+        Err(exit) => exit,
     }
 }
 
 /// Runs a gateway until it is told to end.
-fn serve(config: Config) -> anyhow::Result<Exit> {
+fn serve(config: Config, role: Role) -> anyhow::Result<Exit> {
     logging::start(&config.log_output)?;
     // Before there are threads, as it changes the environment.
     let activated = upgrade::activated()?;
@@ -80,7 +88,7 @@ fn serve(config: Config) -> anyhow::Result<Exit> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    finish(runtime, dev::run(config, activated))?
+    finish(runtime, node::run(config, role, activated))?
 }
 
 /// Runs a client, for which one thread is enough.

@@ -18,6 +18,7 @@ use evergate_eventlog::{
 use evergate_fanout::HubConfig;
 
 use crate::config::{Config, CorsOrigins, LogChoice};
+use crate::node::Role;
 
 /// What holds for which stream.
 pub(crate) fn policies(config: &Config) -> StreamPolicies {
@@ -84,8 +85,13 @@ fn login(path: &Path) -> anyhow::Result<SentinelLogin> {
     Ok(SentinelLogin { user: user.to_owned(), password: password.to_owned() })
 }
 
-/// What the edge of a development process is told. HTTP may take so many `descriptors`.
-pub(crate) fn dev_edge(config: &Config, policies: Arc<StreamPolicies>, descriptors: usize) -> EdgeConfig {
+/// What the edge of this process is told. HTTP may take so many `descriptors`.
+pub(crate) fn edge(
+    config: &Config,
+    role: Role,
+    policies: Arc<StreamPolicies>,
+    descriptors: usize,
+) -> EdgeConfig {
     EdgeConfig {
         node: config.node.clone(),
         region: config.region.clone(),
@@ -159,6 +165,6 @@ pub(crate) fn dev_edge(config: &Config, policies: Arc<StreamPolicies>, descripto
             .map(|peer| PeerNode { node: peer.node.clone(), grpc: peer.grpc.clone() })
             .collect(),
         placement: None,
-        demo: true,
+        demo: role == Role::Dev,
     }
 }

@@ -44,9 +44,13 @@ struct Gateway {
 
 impl Gateway {
     fn start(arguments: &[&str]) -> Self {
+        Self::start_as("dev", arguments)
+    }
+
+    fn start_as(role: &str, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let ready = directory.path().join("ready.json");
-        let mut process = evergate(&["dev", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"])
+        let mut process = evergate(&[role, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"])
             .args(["--admin", "127.0.0.1:0", "--log", "memory", "--ready-file"])
             .arg(&ready)
             .args(arguments)
@@ -165,6 +169,26 @@ fn the_reference_is_printed() {
     let output = run(&["config", "reference"]);
     assert_eq!(output.status.code(), Some(0));
     assert!(output.stdout == include_bytes!("../../../docs/configuration.md"));
+}
+
+#[test]
+fn the_reference_of_the_metrics_is_printed() {
+    let output = run(&["metrics"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stdout == include_bytes!("../../../docs/metrics.md"));
+}
+
+#[test]
+fn an_edge_serves_streams_and_no_demo() {
+    let edge = Gateway::start_as("edge", &[]);
+    let address = edge.address("http");
+    assert_eq!(get(address, "/").0, "HTTP/1.1 404 Not Found");
+    drop(open_stream(address));
+    edge.signal(Signal::TERM);
+    assert_eq!(edge.end().0, Some(0));
+
+    let dev = Gateway::start(&[]);
+    assert_eq!(get(dev.address("http"), "/").0, "HTTP/1.1 200 OK");
 }
 
 #[test]

@@ -131,8 +131,9 @@ async fn an_edge_that_falls_silent_is_noticed(test: &str, product: Product) {
 
 async fn open_streams(server: &Evergate) -> u64 {
     let metrics = call(server.admin(), Request::get("/metrics")).await;
-    let line = metrics.text().lines().find_map(|line| line.strip_prefix("evergate_streams_open "));
-    line.and_then(|count| count.parse().ok()).unwrap_or(0)
+    let line = metrics.text().lines().find(|line| line.starts_with("evergate_streams_open{"));
+    let count = line.and_then(|line| line.rsplit(' ').next()).expect("it is told from the start");
+    count.parse().expect("a count")
 }
 
 async fn until_open(server: &Evergate, wanted: u64) {

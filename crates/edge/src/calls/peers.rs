@@ -182,7 +182,7 @@ mod tests {
             let node = Node { addresses: Addresses { grpc, ..Addresses::default() }, ..edge("b") };
             let mut view = View::default();
             view.advance(vec![Change::Node(Box::new(node))]);
-            Arc::new(Placement { view, ..Placement::default() })
+            Arc::new(Placement::new(view, Default::default()))
         };
         let (now, placement) = watch::channel(placed(Some("b:1")));
         let peers = Peers::new(&[], Some(placement));

@@ -61,7 +61,7 @@ impl Affinity {
         let placement = cluster.placement.borrow().clone();
         let load = |node: &NodeName| u64::from(placement.load(node).connections);
         let key = PlacementKey::of(client.group());
-        let route = placement.rings.route([&cluster.region], key, placement.bound(), load)?;
+        let route = placement.rings().route([&cluster.region], key, placement.bound(), load)?;
         let site = |name: &NodeName| {
             let node = placement.view.nodes().get(name);
             let http = node.and_then(|node| node.addresses.http.as_ref());
@@ -85,7 +85,7 @@ impl Affinity {
         self.arrived.fetch_add(1, Ordering::Relaxed);
         let Some(cluster) = &self.cluster else { return };
         let placement = cluster.placement.borrow().clone();
-        let Some(ring) = placement.rings.by_region().get(&cluster.region) else { return };
+        let Some(ring) = placement.rings().by_region().get(&cluster.region) else { return };
         let candidates = ring.candidates(PlacementKey::of(client.group()), 3);
         let place = match candidates.iter().position(|name| **name == cluster.node) {
             Some(0) => "own",
@@ -113,7 +113,7 @@ impl Affinity {
 mod tests {
     use super::*;
     use evergate_domain::cluster::testing::edge;
-    use evergate_domain::cluster::{Change, Load, Node, Rings, View};
+    use evergate_domain::cluster::{Change, Load, Node, View};
 
     fn client(address: &str) -> ClientAddress {
         ClientAddress::resolve(&[], address.parse().expect("an address"), [])
@@ -125,7 +125,7 @@ mod tests {
         let name = |name: &str| NodeName::new(name).expect("a name");
         let load = |connections| Load { connections, arrivals_per_second: 0 };
         let loads = loads.iter().map(|(node, connections)| (name(node), load(*connections))).collect();
-        let placement = Placement { rings: Rings::of(&view), view, loads, heard: None };
+        let placement = Placement::new(view, loads);
         Affinity::new("a", "eu", Some(watch::channel(Arc::new(placement)).1))
     }
 

@@ -75,8 +75,6 @@ impl FirstHead {
 
 impl Door {
     pub(crate) fn new(limits: &ConnectionLimits) -> Self {
-        metrics::describe_counter!(PAUSES, "Times that no connection was accepted for a while, and why.");
-        metrics::describe_counter!(REFUSED, "Connections closed before they were answered, and why.");
         Self {
             places: Arc::new(Semaphore::new(limits.places())),
             pending: Arc::new(Semaphore::new(limits.pending_max)),

@@ -42,12 +42,6 @@ const SECONDS: &str = "evergate_publish_seconds";
 
 impl Publisher {
     pub(crate) fn new(log: Arc<dyn EventLog>, policies: Arc<StreamPolicies>, limits: PublishLimits) -> Self {
-        metrics::describe_counter!(EVENTS, "Events handed in, by transport and what became of them.");
-        metrics::describe_histogram!(
-            SECONDS,
-            metrics::Unit::Seconds,
-            "From a submission's arrival to its answer."
-        );
         let meter = limits.rate.map(Meter::new);
         Self { shared: Arc::new(Shared { log, policies, limits, meter, failing: AtomicBool::new(false) }) }
     }

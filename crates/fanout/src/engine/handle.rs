@@ -2,7 +2,7 @@
 
 use std::net::TcpStream as StdStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use evergate_domain::{Cursor, PackedCursor};
@@ -15,6 +15,7 @@ use crate::engine::attended::Attended;
 use crate::engine::inbox::Inbox;
 use crate::engine::shard::Shard;
 use crate::engine::trail::Trail;
+use crate::figures::{Deliveries, Figures};
 use crate::hub::{Hub, Inner};
 use crate::subscriber::{End, Parked, Subscriber};
 
@@ -94,7 +95,7 @@ struct Door {
     arrivals: mpsc::Sender<Arrival>,
     inbox: Arc<Inbox>,
     load: Arc<AtomicUsize>,
-    sends: Arc<AtomicU64>,
+    figures: Arc<Figures>,
 }
 
 impl Engine {
@@ -107,20 +108,20 @@ impl Engine {
         let mut rooms = Vec::new();
         for _ in 0..shards.max(1) {
             let (sender, receiver) = mpsc::channel(ARRIVALS_MAX);
-            let (inbox, load, sends) =
-                (Arc::<Inbox>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicU64>::default());
+            let (inbox, load, figures) =
+                (Arc::<Inbox>::default(), Arc::<AtomicUsize>::default(), Arc::<Figures>::default());
             doors.push(Door {
                 arrivals: sender,
                 inbox: Arc::clone(&inbox),
                 load: Arc::clone(&load),
-                sends: Arc::clone(&sends),
+                figures: Arc::clone(&figures),
             });
-            rooms.push((receiver, inbox, load, sends));
+            rooms.push((receiver, inbox, load, figures));
         }
         let hub = hub.inner();
         let engine = Self(Arc::new(Shared { hub, shards: doors, tasks, kill }));
-        for (receiver, inbox, load, sends) in rooms {
-            let shard = Shard::new(engine.clone(), receiver, inbox, load, sends);
+        for (receiver, inbox, load, figures) in rooms {
+            let shard = Shard::new(engine.clone(), receiver, inbox, load, figures);
             match shard {
                 Ok(shard) => drop(engine.0.tasks.spawn(shard.run())),
                 Err(error) => {
@@ -166,7 +167,18 @@ impl Engine {
     /// How often a shard has called `send` so far: what a delivery costs, in the one coin that counts.
     #[must_use]
     pub fn sends(&self) -> u64 {
-        self.0.shards.iter().map(|door| door.sends.load(Ordering::Relaxed)).sum()
+        self.0.shards.iter().map(|door| door.figures.sends()).sum()
+    }
+
+    /// What was written to subscribers so far, by shards and by whoever else serves them.
+    #[must_use]
+    pub fn deliveries(&self) -> Deliveries {
+        let mut all = Deliveries::default();
+        self.0.hub.common.figures.add_to(&mut all);
+        for door in &self.0.shards {
+            door.figures.add_to(&mut all);
+        }
+        all
     }
 
     /// Waits until every connection has ended; the hub must have been stopped before. Cancel-safe.

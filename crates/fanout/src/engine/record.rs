@@ -1,7 +1,6 @@
 //! A parked connection, and what is done with its socket.
 
 use std::net::TcpStream as StdStream;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use evergate_domain::STREAMS_MAX;
@@ -10,6 +9,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use crate::engine::SURPLUS_MAX;
 use crate::engine::attended::wrapped;
 use crate::engine::handle::Guard;
+use crate::figures::Figures;
 
 /// A parked connection. Nothing here grows with how far it lies behind.
 pub(super) struct Record {
@@ -32,6 +32,9 @@ pub(super) struct Record {
     pub(super) turn: u8,
     /// Whether the socket takes no more until it says so.
     pub(super) blocked: bool,
+    /// Whether it has not been at the head of everything since it came, or since the socket last took
+    /// no more.
+    pub(super) behind: bool,
 }
 
 const _: () = assert!(STREAMS_MAX <= u16::BITS as usize, "one bit for each stream");
@@ -43,13 +46,13 @@ pub(super) enum Sent {
     Broken,
 }
 
-pub(super) fn send(record: &mut Record, mut bytes: Bytes, tick: u32, sends: &AtomicU64) -> Sent {
+pub(super) fn send(record: &mut Record, mut bytes: Bytes, tick: u32, figures: &Figures) -> Sent {
     use bytes::Buf as _;
     record.written = tick;
     loop {
-        sends.fetch_add(1, Ordering::Relaxed);
         match rustix::net::send(&record.socket, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
             Ok(n) => {
+                figures.sent(n);
                 record.sent = record.sent.wrapping_add(wrapped(n));
                 if n == bytes.len() {
                     return Sent::All;
@@ -58,7 +61,9 @@ pub(super) fn send(record: &mut Record, mut bytes: Bytes, tick: u32, sends: &Ato
             }
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::AGAIN) => {
+                figures.sent(0);
                 record.blocked = true;
+                record.behind = true;
                 return Sent::Part(bytes);
             }
             Err(_) => return Sent::Broken,

@@ -9,6 +9,7 @@ use slab::Slab;
 use crate::engine::chunk;
 use crate::engine::group::Group;
 use crate::engine::lane::Lane;
+use crate::figures::Shown;
 use crate::gzip::{Deflater, Part};
 use crate::output::Output;
 use crate::ring::Taken;
@@ -35,6 +36,8 @@ pub(super) struct Run {
     pub(super) next_turn: u8,
     /// Events passed over since the last one that was wanted; with an empty run, all of them.
     pub(super) passed: u32,
+    /// The events it shows.
+    pub(super) shown: Option<Shown>,
 }
 
 /// What a look at the rings found for a position.
@@ -132,6 +135,7 @@ fn make(
         from: from.into(),
         turn,
         part: out.part(),
+        shown: out.take_shown(),
         bytes: chunk::of(&out.take()),
         passed: session.unseen(),
         to: session.into_cursor(),

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use evergate_domain::StreamName;
+use evergate_domain::{StreamName, UnixMillis};
 use rustix::event::epoll;
 use slab::Slab;
 use tokio::io::unix::AsyncFd;
@@ -23,6 +23,7 @@ use crate::engine::record::Record;
 use crate::engine::run::Runs;
 use crate::engine::trail::Trail;
 use crate::feed::Feed;
+use crate::figures::{self, Figures};
 use crate::gzip::{Encoding, Sum};
 use crate::profile::Profile;
 use crate::subscriber::Parked;
@@ -35,6 +36,9 @@ mod time;
 /// Sends after which a sweep lets others run.
 const SENDS_PER_SLICE: usize = 256;
 
+/// Sends after which a sweep looks at the clock again: they take a tenth of a millisecond or two.
+const SENDS_PER_LOOK: usize = 32;
+
 /// Runs for one connection at a time; one that still is behind waits until others have had theirs.
 const RUNS_PER_TURN: usize = 8;
 
@@ -46,7 +50,7 @@ pub(super) struct Shard {
     arrivals: mpsc::Receiver<Arrival>,
     inbox: Arc<Inbox>,
     load: Arc<AtomicUsize>,
-    sends: Arc<AtomicU64>,
+    figures: Arc<Figures>,
     epoll: AsyncFd<OwnedFd>,
     records: Slab<Record>,
     /// What is left of a piece that a socket took only a part of.
@@ -65,6 +69,8 @@ pub(super) struct Shard {
     again: Vec<usize>,
     tick: u32,
     tick_at: Instant,
+    /// What the wall clock said lately, for the figures.
+    now: UnixMillis,
     stop: watch::Receiver<Option<Duration>>,
     /// When each connection ends, the next one last; `None` while nothing ends.
     ending: Option<Vec<(Instant, usize)>>,
@@ -76,7 +82,7 @@ impl Shard {
         arrivals: mpsc::Receiver<Arrival>,
         inbox: Arc<Inbox>,
         load: Arc<AtomicUsize>,
-        sends: Arc<AtomicU64>,
+        figures: Arc<Figures>,
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         #[expect(deprecated, reason = "unsound only for types that lie about their descriptor; ours owns it")]
@@ -87,7 +93,7 @@ impl Shard {
             arrivals,
             inbox,
             load,
-            sends,
+            figures,
             epoll,
             records: Slab::new(),
             unsent: HashMap::new(),
@@ -101,6 +107,7 @@ impl Shard {
             again: Vec::new(),
             tick: 0,
             tick_at: Instant::now() + TICK,
+            now: figures::now(),
             stop,
             ending: None,
         })
@@ -190,6 +197,7 @@ impl Shard {
             skips: 0,
             turn: 0,
             blocked: false,
+            behind: true,
         });
         self.trails.extend(trail.map(|trail| (slot, trail)));
         if let Some(ending) = &mut self.ending {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use evergate_domain::{Gap, GapReason, Key, Offset, SlowReader};
 
 use crate::engine::run::RUN_BYTES;
+use crate::figures::gap_told;
 use crate::frame::Frame;
 use crate::output::Output;
 use crate::ring::{Ring, Taken};
@@ -105,8 +106,9 @@ impl Missed {
         // An epoch may begin there.
         let first_missing = Some(self.frames.iter().find_map(same).unwrap_or(next));
         let lost = Some(cursor.seq.get() - requested.seq.get());
-        metrics::counter!("evergate_gaps_total", "reason" => reason.as_str()).increment(1);
-        Gap { requested, first_missing, cursor, resumed_at, reason, lost }
+        let gap = Gap { requested, first_missing, cursor, resumed_at, reason, lost };
+        gap_told(&gap);
+        gap
     }
 }
 

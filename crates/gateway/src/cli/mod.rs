@@ -5,7 +5,7 @@ mod settings;
 
 use std::ffi::OsString;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::doctor::DoctorArgs;
 use crate::drain::DrainArgs;
@@ -31,6 +31,8 @@ configuration.";
 pub(crate) enum Command {
     /// Run everything in one process, with an embedded log and a demo page
     Dev(SettingsArgs),
+    /// Run one process of several: streams and publishes, with the log that is configured, and no demo page
+    Edge(SettingsArgs),
     /// Publish one event, or one for each line of standard input
     Publish(PublishArgs),
     /// Follow one stream or several, resuming after every cut
@@ -42,6 +44,21 @@ pub(crate) enum Command {
     /// Check the configuration, or print its reference
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print the reference of all metrics, as Markdown or JSON
+    Metrics(MetricsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MetricsArgs {
+    /// For people, or for programs
+    #[arg(long, value_enum, default_value_t = Format::Markdown)]
+    pub output: Format,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Format {
+    Markdown,
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -97,17 +114,21 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_taken_by_dev_and_by_config_check() {
+    fn settings_are_taken_by_whatever_runs_and_by_config_check() {
         for line in [
+            "evergate edge --http 127.0.0.1:0 --log memory --set sse.heartbeat=1s --set node=a",
             "evergate dev --http 127.0.0.1:0 --log memory --set sse.heartbeat=1s --set node=a",
             "evergate config check --http 127.0.0.1:0 --log memory --set sse.heartbeat=1s --set node=a",
         ] {
             let settings = match read(line).unwrap().command {
-                Command::Dev(settings) | Command::Config(ConfigCommand::Check(settings)) => settings,
+                Command::Dev(settings)
+                | Command::Edge(settings)
+                | Command::Config(ConfigCommand::Check(settings)) => settings,
                 other @ (Command::Publish(_)
                 | Command::Tail(_)
                 | Command::Doctor(_)
                 | Command::Drain(_)
+                | Command::Metrics(_)
                 | Command::Config(_)) => {
                     panic!("{other:?}")
                 }

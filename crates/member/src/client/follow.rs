@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evergate_domain::NodeName;
-use evergate_domain::cluster::{DeltaError, Load, Rings, View};
+use evergate_domain::cluster::{DeltaError, Load, View};
 use evergate_proto::control::v1 as proto;
 use proto::watch_response::What;
 use tokio::sync::watch;
@@ -118,12 +118,9 @@ impl Follower {
     }
 
     fn take(&mut self, view: View) {
-        if view.ring_version() != self.placement.rings.version() {
-            self.placement.rings = Rings::of(&view);
-        }
         metrics::gauge!("evergate_view_version").set(view.version() as f64);
         metrics::gauge!("evergate_ring_version").set(view.ring_version() as f64);
-        self.placement.view = view;
+        self.placement.take(view);
         self.placement.heard = Some(Instant::now());
         self.tell();
     }

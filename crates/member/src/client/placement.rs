@@ -1,6 +1,7 @@
 //! What a node follows, ready to be used.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use evergate_domain::NodeName;
@@ -11,9 +12,10 @@ use tokio::time::Instant;
 #[derive(Debug, Clone, Default)]
 pub struct Placement {
     /// What is agreed on.
-    pub view: View,
-    /// Where clients belong by it.
-    pub rings: Rings,
+    pub view: Arc<View>,
+    /// Where clients belong by it. Made when somebody asks, and once for all placements that have it in
+    /// common: many nodes that come at once make many versions, and few of them are ever asked about.
+    rings: Arc<OnceLock<Rings>>,
     /// What the nodes have told of themselves; of whom nothing is known, nothing is here.
     pub loads: BTreeMap<NodeName, Load>,
     /// When a control node that knows a leader last said something; `None` before the first time.
@@ -21,6 +23,26 @@ pub struct Placement {
 }
 
 impl Placement {
+    /// By a view, with what is known of loads.
+    #[must_use]
+    pub fn new(view: View, loads: BTreeMap<NodeName, Load>) -> Self {
+        Self { view: Arc::new(view), loads, ..Self::default() }
+    }
+
+    /// Where clients belong.
+    #[must_use]
+    pub fn rings(&self) -> &Rings {
+        self.rings.get_or_init(|| Rings::of(&self.view))
+    }
+
+    /// Takes a newer view.
+    pub(super) fn take(&mut self, view: View) {
+        if view.ring_version() != self.view.ring_version() {
+            self.rings = Arc::default();
+        }
+        self.view = Arc::new(view);
+    }
+
     /// How long the view may have been out of date; `None` if there is none.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use evergate_domain::SlowReader;
 
-use super::{RUNS_PER_TURN, SENDS_PER_SLICE, Shard};
+use super::{RUNS_PER_TURN, SENDS_PER_LOOK, SENDS_PER_SLICE, Shard};
 use crate::engine::chunk;
 use crate::engine::record::{Sent, send};
 use crate::engine::run::{Look, Runs};
 use crate::engine::skip::Missed;
+use crate::figures;
 use crate::output::Output;
 use crate::session::Session;
 use crate::subscriber::End;
@@ -32,6 +33,7 @@ impl Shard {
     pub(super) async fn sweep(&mut self, lane: usize) {
         let Some(of_lane) = self.lanes.get(lane) else { return };
         of_lane.listener.clear();
+        self.now = figures::now();
         let mut groups = std::mem::take(&mut self.visiting);
         groups.clone_from(&of_lane.groups);
         let (mut runs, mut visited) = (Runs::default(), 0);
@@ -45,6 +47,9 @@ impl Shard {
                 }
                 self.follow_up(slot as usize, fate);
                 visited += 1;
+                if visited % SENDS_PER_LOOK == 0 {
+                    self.now = figures::now();
+                }
                 if visited % SENDS_PER_SLICE == 0 {
                     tokio::task::yield_now().await;
                 }
@@ -99,9 +104,13 @@ impl Shard {
             let look = runs.look((record.group, group), from, record.turn, &self.lanes, &common.deflater);
             let run = match look {
                 Look::Run(run) => run,
-                Look::AtHead => return Fate::Stays,
+                Look::AtHead => {
+                    record.behind = false;
+                    return Fate::Stays;
+                }
                 Look::Behind => return Fate::Behind,
             };
+            self.figures.delivered(run.shown, !record.behind, self.now);
             group.move_to(record.place, &run.to);
             record.turn = run.next_turn;
             if let Some(part) = &run.part {
@@ -166,6 +175,8 @@ impl Shard {
         let mut out = Output::new(profile.encoding, sum, &self.engine.0.hub.common.deflater);
         let mut session = Session::new(profile, group.cursor(record.place), record.unseen, u32::MAX);
         let said = write(&mut session, &mut out);
+        // Nobody is moved on by a policy who is up to date.
+        self.figures.delivered(out.take_shown(), false, self.now);
         if let Some(sum) = self.sums.get_mut(&slot) {
             *sum = out.sum();
         }
@@ -176,7 +187,7 @@ impl Shard {
 
     /// Sends bytes, and keeps those that the socket does not take. `None` if it took them all.
     pub(super) fn deliver(&mut self, slot: usize, bytes: Bytes) -> Option<Fate> {
-        match send(&mut self.records[slot], bytes, self.tick, &self.sends) {
+        match send(&mut self.records[slot], bytes, self.tick, &self.figures) {
             Sent::All => None,
             Sent::Part(rest) => {
                 self.unsent.insert(slot, rest);

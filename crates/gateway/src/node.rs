@@ -1,4 +1,4 @@
-//! `evergate dev`: a whole gateway in one process, from its first listener to its last flush.
+//! `evergate dev` and `evergate edge`: a gateway in one process, from its first listener to its last flush.
 //!
 //! ```text
 //!   admin ── log ── edge ── ready file ── ready      (each needs the one before)
@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 use crate::admin::{About, Admin};
 use crate::cli::Exit;
 use crate::config::{self, Config, LogChoice};
-use crate::metrics::Metrics;
+use crate::metrics::{From, Metrics};
 use crate::open_files;
 use crate::readiness::{Readiness, Stage};
 use crate::ready_file::{Addresses, ReadyFile};
@@ -34,9 +34,18 @@ use crate::wiring::{self, Storage};
 /// How long the parts may take that have nothing to wait for but themselves.
 const BRIEF: Duration = Duration::from_secs(5);
 
+/// What a process is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Everything in one process, for whoever develops against it.
+    Dev,
+    /// One of several that share a log.
+    Edge,
+}
+
 /// Runs until a signal, until a successor has taken over, or until a part fails.
 /// Listeners that are `activated` were bound by whoever started the process.
-pub(crate) async fn run(config: Config, activated: Listeners) -> anyhow::Result<Exit> {
+pub(crate) async fn run(config: Config, role: Role, activated: Listeners) -> anyhow::Result<Exit> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let descriptors = open_files::raise(config.http.connections_max.get());
     let mut gateway = tokio::select! {
@@ -45,9 +54,11 @@ pub(crate) async fn run(config: Config, activated: Listeners) -> anyhow::Result<
             info!(signal, "ended while starting");
             return Ok(Exit::Ok);
         }
-        gateway = Gateway::start(&config, descriptors, activated) => gateway?,
+        gateway = Gateway::start(&config, role, descriptors, activated) => gateway?,
     };
-    greet(&config, gateway.addresses);
+    if role == Role::Dev {
+        greet(&config, gateway.addresses);
+    }
     let drain = gateway.drain.clone();
     let mut offer = gateway.offer.take();
     let reason = tokio::select! {
@@ -128,9 +139,14 @@ struct Gateway {
 
 impl Gateway {
     /// Starts everything. A part that fails takes those before it with it.
-    async fn start(config: &Config, descriptors: usize, activated: Listeners) -> anyhow::Result<Self> {
+    async fn start(
+        config: &Config,
+        role: Role,
+        descriptors: usize,
+        activated: Listeners,
+    ) -> anyhow::Result<Self> {
         let (bound, predecessor) = upgrade::begin(config, activated).await?;
-        let metrics = Metrics::start(&config.node, &config.region)?;
+        let metrics = Metrics::start(&config.node, &config.region, from(&config.log))?;
         let readiness = Readiness::default();
         let troubles = Troubles::default();
         let drain = CancellationToken::new();
@@ -167,17 +183,18 @@ impl Gateway {
         let Storage { log, cursors } = &storage;
         troubles.ask(log);
         let bound = BoundListeners { http: bound.http, grpc: bound.grpc };
-        let told = wiring::dev_edge(config, policies, descriptors);
+        let told = wiring::edge(config, role, policies, descriptors);
         let edge = Edge::bind(told, bound, Arc::clone(log), Arc::clone(cursors)).await?;
         let BoundListeners { http, grpc } = edge.listeners()?;
         listeners = Listeners { http, grpc, ..listeners };
         let addresses = Addresses { http: edge.http_addr(), grpc: edge.grpc_addr(), admin: admin_address };
         let edge = edge.start();
         metrics.before_each_page(edge.gauges());
-        let runtime = tokio::runtime::Handle::current();
-        metrics.before_each_page(move || {
-            ::metrics::gauge!("evergate_runtime_tasks").set(runtime.metrics().num_alive_tasks() as f64);
+        let deliveries = edge.deliveries();
+        metrics.on_each_page(move |labels| {
+            deliveries().map_or_else(String::new, |all| crate::metrics::deliveries(&all, labels))
         });
+        metrics.before_each_page(gauges(&readiness, &troubles));
         let took_over = predecessor.is_some();
         if let Some(predecessor) = predecessor {
             match predecessor.confirm().await {
@@ -286,6 +303,28 @@ impl Gateway {
             std::mem::forget(log);
         }
         shutdown.is_clean()
+    }
+}
+
+/// Which log's figures there are.
+fn from(log: &LogChoice) -> From {
+    match log {
+        LogChoice::Memory => From::Any,
+        LogChoice::Disk(_) => From::Disk,
+        LogChoice::Redis(_) => From::Redis,
+    }
+}
+
+/// Sets the gauges of the process as a whole.
+fn gauges(readiness: &Readiness, troubles: &Troubles) -> impl Fn() + Send + 'static {
+    let runtime = tokio::runtime::Handle::current();
+    let (readiness, troubles) = (readiness.clone(), troubles.clone());
+    move || {
+        let stage = readiness.stage();
+        ::metrics::gauge!("evergate_ready").set(f64::from(u8::from(stage == Stage::Ready)));
+        ::metrics::gauge!("evergate_draining").set(f64::from(u8::from(stage == Stage::Stopping)));
+        ::metrics::gauge!("evergate_troubles").set(troubles.now().len() as f64);
+        ::metrics::gauge!("evergate_runtime_tasks").set(runtime.metrics().num_alive_tasks() as f64);
     }
 }
 

@@ -1,0 +1,533 @@
+//! Every metric there is, in one table.
+//!
+//! Their help texts, the series that exist from the start and `docs/metrics.md` come from it. Tests
+//! hold it against the sources, and against what a process under traffic really tells.
+
+use super::figure::From::{All, Any, Cluster, Control, Disk, Redis};
+use super::figure::Kind::{Counter, Gauge, Histogram};
+use super::figure::Values::{As, These};
+use super::figure::{Figure, From, Kind, Label};
+
+const fn figure(
+    name: &'static str,
+    kind: Kind,
+    labels: &'static [Label],
+    means: &'static str,
+    act: &'static str,
+) -> Figure {
+    Figure { name, kind, labels, from: Any, means, act }
+}
+
+impl Figure {
+    const fn with(mut self, from: From) -> Self {
+        self.from = from;
+        self
+    }
+}
+
+const fn one_of(name: &'static str, values: &'static [&'static str]) -> Label {
+    Label { name, values: These(values) }
+}
+
+const GAP: &[Label] = &[one_of("reason", &["trimmed", "lost-tail", "unknown", "slow", "policy"])];
+const TRANSPORT: Label = one_of("transport", &["http", "grpc", "grpc_stream"]);
+const LINK: &[Label] = &[
+    Label { name: "link", values: As("what the connection is for") },
+    Label { name: "shard", values: As("one for each Redis server") },
+];
+
+/// All of them, in the order of the page.
+pub(crate) static FIGURES: &[Figure] = &[
+    figure(
+        "evergate_build_info",
+        Gauge,
+        &[Label { name: "version", values: As("of the binary") }],
+        "Always 1; its label says which build runs.",
+        "Join it to other series to see them by version; more than one version for long is a rollout that hangs.",
+    )
+    .with(All),
+    figure(
+        "evergate_ready",
+        Gauge,
+        &[],
+        "1 while `/readyz` answers 200.",
+        "0 for longer than a start or a drain takes: read the process's log.",
+    ),
+    figure(
+        "evergate_draining",
+        Gauge,
+        &[],
+        "1 from the moment the process was asked to end.",
+        "Longer than `shutdown.deadline`: the log line of the late phase names what is held.",
+    ),
+    figure(
+        "evergate_troubles",
+        Gauge,
+        &[],
+        "Things that are wrong outside this process, as `/readyz` lists them.",
+        "Above 0: read the body of `/readyz`; it names them.",
+    ),
+    figure(
+        "evergate_runtime_tasks",
+        Gauge,
+        &[],
+        "Tasks alive in the runtime.",
+        "It follows connections that are not parked; a rise without them is a leak, worth a report.",
+    ),
+    figure(
+        "evergate_connections_open",
+        Gauge,
+        &[],
+        "HTTP connections that are open.",
+        "Near `evergate_connections_max`: add processes before clients are told to come back later.",
+    ),
+    figure(
+        "evergate_connections_max",
+        Gauge,
+        &[],
+        "Connections that are accepted at the same time: `http.connections_max`, or what the descriptors allow.",
+        "Lower than configured: raise the limit of open files.",
+    ),
+    figure(
+        "evergate_connections_parked",
+        Gauge,
+        &[],
+        "Of the open connections, those whose sockets the fan-out engine writes to itself.",
+        "Far fewer than the streams: clients come over HTTP/2, which costs more memory each.",
+    ),
+    figure(
+        "evergate_connections_total",
+        Counter,
+        &[],
+        "HTTP connections accepted.",
+        "A jump without a deploy is a reconnect storm: look at what ended the streams before.",
+    ),
+    figure(
+        "evergate_connections_refused_total",
+        Counter,
+        &[one_of(
+            "reason",
+            &[
+                "pending-of-address",
+                "head-timeout",
+                "proxy-untrusted",
+                "proxy-missing",
+                "proxy-malformed",
+                "gone",
+            ],
+        )],
+        "Connections closed before they were answered.",
+        "`proxy-…`: the balancer and `http.proxy_protocol` disagree. `head-timeout`: slow or hostile clients.",
+    ),
+    figure(
+        "evergate_connections_ended_total",
+        Counter,
+        &[one_of("reason", &["stalled"])],
+        "Connections ended because the client took nothing for `http.write_timeout`.",
+        "A few are phones that lost their network. Many at once: something between here and the clients stopped.",
+    ),
+    figure(
+        "evergate_accept_pauses_total",
+        Counter,
+        &[one_of("reason", &["connections", "pending", "rate", "descriptors"])],
+        "Times that no connection was accepted for a while; those that came waited in the listener's queue.",
+        "`rate` during a storm is the limit at work. `descriptors` should never be seen: raise the limit.",
+    ),
+    figure(
+        "evergate_streams_open",
+        Gauge,
+        &[],
+        "Event streams that are open.",
+        "The load of this process. A sudden fall: look at `evergate_streams_ended_total`.",
+    ),
+    figure(
+        "evergate_streams_followed",
+        Gauge,
+        &[],
+        "Streams of the log that somebody here follows.",
+        "It is what the log is asked about every second; thousands are fine.",
+    ),
+    figure(
+        "evergate_streams_leased",
+        Gauge,
+        &[],
+        "Open event streams that end unless their client pings.",
+        "None if no client asks for `lease=1`.",
+    ),
+    figure(
+        "evergate_streams_total",
+        Counter,
+        &[one_of("resume", &["live", "exact", "stored", "gap"])],
+        "Event streams begun, by how they went on from before.",
+        "A growing share of `gap`: clients are away longer than the retention keeps events.",
+    ),
+    figure(
+        "evergate_streams_ended_total",
+        Counter,
+        &[one_of("reason", &["shutdown", "replaced", "lease-expired", "closed", "damaged-log"])],
+        "Event streams ended by this side, each with a frame that says why.",
+        "`shutdown` belongs to drains. `damaged-log`: restore the log or let its retention pass.",
+    ),
+    figure(
+        "evergate_busy_total",
+        Counter,
+        &[Label { name: "reason", values: As("as told in `evergate.busy`") }],
+        "Subscribers told to come back later.",
+        "`full`: add processes. Everything else names what is away or too fast.",
+    ),
+    figure(
+        "evergate_pings_total",
+        Counter,
+        &[],
+        "Pings taken for streams of this process.",
+        "Follows the streams with a lease.",
+    ),
+    figure(
+        "evergate_gaps_total",
+        Counter,
+        GAP,
+        "Losses told to subscribers, one for each `evergate.gap`.",
+        "`trimmed`: lengthen the retention. `lost-tail`: a failover lost what was not replicated. `slow`: a policy at work.",
+    ),
+    figure(
+        "evergate_lost_events_total",
+        Counter,
+        GAP,
+        "Events that subscribers were told they missed, where their number can be known: before filters, once for each subscriber.",
+        "Over `evergate_delivered_events_total` it is the completeness. The reasons are those of `evergate_gaps_total`.",
+    ),
+    figure(
+        "evergate_slow_disconnects_total",
+        Counter,
+        &[],
+        "Subscribers disconnected by the policy `disconnect` of their stream.",
+        "They come back by their cursor; if it is many, the policy or the audience does not fit the stream.",
+    ),
+    figure(
+        "evergate_tail_repairs_total",
+        Counter,
+        &[],
+        "Holes in what the log told, each repaired by one read.",
+        "A few at reconnects of Redis. A steady rate: Redis drops this client's output; raise its Pub/Sub limit.",
+    ),
+    figure(
+        "evergate_delivery_seconds",
+        Histogram,
+        &[],
+        "From an event's acceptance to its being written, once for each subscriber that was up to date.",
+        "The goal is 95 % within 0.21 s. The acceptance is stamped by the process that took the publish: clocks that differ show here.",
+    ),
+    figure(
+        "evergate_delivered_events_total",
+        Counter,
+        &[one_of("to", &["up-to-date", "behind"])],
+        "Events written, once for each subscriber; `behind` to those who had just resumed, or are slow.",
+        "A large share of `behind` without resumes: slow readers, or this process is short of CPU.",
+    ),
+    figure(
+        "evergate_delivered_bytes_total",
+        Counter,
+        &[],
+        "Bytes written to subscribers, framing and compression included, heads of answers left out.",
+        "Towards the network's rate: turn on `sse.compression`, or add processes.",
+    ),
+    figure(
+        "evergate_sends_total",
+        Counter,
+        &[],
+        "System calls that wrote to parked connections.",
+        "Over `evergate_delivered_events_total` it is the share that could not ride together; falls under load.",
+    ),
+    figure(
+        "evergate_events_deflated_total",
+        Counter,
+        &[],
+        "Events compressed, each once for all its subscribers.",
+        "Costs CPU once an event and framing, whatever the audience.",
+    ),
+    figure(
+        "evergate_publish_events_total",
+        Counter,
+        &[
+            TRANSPORT,
+            one_of(
+                "result",
+                &[
+                    "published",
+                    "duplicate",
+                    "bad-request",
+                    "too-large",
+                    "unknown-stream",
+                    "level-unavailable",
+                    "sequence-too-old",
+                    "behind",
+                    "rate-limited",
+                    "log-full",
+                    "log-unavailable",
+                    "shutting-down",
+                ],
+            ),
+        ],
+        "Events handed in, by transport and what became of them.",
+        "`log-unavailable` and `log-full` page somebody: publishers are waiting. `duplicate` after a fault is as it should be.",
+    ),
+    figure(
+        "evergate_publish_seconds",
+        Histogram,
+        &[TRANSPORT],
+        "From a submission's arrival to its answer.",
+        "It holds the log's own time: compare it with the fsync or the calls to Redis.",
+    ),
+    figure(
+        "evergate_acks_total",
+        Counter,
+        &[],
+        "Acknowledgements taken for streams of this process.",
+        "Follows the clients with `acks=1`.",
+    ),
+    figure(
+        "evergate_calls_passed_on_total",
+        Counter,
+        &[
+            one_of("call", &["ping", "acknowledge"]),
+            one_of("outcome", &["done", "gone", "invalid", "unreachable"]),
+        ],
+        "Calls about a stream of another process, passed on to it.",
+        "`unreachable`: this process cannot reach that one's gRPC port.",
+    ),
+    figure(
+        "evergate_cursors_waiting",
+        Gauge,
+        &[],
+        "Kept places that moved and are not written yet.",
+        "It swings within one flush. A steady rise: the store is away or too slow.",
+    ),
+    figure(
+        "evergate_cursor_writes_total",
+        Counter,
+        &[],
+        "Kept places written.",
+        "At the most one a client and flush, never one an event.",
+    ),
+    figure(
+        "evergate_cursor_writes_failed_total",
+        Counter,
+        &[],
+        "Kept places that could not be written and wait for the next flush.",
+        "The store is away; who comes back meanwhile sees events again, and loses none.",
+    ),
+    figure(
+        "evergate_cursor_hints_dropped_total",
+        Counter,
+        &[],
+        "Kept places given up because too many waited.",
+        "Those clients see events again when they come back.",
+    ),
+    figure(
+        "evergate_cursors_not_taken_total",
+        Counter,
+        &[],
+        "Streams with a `client_id` that go on without a kept place, for the store was away.",
+        "They have missed nothing, but this connection will not be remembered.",
+    ),
+    figure(
+        "evergate_log_fsync_seconds",
+        Histogram,
+        &[],
+        "Writing and syncing one group commit.",
+        "The floor of every publish. Slow: the disk, or somebody else on it.",
+    )
+    .with(Disk),
+    figure(
+        "evergate_log_group_events",
+        Histogram,
+        &[],
+        "Events made durable by one sync.",
+        "Grows with load, and with it the rate; one by one means publishers wait for each answer.",
+    )
+    .with(Disk),
+    figure(
+        "evergate_log_disk_bytes",
+        Gauge,
+        &[],
+        "Size of the log's journal and tables.",
+        "Towards the disk's size: shorten the retention, or enlarge the disk.",
+    )
+    .with(Disk),
+    figure(
+        "evergate_log_full",
+        Gauge,
+        &[],
+        "1 while appends are refused for want of disk space.",
+        "Make room; publishers are told to retry, subscribers are served.",
+    )
+    .with(Disk),
+    figure(
+        "evergate_log_read_only",
+        Gauge,
+        &[],
+        "1 after a write failed with unknown outcome, until restart.",
+        "Restart it once the disk is well again.",
+    )
+    .with(Disk),
+    figure(
+        "evergate_redis_connected",
+        Gauge,
+        LINK,
+        "1 while the link to Redis is up.",
+        "0: `/readyz` names the server. Live streams stay open; publishers are told to retry.",
+    )
+    .with(Redis),
+    figure(
+        "evergate_redis_connects_total",
+        Counter,
+        LINK,
+        "Connections made to Redis.",
+        "A steady rate is a link that does not hold.",
+    )
+    .with(Redis),
+    figure(
+        "evergate_redis_append_retries_total",
+        Counter,
+        &[],
+        "Append calls repeated because their fate was unknown or Redis was not ready.",
+        "Rises with each failover, and then rests. The repeat cannot double an event.",
+    )
+    .with(Redis),
+    figure(
+        "evergate_redis_gates_opened_total",
+        Counter,
+        &[],
+        "Epochs that this node opened, one a slot and failover.",
+        "A jump is a failover or a restart of Redis; a steady rate is a primary that keeps changing.",
+    )
+    .with(Redis),
+    figure(
+        "evergate_redis_live_holes_total",
+        Counter,
+        &[],
+        "Holes found in live channels, each repaired by one range read.",
+        "A steady rate: raise `client-output-buffer-limit pubsub`.",
+    )
+    .with(Redis),
+    figure(
+        "evergate_redis_call_events",
+        Histogram,
+        &[],
+        "Events appended by one call.",
+        "Grows with load; the more, the cheaper each.",
+    )
+    .with(Redis),
+    figure(
+        "evergate_redis_confirm_batches",
+        Histogram,
+        &[],
+        "Append calls confirmed by one WAIT for a replica.",
+        "Grows with load; only above level `HOME`.",
+    )
+    .with(Redis),
+    figure(
+        "evergate_clients_placed_total",
+        Counter,
+        &[one_of("place", &["own", "alternative", "misplaced"])],
+        "Clients that came, by how near to their place on the ring.",
+        "A large share of `misplaced`: the balancer does not have the ring, or hides the clients' addresses.",
+    )
+    .with(Cluster),
+    figure(
+        "evergate_lease_held",
+        Gauge,
+        &[],
+        "1 while a control node holds this process's lease.",
+        "0 for long: it is out of the ring; look at the control nodes.",
+    )
+    .with(Cluster),
+    figure(
+        "evergate_view_version",
+        Gauge,
+        &[],
+        "The version of the view that this process follows.",
+        "Processes that differ for more than a second do not reach the control nodes.",
+    )
+    .with(Cluster),
+    figure(
+        "evergate_ring_version",
+        Gauge,
+        &[],
+        "The version of the placement ring in that view.",
+        "Changes when an edge comes, goes or is drained.",
+    )
+    .with(Cluster),
+    figure(
+        "evergate_raft_term",
+        Gauge,
+        &[],
+        "The term this node is in.",
+        "Rising steadily: leaders do not last; look at the network and at `evergate_raft_fsync_seconds`.",
+    )
+    .with(Control),
+    figure(
+        "evergate_raft_is_leader",
+        Gauge,
+        &[],
+        "1 while this node leads.",
+        "Summed over the group it is 1; 0 for seconds is an election.",
+    )
+    .with(Control),
+    figure(
+        "evergate_raft_has_leader",
+        Gauge,
+        &[],
+        "1 while this node knows of a leader.",
+        "0 for long: too few nodes reach each other; nothing can be changed, and streams go on.",
+    )
+    .with(Control),
+    figure(
+        "evergate_raft_last_entries",
+        Gauge,
+        &[],
+        "Entries in this node's log.",
+        "Grows with changes, of which there are few.",
+    )
+    .with(Control),
+    figure(
+        "evergate_raft_applied_entries",
+        Gauge,
+        &[],
+        "Entries that this node has applied.",
+        "Behind `evergate_raft_last_entries` for long: it catches up, or is stuck.",
+    )
+    .with(Control),
+    figure(
+        "evergate_raft_members",
+        Gauge,
+        &[],
+        "Nodes of the group, learners included.",
+        "Other than planned: finish the change of members.",
+    )
+    .with(Control),
+    figure(
+        "evergate_raft_quorum_silence_seconds",
+        Gauge,
+        &[],
+        "How long ago a leader last heard from a majority.",
+        "Towards the election time: it is about to lose its lead.",
+    )
+    .with(Control),
+    figure(
+        "evergate_raft_lag_entries",
+        Gauge,
+        &[],
+        "How far the furthest member lies behind, as its leader knows.",
+        "Rising: that node is away or slow.",
+    )
+    .with(Control),
+    figure(
+        "evergate_raft_fsync_seconds",
+        Histogram,
+        &[],
+        "Writing and syncing one entry of the log.",
+        "Above a tenth of the election time: give it a disk of its own.",
+    )
+    .with(Control),
+];

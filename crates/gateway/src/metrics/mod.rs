@@ -1,0 +1,149 @@
+//! The metrics of this process: collected by the `metrics` facade, printed for Prometheus.
+//!
+//! [`catalogue`] is the table of them; [`reference`] makes a page of it.
+
+mod catalogue;
+mod deliveries;
+mod figure;
+mod reference;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use metrics::SharedString;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_process::Collector;
+use parking_lot::Mutex;
+
+use catalogue::FIGURES;
+use figure::{Figure, Kind};
+
+pub(crate) use deliveries::deliveries;
+pub(crate) use figure::From;
+pub(crate) use reference::{json, reference};
+
+/// From a tenth of a millisecond, which a write to a local socket takes, to ten seconds, after which
+/// nobody is waiting any more.
+const SECONDS_BUCKETS: [f64; 16] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// For what rides together: from one by one to the largest batch there is.
+const COUNT_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+/// Histograms gather samples until they are asked for; without this, for as long as nobody asks.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// The collector of this process.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    handle: PrometheusHandle,
+    gauges: Arc<Mutex<Vec<Gauges>>>,
+    pages: Arc<Mutex<Vec<Page>>>,
+    /// The labels of every series, as they are written: `node="a",region="b"`.
+    labels: Arc<str>,
+}
+
+/// Sets gauges to what is so now.
+type Gauges = Box<dyn Fn() + Send>;
+
+/// Writes what the collector cannot hold. Given the labels of every series.
+type Page = Box<dyn Fn(&str) -> String + Send>;
+
+impl Metrics {
+    /// Installs the collector of this process, with the figures that one of its kind tells. Once only.
+    pub(crate) fn start(node: &str, region: &str, from: From) -> anyhow::Result<Self> {
+        let builder = builder()?.add_global_label("node", node).add_global_label("region", region);
+        let recorder = builder.build_recorder();
+        let mut metrics = Self::of(&recorder);
+        metrics.labels = deliveries::labels(&[("node", node), ("region", region)]).into();
+        metrics::set_global_recorder(recorder).map_err(|error| anyhow::anyhow!("metrics: {error}"))?;
+        let own = FIGURES.iter().filter(|figure| figure.from.is_told(from));
+        for figure in own.filter(|figure| figure.name != deliveries::SECONDS) {
+            begin(figure);
+        }
+        let process = Collector::default();
+        process.describe();
+        metrics.before_each_page(move || process.collect());
+        metrics::gauge!("evergate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+        Ok(metrics)
+    }
+
+    /// What this collector has collected.
+    pub(crate) fn of(recorder: &PrometheusRecorder) -> Self {
+        Self { handle: recorder.handle(), gauges: Arc::default(), pages: Arc::default(), labels: "".into() }
+    }
+
+    /// Has this called before each page: for gauges that are cheaper asked for than kept.
+    pub(crate) fn before_each_page(&self, gauges: impl Fn() + Send + 'static) {
+        self.gauges.lock().push(Box::new(gauges));
+    }
+
+    /// Everything collected, in the text format of Prometheus.
+    pub(crate) fn render(&self) -> String {
+        for gauges in &*self.gauges.lock() {
+            gauges();
+        }
+        let mut page = self.handle.render();
+        for more in &*self.pages.lock() {
+            page.push_str(&more(&self.labels));
+        }
+        page
+    }
+
+    /// Has this written on each page, behind what was collected.
+    pub(crate) fn on_each_page(&self, page: impl Fn(&str) -> String + Send + 'static) {
+        self.pages.lock().push(Box::new(page));
+    }
+
+    /// Keeps the memory of histograms bounded, until dropped.
+    pub(crate) async fn keep_up(&self) {
+        loop {
+            tokio::time::sleep(UPKEEP_EVERY).await;
+            self.handle.run_upkeep();
+        }
+    }
+}
+
+/// Gives a metric its help, and every series that is known beforehand its zero: one that appeared only
+/// with its first event would show no rise for it.
+fn begin(figure: &'static Figure) {
+    let labels = figure.series().into_iter().map(|series| {
+        series
+            .into_iter()
+            .map(|(name, value)| metrics::Label::from_static_parts(name, value))
+            .collect::<Vec<_>>()
+    });
+    let help = SharedString::const_str(figure.means);
+    match figure.kind {
+        Kind::Counter => {
+            metrics::describe_counter!(figure.name, help);
+            labels.for_each(|labels| metrics::counter!(figure.name, labels).increment(0));
+        }
+        Kind::Gauge => {
+            metrics::describe_gauge!(figure.name, help);
+            labels.for_each(|labels| metrics::gauge!(figure.name, labels).set(0.0));
+        }
+        Kind::Histogram => {
+            metrics::describe_histogram!(figure.name, help);
+            labels.for_each(|labels| drop(metrics::histogram!(figure.name, labels)));
+        }
+    }
+}
+
+/// How a collector is to count.
+fn builder() -> anyhow::Result<PrometheusBuilder> {
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
+        .and_then(|builder| {
+            builder.set_buckets_for_metric(Matcher::Suffix("_events".to_owned()), &COUNT_BUCKETS)
+        })
+        .and_then(|builder| {
+            builder.set_buckets_for_metric(Matcher::Suffix("_batches".to_owned()), &COUNT_BUCKETS)
+        })
+        .context("metrics")
+}
+
+/// A collector that is not installed yet.
+#[cfg(test)]
+pub(crate) fn recorder() -> anyhow::Result<PrometheusRecorder> {
+    Ok(builder()?.build_recorder())
+}

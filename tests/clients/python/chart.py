@@ -1,0 +1,367 @@
+"""Judges the Helm chart and the plain manifests, without a cluster.
+
+chart.py CHECKOUT HELM3 HELM4 KUBECTL EVERGATE: prints every fault, a line each, and ends with 1 if
+there is one.
+"""
+
+import itertools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import kubernetes_validate
+import yaml
+
+CHECKOUT = pathlib.Path(sys.argv[1])
+HELMS = {"3": sys.argv[2], "4": sys.argv[3]}
+KUBECTL, EVERGATE = sys.argv[4:6]
+CHART = CHECKOUT / "helm/evergate"
+PLAIN = CHECKOUT / "deploy/k8s"
+VERSIONS = ("1.30", "1.33", "1.36")
+# Kinds that a cluster has only with an operator; each is looked at by hand below.
+FOREIGN = {"HTTPRoute", "ScaledObject", "ServiceMonitor", "PodMonitor", "PrometheusRule", "Kustomization"}
+
+faults = []
+
+
+def fault(where, what):
+    faults.append(f"{where}: {what}")
+
+
+# Evergate takes every variable of its own for a setting, and the test run has some for itself.
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("EVERGATE_")}
+
+
+def run(*command):
+    return subprocess.run(list(map(str, command)), env=CLEAN, capture_output=True, text=True, check=False)
+
+
+def files(ci):
+    """The values files of one case. The production values come before what its case says."""
+    return (["values-ha.yaml"] if ci.name.startswith("ha-") else []) + [f"ci/{ci.name}"]
+
+
+def flags(ci):
+    return list(itertools.chain.from_iterable(("-f", CHART / name) for name in files(ci)))
+
+
+def render(helm, ci, *more):
+    made = run(helm, "template", "rel", CHART, "--namespace", "ns", *flags(ci), *more)
+    if made.returncode:
+        fault(ci.name, f"cannot be rendered: {made.stderr.strip()}")
+        return []
+    return [document for document in yaml.safe_load_all(made.stdout) if document]
+
+
+def pods(documents):
+    """Every pod that a document makes: (name, labels, spec)."""
+    for document in documents:
+        name = f"{document['kind']}/{document['metadata']['name']}"
+        if document["kind"] == "Pod":
+            yield name, document["metadata"].get("labels", {}), document["spec"]
+        elif "template" in document.get("spec", {}):
+            template = document["spec"]["template"]
+            yield name, template["metadata"]["labels"], template["spec"]
+
+
+def of_kind(documents, *kinds):
+    return [document for document in documents if document["kind"] in kinds]
+
+
+def check_documents(where, documents):
+    """Against the schemas of Kubernetes; unknown fields are faults."""
+    seen = set()
+    for document in documents:
+        name = (document["apiVersion"], document["kind"], document["metadata"]["name"])
+        if name in seen:
+            fault(where, f"{name} is there twice")
+        seen.add(name)
+        if document["kind"] in FOREIGN:
+            continue
+        for version in VERSIONS:
+            try:
+                kubernetes_validate.validate(document, version, strict=True)
+            except Exception as why:  # noqa: BLE001: whatever it says is a finding
+                fault(where, f"{name} with Kubernetes {version}: {str(why).splitlines()[0]}")
+
+
+def check_restricted(where, documents):
+    """The restricted Pod Security Standard, and what goes beyond it here."""
+    for name, _, spec in pods(documents):
+        security = spec.get("securityContext", {})
+        if security.get("runAsNonRoot") is not True or not security.get("runAsUser"):
+            fault(where, f"{name} may run as root")
+        if security.get("seccompProfile", {}).get("type") != "RuntimeDefault":
+            fault(where, f"{name} has no seccomp profile")
+        if spec.get("automountServiceAccountToken") is not False:
+            fault(where, f"{name} is given a token of the cluster")
+        for key in ("hostNetwork", "hostPID", "hostIPC"):
+            if spec.get(key):
+                fault(where, f"{name} uses {key}")
+        for volume in spec.get("volumes", []):
+            if not set(volume) - {"name"} <= {"configMap", "secret", "emptyDir", "persistentVolumeClaim", "projected"}:
+                fault(where, f"{name}: the volume {volume} is not allowed")
+        for container in spec.get("containers", []) + spec.get("initContainers", []):
+            of = container.get("securityContext", {})
+            if of.get("allowPrivilegeEscalation") is not False or of.get("capabilities", {}).get("drop") != ["ALL"]:
+                fault(where, f"{name}/{container['name']} may gain privileges")
+            if of.get("readOnlyRootFilesystem") is not True:
+                fault(where, f"{name}/{container['name']} may write to its image")
+            image = container["image"]
+            if image.endswith(":latest") or (":" not in image and "@" not in image):
+                fault(where, f"{name}: {image} is no fixed version")
+            if not container.get("resources", {}).get("requests"):
+                fault(where, f"{name}/{container['name']} asks for no resources")
+            if "memory" not in container.get("resources", {}).get("limits", {}):
+                fault(where, f"{name}/{container['name']} has no bound of memory")
+
+
+def check_names(where, documents):
+    """Nothing is said twice: Helm 4 applies on the server's side, which refuses it."""
+    for name, _, spec in pods(documents):
+        lists = [("volume", spec.get("volumes", []), "name")]
+        for container in spec["containers"]:
+            lists.append(("variable", container.get("env", []), "name"))
+            lists.append(("port", container.get("ports", []), "name"))
+            lists.append(("mount", container.get("volumeMounts", []), "mountPath"))
+            mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
+            claims = {"data"} if name.startswith("StatefulSet") else set()
+            missing = mounted - claims - {volume["name"] for volume in spec.get("volumes", [])}
+            if missing:
+                fault(where, f"{name}: nothing is behind the mounts {missing}")
+        for what, listed, key in lists:
+            names = [item[key] for item in listed]
+            if len(names) != len(set(names)):
+                fault(where, f"{name}: a {what} is there twice: {names}")
+
+
+def matches(selector, labels):
+    return selector.items() <= labels.items()
+
+
+def check_references(where, documents):
+    ports = {}
+    for name, labels, spec in pods(documents):
+        found = {port["name"]: port["containerPort"] for container in spec["containers"] for port in container.get("ports", [])}
+        ports[name] = (labels, found)
+
+    def targets(selector):
+        return [found for labels, found in ports.values() if matches(selector, labels)]
+
+    for service in of_kind(documents, "Service"):
+        name, behind = service["metadata"]["name"], targets(service["spec"]["selector"])
+        if not behind:
+            fault(where, f"Service {name} selects nothing")
+        for port in service["spec"]["ports"]:
+            if any(port["targetPort"] not in found for found in behind):
+                fault(where, f"Service {name}: no container has the port {port['targetPort']}")
+    for monitor in of_kind(documents, "ServiceMonitor"):
+        selector = monitor["spec"]["selector"]["matchLabels"]
+        behind = [s for s in of_kind(documents, "Service") if matches(selector, s["metadata"]["labels"])]
+        if len(behind) != 1:
+            fault(where, f"the ServiceMonitor selects {len(behind)} Services, and every figure must be there once")
+        for endpoint in monitor["spec"]["endpoints"]:
+            if any(endpoint["port"] not in [p["name"] for p in s["spec"]["ports"]] for s in behind):
+                fault(where, f"the ServiceMonitor's port {endpoint['port']} is in no Service")
+    for monitor in of_kind(documents, "PodMonitor"):
+        behind = targets(monitor["spec"]["selector"]["matchLabels"])
+        if not behind or any(e["port"] not in found for e in monitor["spec"]["podMetricsEndpoints"] for found in behind):
+            fault(where, "the PodMonitor scrapes nothing")
+    for budget in of_kind(documents, "PodDisruptionBudget"):
+        if not targets(budget["spec"]["selector"]["matchLabels"]):
+            fault(where, "the PodDisruptionBudget covers nothing")
+    for policy in of_kind(documents, "NetworkPolicy"):
+        admitted = {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
+        for found in targets(policy["spec"]["podSelector"]["matchLabels"]):
+            if set(found) - admitted:
+                fault(where, f"the NetworkPolicy shuts the ports {set(found) - admitted}")
+    for scaler in of_kind(documents, "HorizontalPodAutoscaler", "ScaledObject"):
+        target = scaler["spec"]["scaleTargetRef"]["name"]
+        if target not in [d["metadata"]["name"] for d in of_kind(documents, "Deployment")]:
+            fault(where, f"{scaler['kind']} scales {target}, which is not there")
+    services = {s["metadata"]["name"]: s["spec"]["ports"] for s in of_kind(documents, "Service")}
+    for route in of_kind(documents, "HTTPRoute"):
+        for rule in route["spec"]["rules"]:
+            if rule.get("timeouts", {}).get("request") != "0s":
+                fault(where, "the HTTPRoute ends streams after the controller's own time")
+            for behind in rule["backendRefs"]:
+                if behind["port"] not in [p["port"] for p in services.get(behind["name"], [])]:
+                    fault(where, f"the HTTPRoute leads to {behind}, which is not there")
+    for ingress in of_kind(documents, "Ingress"):
+        for rule in ingress["spec"]["rules"]:
+            for path in rule["http"]["paths"]:
+                behind = path["backend"]["service"]
+                if behind["port"]["name"] not in [p["name"] for p in services.get(behind["name"], [])]:
+                    fault(where, f"the Ingress leads to {behind}, which is not there")
+    for config in of_kind(documents, "ConfigMap"):
+        if sum(map(len, config["data"].values())) > 900_000:
+            fault(where, f"ConfigMap {config['metadata']['name']} is too large")
+
+
+def seconds(text):
+    assert text.endswith("s"), text
+    return int(text[:-1])
+
+
+def check_edge(where, documents):
+    """The arithmetic of a drain, the probes, and the settings, which the binary itself must accept."""
+    (edge,) = of_kind(documents, "Deployment")
+    (config,) = [c for c in of_kind(documents, "ConfigMap") if "evergate.toml" in c["data"]]
+    pod = edge["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write(config["data"]["evergate.toml"])
+        file.flush()
+        judged = run(EVERGATE, "config", "check", "--config", file.name, "--log", "redis://h:6379")
+        if judged.returncode:
+            fault(where, f"evergate refuses the settings: {judged.stderr.strip()}")
+    settings = {}
+    for line in config["data"]["evergate.toml"].splitlines():
+        key, _, value = line.strip().partition(" = ")
+        settings[key] = value.strip('"')
+    grace = pod["terminationGracePeriodSeconds"]
+    needed = container["lifecycle"]["preStop"]["sleep"]["seconds"] + seconds(settings["grace"]) + seconds(settings["deadline"])
+    if grace < needed:
+        fault(where, f"a pod is killed after {grace} s, and needs {needed}")
+    if seconds(settings["drain"]) >= seconds(settings["deadline"]):
+        fault(where, "nothing is left after the drain to write what is kept")
+    surge = edge["spec"]["strategy"]["rollingUpdate"]["maxSurge"] or 1
+    rounds = -(-edge["spec"].get("replicas", 1) // surge)
+    if edge["spec"]["progressDeadlineSeconds"] < rounds * (grace + edge["spec"]["minReadySeconds"]):
+        fault(where, "a rollout counts as failed before it can be through")
+    paths = {key: container[key]["httpGet"]["path"] for key in ("livenessProbe", "readinessProbe", "startupProbe")}
+    if paths != {"livenessProbe": "/livez", "readinessProbe": "/readyz", "startupProbe": "/readyz"}:
+        fault(where, f"probes ask {paths}")
+    for scaler in of_kind(documents, "HorizontalPodAutoscaler", "ScaledObject"):
+        behavior = scaler["spec"].get("behavior") or scaler["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+        (policy,) = behavior["scaleDown"]["policies"]
+        if policy["value"] != 1 or policy["periodSeconds"] < min(1800, grace + 60):
+            fault(where, f"it scales down faster than a pod drains: {policy}")
+
+
+def check_rules(where, documents):
+    """The chart's PrometheusRule holds the file's rules, but for those that were left out."""
+    for document in of_kind(documents, "PrometheusRule"):
+        committed = yaml.safe_load((CHART / "rules/evergate.yaml").read_text())
+        values = {}
+        for name in files(next(ci for ci in CASES if ci.name == where)):
+            values.update(yaml.safe_load((CHART / name).read_text()).get("monitoring", {}).get("prometheusRule", {}))
+        base = values.get("runbookBase", "")
+        for group in committed["groups"]:
+            group["rules"] = [rule for rule in group["rules"] if rule.get("alert") not in values.get("disabled", [])]
+            for rule in group["rules"]:
+                if "annotations" in rule and base:
+                    rule["annotations"]["runbook_url"] = f"{base}/{rule['annotations']['runbook_url']}"
+        if document["spec"]["groups"] != committed["groups"]:
+            fault(where, "the PrometheusRule is not what rules/evergate.yaml says")
+
+
+def check_selectors(documents):
+    """Selectors can never change, so they are written down: a chart that changes one cannot upgrade."""
+    kept = json.loads((CHART / "ci/selectors.json").read_text())
+    now = {
+        f"{d['kind']}/{d['metadata']['name']}": d["spec"]["selector"].get("matchLabels", d["spec"]["selector"])
+        for d in of_kind(documents, "Deployment", "StatefulSet", "Service")
+    }
+    if now != kept:
+        fault("selectors", f"differ from ci/selectors.json: {json.dumps(now)}")
+
+
+def check_upgrade(helm):
+    """A scaler's number of replicas is set at the first install and never again."""
+    for name, scaled in (("keda-values.yaml", True), ("ha-values.yaml", True), ("default-values.yaml", False)):
+        ci = CHART / "ci" / name
+        first = of_kind(render(helm, ci), "Deployment")[0]["spec"]
+        again = of_kind(render(helm, ci, "--is-upgrade"), "Deployment")[0]["spec"]
+        if "replicas" not in first or ("replicas" in again) == scaled:
+            fault(name, f"replicas at install {first.get('replicas')}, at upgrade {again.get('replicas')}")
+
+
+REFUSED = [
+    ([], "global.region|region"),
+    (["global.region=eu"], "redis.external.existingSecret is missing"),
+    (["global.region=eu west", "redis.mode=builtin"], "region"),
+    (["global.region=eu", "redis.mode=builtin", "edge.replicas=3"], "replicas"),
+    (["global.region=eu", "redis.mode=cluster"], "mode"),
+    (["global.region=eu", "redis.mode=builtin", "image.tag=latest"], "tag"),
+    (["global.region=eu", "redis.mode=builtin", "edge.terminationGracePeriodSeconds=60"], "killed in the middle of its drain"),
+    (["global.region=eu", "redis.mode=builtin", "edge.connections.targetPerPod=30000"], "more than maxPerPod"),
+    (["global.region=eu", "redis.mode=builtin", "edge.autoscaling.mode=hpa"], "without a replica"),
+    (["global.region=eu", "redis.external.existingSecret=s", "edge.autoscaling.mode=keda"], "prometheusServer is missing"),
+    (["global.region=eu", "redis.external.existingSecret=s", "edge.autoscaling.mode=hpa", "edge.autoscaling.minReplicas=13"], "more than maxReplicas"),
+    (["global.region=eu", "redis.mode=builtin", "edge.podDisruptionBudget.maxUnavailable=3"], "every pod to be away at once"),
+    (["global.region=eu", "redis.mode=builtin", "edge.strategy.maxSurge=0"], "no rollout can begin"),
+    (["global.region=eu", "redis.mode=builtin", "gatewayApi.enabled=true"], "parentRefs is missing"),
+    (["global.region=eu", "redis.mode=builtin", "ingress.enabled=true"], "hosts is missing"),
+    (["global.region=eu", "redis.mode=builtin", "ingress.enabled=true", "ingress.hosts[0]=h", "gatewayApi.enabled=true", "gatewayApi.parentRefs[0].name=g"], "choose one"),
+    (["global.region=eu", "redis.mode=builtin", "monitoring.serviceMonitor.enabled=true", "monitoring.podMonitor.enabled=true"], "counted twice"),
+    (["global.region=eu", "redis.mode=builtin", "config.http.address=1.2.3.4:5"], "config.http.address is decided by the chart"),
+    (["global.region=eu", "redis.mode=builtin", "config.log=memory"], "config.log is decided by the chart"),
+]
+
+
+def check_refusals(helm, version):
+    for settings, words in REFUSED:
+        sets = list(itertools.chain.from_iterable(("--set", setting) for setting in settings))
+        made = run(helm, "template", "rel", CHART, *sets)
+        if not made.returncode:
+            fault(f"helm {version}", f"{settings} is not refused")
+        elif not any(word in made.stderr for word in words.split("|")):
+            fault(f"helm {version}", f"{settings} is refused without {words!r}: {made.stderr.strip()}")
+
+
+def check_plain(helm):
+    """The plain manifests are the chart's, and every overlay builds and is valid."""
+    with tempfile.NamedTemporaryFile("r") as rendered:
+        made = run(PLAIN / "render.sh", helm, rendered.name)
+        if made.returncode or rendered.read() != (PLAIN / "base/evergate.yaml").read_text():
+            fault("deploy/k8s/base", f"is not the chart's: run deploy/k8s/render.sh {made.stderr.strip()}")
+    overlays = sorted(PLAIN.glob("overlays/*/*"))
+    if len([o for o in overlays if o.parent.name == "regions"]) != 3 or len([o for o in overlays if o.parent.name == "centres"]) != 4:
+        fault("deploy/k8s/overlays", "three regions and four centres are expected")
+    for overlay in overlays:
+        built = run(KUBECTL, "kustomize", overlay)
+        if built.returncode:
+            fault(overlay.name, built.stderr.strip())
+            continue
+        documents = list(yaml.safe_load_all(built.stdout))
+        check_documents(overlay.name, documents)
+        check_restricted(overlay.name, documents)
+        check_names(overlay.name, documents)
+        check_references(overlay.name, documents)
+        (edge,) = of_kind(documents, "Deployment")
+        env = edge["spec"]["template"]["spec"]["containers"][0]["env"]
+        region = [e["value"] for e in env if e["name"] == "EVERGATE_REGION"]
+        if len(region) != 1 or not overlay.name.startswith(region[0]):
+            fault(overlay.name, f"is region {region}")
+
+
+CASES = sorted((CHART / "ci").glob("*-values.yaml"))
+if len(CASES) < 6:
+    fault("ci", f"only {len(CASES)} cases were found")
+for version, helm in HELMS.items():
+    if not run(helm, "version", "--short").stdout.startswith(f"v{version}."):
+        fault(helm, f"is not Helm {version}")
+    for ci in CASES:
+        linted = run(helm, "lint", "--strict", CHART, *flags(ci))
+        if linted.returncode:
+            fault(f"helm {version}", f"lint {ci.name}: {linted.stdout}{linted.stderr}")
+        documents = render(helm, ci)
+        check_documents(ci.name, documents)
+        check_restricted(ci.name, documents)
+        check_names(ci.name, documents)
+        check_references(ci.name, documents)
+        check_edge(ci.name, documents)
+        check_rules(ci.name, documents)
+    check_selectors(render(helm, CHART / "ci/builtin-redis-values.yaml"))
+    check_upgrade(helm)
+    check_refusals(helm, version)
+check_plain(HELMS["4"])
+
+for line in faults:
+    print(line)
+print(f"{len(CASES)} cases, {len(faults)} faults", file=sys.stderr)
+sys.exit(1 if faults else 0)

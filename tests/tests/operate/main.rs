@@ -1,0 +1,7 @@
+//! What those who run Evergate see of it: figures, rules about them, pictures of them, and the chart.
+
+mod boards;
+mod chart;
+mod metrics;
+mod prometheus;
+mod rules;

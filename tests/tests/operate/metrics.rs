@@ -1,0 +1,202 @@
+//! The table of metrics, held against the sources and against what a process under traffic tells.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use evergate_tests::clients::checkout;
+use evergate_tests::http1::{Request, call};
+use evergate_tests::process::{Evergate, Options, binary};
+use evergate_tests::redis::{Keeps, RedisServer};
+
+use crate::boards::{everything, limited};
+
+/// One metric of the table.
+#[derive(Debug)]
+struct Row {
+    kind: String,
+    labels: BTreeSet<String>,
+    /// The one log that tells it, if not all do.
+    only: Option<String>,
+}
+
+/// The table, as the binary prints it for programs.
+fn table() -> BTreeMap<String, Row> {
+    let printed = Command::new(binary()).args(["metrics", "--output", "json"]).output().expect("it starts");
+    assert!(printed.status.success(), "{printed:?}");
+    let rows: Vec<serde_json::Value> = serde_json::from_slice(&printed.stdout).expect("an array");
+    let text = |value: &serde_json::Value| value.as_str().expect("a string").to_owned();
+    rows.iter()
+        .map(|row| {
+            let labels = row["labels"].as_array().expect("a list").iter().map(text).collect();
+            let only = row["of"].as_str().map(str::to_owned);
+            (text(&row["name"]), Row { kind: text(&row["type"]), labels, only })
+        })
+        .collect()
+}
+
+/// What one page says: each metric's type, and the labels that its series have.
+#[derive(Debug, Default)]
+struct Page {
+    kinds: BTreeMap<String, String>,
+    helped: BTreeSet<String>,
+    labels: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Page {
+    fn read(text: &str) -> Self {
+        let mut page = Self::default();
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').expect("a name and a type");
+                page.kinds.insert(name.to_owned(), kind.to_owned());
+            } else if let Some(rest) = line.strip_prefix("# HELP ") {
+                page.helped.insert(rest.split(' ').next().unwrap_or_default().to_owned());
+            } else if !line.is_empty() {
+                let series = line.rsplit_once(' ').expect("a series and a value").0;
+                let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+                let name = page.family(name);
+                let names = labels.trim_end_matches('}').split("\",").filter(|label| !label.is_empty());
+                let names = names.map(|label| label.split('=').next().unwrap_or_default().to_owned());
+                page.labels
+                    .entry(name)
+                    .or_default()
+                    .extend(names.filter(|name| !matches!(name.as_str(), "le" | "node" | "region")));
+            }
+        }
+        page
+    }
+
+    /// The metric that a series belongs to.
+    fn family(&self, series: &str) -> String {
+        let of_histogram =
+            ["_bucket", "_sum", "_count"].iter().find_map(|suffix| series.strip_suffix(suffix)).filter(
+                |name| self.kinds.get(*name).is_some_and(|kind| kind == "histogram" || kind == "summary"),
+            );
+        of_histogram.unwrap_or(series).to_owned()
+    }
+}
+
+/// Where the table and a process differ.
+fn differences(table: &BTreeMap<String, Row>, page: &Page, log: &str) -> Vec<String> {
+    let mut differences = Vec::new();
+    for (name, row) in table {
+        let expected = row.only.as_deref().is_none_or(|only| only == log);
+        match page.kinds.get(name) {
+            None if expected => differences.push(format!("{name} is in the table and never told")),
+            Some(_) if !expected => differences.push(format!("{name} is told without {:?}", row.only)),
+            Some(kind) if *kind != row.kind => differences.push(format!("{name} is a {kind}")),
+            None | Some(_) => {}
+        }
+        if expected && !page.helped.contains(name) {
+            differences.push(format!("{name} has no help"));
+        }
+        let told = page.labels.get(name).cloned().unwrap_or_default();
+        if page.kinds.contains_key(name) && told != row.labels {
+            differences.push(format!("{name} has the labels {told:?}, and not {:?}", row.labels));
+        }
+    }
+    let ours = page.kinds.keys().filter(|name| name.starts_with("evergate_"));
+    let unknown = ours.filter(|name| !table.contains_key(*name));
+    differences.extend(unknown.map(|name| format!("{name} is told and not in the table")));
+    differences
+}
+
+async fn told_by(server: &Evergate) -> Page {
+    everything(server).await;
+    let answer = call(server.admin(), Request::get("/metrics")).await;
+    assert_eq!(answer.status(), 200);
+    let page = Page::read(answer.text());
+    for name in ["process_resident_memory_bytes", "process_open_fds", "process_cpu_seconds_total"] {
+        assert!(page.kinds.contains_key(name), "{name} is missing");
+    }
+    page
+}
+
+#[tokio::test]
+async fn a_process_tells_what_the_table_says_and_nothing_else() {
+    let table = table();
+    for (log, options) in [("memory", Options::memory()), ("disk", Options::disk())] {
+        let server = Evergate::start(limited(options)).await;
+        let page = told_by(&server).await;
+        assert_eq!(differences(&table, &page, log), [""; 0], "with {log}");
+    }
+}
+
+#[tokio::test]
+async fn so_does_one_whose_log_is_in_redis() {
+    let name = "so_does_one_whose_log_is_in_redis";
+    let Some(redis) = RedisServer::start(name, Keeps::Everything).await else { return };
+    let server = Evergate::start(limited(redis.options())).await;
+    let page = told_by(&server).await;
+    assert_eq!(differences(&table(), &page, "redis"), [""; 0]);
+}
+
+#[test]
+fn differences_are_found() {
+    let row = |kind: &str, labels: &[&str], only: Option<&str>| Row {
+        kind: kind.to_owned(),
+        labels: labels.iter().map(|&label| label.to_owned()).collect(),
+        only: only.map(str::to_owned),
+    };
+    let table = BTreeMap::from([
+        ("evergate_a_total".to_owned(), row("counter", &["reason"], None)),
+        ("evergate_b".to_owned(), row("gauge", &[], Some("redis"))),
+        ("evergate_c_seconds".to_owned(), row("histogram", &[], None)),
+    ]);
+    let good = "# HELP evergate_a_total A.\n# TYPE evergate_a_total counter\nevergate_a_total{reason=\"x\"} 1\n\
+                # HELP evergate_c_seconds C.\n# TYPE evergate_c_seconds histogram\n\
+                evergate_c_seconds_bucket{le=\"1\"} 0\nevergate_c_seconds_count 0\n";
+    assert_eq!(differences(&table, &Page::read(good), "disk"), [""; 0]);
+    let found = differences(&table, &Page::read(good), "redis");
+    assert_eq!(found, ["evergate_b is in the table and never told", "evergate_b has no help"]);
+    let other = good.replace("reason", "client").replace("# HELP evergate_c_seconds C.\n", "");
+    let other = format!("{other}# TYPE evergate_d gauge\nevergate_d 1\n");
+    let found = differences(&table, &Page::read(&other), "disk");
+    assert_eq!(
+        found,
+        [
+            r#"evergate_a_total has the labels {"client"}, and not {"reason"}"#,
+            "evergate_c_seconds has no help",
+            "evergate_d is told and not in the table",
+        ]
+    );
+}
+
+/// The names of metrics that a file's program text holds, without its tests.
+fn names_in(file: &Path, names: &mut BTreeSet<String>) {
+    let text = fs::read_to_string(file).expect("readable");
+    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+    for rest in text.split("\"evergate_").skip(1) {
+        let name = rest.split('"').next().unwrap_or_default();
+        if name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
+            names.insert(format!("evergate_{name}"));
+        }
+    }
+}
+
+fn names_under(folder: &Path, names: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("readable").path();
+        if path.is_dir() {
+            names_under(&path, names);
+        } else if path.extension().is_some_and(|ending| ending == "rs") && !path.ends_with("catalogue.rs") {
+            names_in(&path, names);
+        }
+    }
+}
+
+#[test]
+fn every_metric_of_the_sources_is_in_the_table_and_the_other_way_round() {
+    let mut told = BTreeSet::new();
+    for entry in fs::read_dir(checkout().join("crates")).expect("there are crates") {
+        names_under(&entry.expect("readable").path().join("src"), &mut told);
+    }
+    let table: BTreeSet<String> = table().into_keys().collect();
+    let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect::<Vec<_>>();
+    let rest = "crates/gateway/src/metrics/catalogue.rs describes every metric; \
+                then: evergate metrics > docs/metrics.md";
+    assert_eq!(only(&told, &table), [""; 0], "told and not described: {rest}");
+    assert_eq!(only(&table, &told), [""; 0], "described and never told: {rest}");
+}
