@@ -313,7 +313,8 @@ impl RedisServer {
         } else {
             command
                 .args(["--bind", &self.host.to_string(), "--port", &self.port.to_string(), "--save", ""])
-                .args(["--enable-debug-command", "yes", "--repl-diskless-sync-delay", "0"])
+                .args(["--repl-diskless-sync-delay", "0"])
+                .args(guarded_debug(&self.program))
                 .arg("--dir")
                 .arg(self.folder.path())
                 .args(persistence)
@@ -353,4 +354,11 @@ impl Drop for RedisServer {
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there are free ports");
     listener.local_addr().expect("it is bound").port()
+}
+
+/// What has a server answer DEBUG, which is guarded since Redis 7; one before knows no such setting.
+fn guarded_debug(program: &Path) -> &'static [&'static str] {
+    let told = Command::new(program).arg("--version").output().expect("a server tells its version");
+    let old = String::from_utf8_lossy(&told.stdout).contains("v=6.");
+    if old { &[] } else { &["--enable-debug-command", "yes"] }
 }
