@@ -57,11 +57,17 @@ impl Prometheus {
             .expect("setpriv starts");
         let prometheus = Self { child, address, home };
         let begun = Instant::now();
-        while std::net::TcpStream::connect(address).is_err() {
-            assert!(begun.elapsed() < PATIENCE, "Prometheus does not listen: {}", prometheus.log());
+        // It listens before it has loaded anything, and answers 503 until then.
+        while !prometheus.is_ready().await {
+            assert!(begun.elapsed() < PATIENCE, "Prometheus is not ready: {}", prometheus.log());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Some(prometheus)
+    }
+
+    async fn is_ready(&self) -> bool {
+        std::net::TcpStream::connect(self.address).is_ok()
+            && call(self.address, Request::get("/-/ready")).await.status() == 200
     }
 
     fn log(&self) -> String {
