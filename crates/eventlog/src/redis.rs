@@ -42,6 +42,7 @@ mod commands;
 mod cursors;
 mod gates;
 mod levels;
+mod moves;
 mod writer;
 
 mod live;

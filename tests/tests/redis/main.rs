@@ -5,6 +5,7 @@ mod cluster;
 mod forgotten;
 mod hard_times;
 mod levels;
+mod mistakes;
 mod others;
 mod places;
 mod restarts;

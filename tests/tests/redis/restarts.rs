@@ -1,6 +1,6 @@
 //! Redis dies and comes back with everything it answered for, over and over, under load.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use evergate_tests::http1::{Request, call};
 use evergate_tests::process::Evergate;
@@ -32,6 +32,7 @@ async fn nothing_acknowledged_is_lost_when_redis_is_killed() {
         .map(|(way, at)| (way, vec![at]));
     let mut work = Work::begin(Gateways::Immortal, &publishers, &[vec![a], vec![b]]);
 
+    let mut outages = Vec::new();
     for kill in 0..KILLS {
         work.more(ROUND_MIN).await;
         let heartbeats: Vec<usize> = work.subscribers.iter().map(|diary| diary.heartbeats()).collect();
@@ -52,6 +53,9 @@ async fn nothing_acknowledged_is_lost_when_redis_is_killed() {
             }
         }
         redis.restart().await;
+        let answers = Instant::now();
+        work.more(1).await;
+        outages.push(answers.elapsed());
         for server in &servers {
             assert_ready(server).await;
         }
@@ -72,7 +76,7 @@ async fn nothing_acknowledged_is_lost_when_redis_is_killed() {
         }
     }
     println!(
-        "{KILLS} kills of Redis: {totals:?}, {} publishes failed, {} retries had been stored, {:?} notices",
+        "{KILLS} kills of Redis, {outages:?} from its first answer to the first event: {totals:?}, {} publishes failed, {} retries had been stored, {:?} notices",
         work.publishers.iter().map(|diary| diary.failures()).sum::<usize>(),
         work.books.retries_found(),
         work.subscribers.iter().map(|diary| diary.gaps().len()).collect::<Vec<_>>(),

@@ -24,6 +24,9 @@ use crate::{AppendError, BackendError, Placed};
 
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
+/// How long the end of a slot's move is waited for. Before it nobody can say that all of it arrived, and
+/// opening the gate earlier would have everybody told of a loss that did not happen.
+const MOVE_MAX: Duration = Duration::from_secs(2);
 
 /// A caller's batch.
 pub(super) struct Batch {
@@ -91,7 +94,8 @@ impl Call {
     }
 
     async fn carry_out(&self, shared: &Shared) -> Result<Vec<Verdict>, AppendError> {
-        let deadline = Instant::now() + shared.options.append_timeout;
+        let begun = Instant::now();
+        let deadline = begun + shared.options.append_timeout;
         let keys = Keys::of(&self.stream);
         let mut pause = PAUSE_MIN;
         let mut last = None;
@@ -107,7 +111,7 @@ impl Call {
             let Ok(Some(connected)) = connected else {
                 return Err(AppendError::Unavailable(last.unwrap_or_else(|| route.unreachable())));
             };
-            match self.attempt(shared, &keys, &mut route, &connected).await {
+            match self.attempt(shared, &keys, &mut route, &connected, begun.elapsed() < MOVE_MAX).await {
                 Attempt::Done(verdicts) => return Ok(verdicts),
                 Attempt::Full(why) => return Err(AppendError::Full(why)),
                 Attempt::Hopeless(error) => return Err(AppendError::Unavailable(error)),
@@ -138,7 +142,14 @@ impl Call {
         }
     }
 
-    async fn attempt(&self, shared: &Shared, keys: &Keys, route: &mut Route<'_>, on: &Connected) -> Attempt {
+    async fn attempt(
+        &self,
+        shared: &Shared,
+        keys: &Keys,
+        route: &mut Route<'_>,
+        on: &Connected,
+        may_move: bool,
+    ) -> Attempt {
         let gate = shared.gates.get(keys.slot);
         let answer = match on.send(&self.command(shared, keys, &gate)).await {
             Ok(answer) => answer,
@@ -147,6 +158,9 @@ impl Call {
         let odd = || Attempt::Hopeless(error::odd("append"));
         let Some(words) = reply::words(answer) else { return odd() };
         if let Some(refusal) = Refusal::read(&words) {
+            if may_move && on.asking && matches!(refusal, Refusal::Shut { .. }) {
+                return Attempt::Later(BackendError::message("the stream is on its way to another primary"));
+            }
             return refused(shared, keys, route, on, &gate, refusal).await;
         }
         let Some(Appended { tail, hwm, level, verdicts }) = self.read(&words) else { return odd() };
@@ -323,7 +337,7 @@ async fn refused(
             Attempt::Again
         }
         Refusal::Shut { fence, least } => {
-            match shared.gates.open(on, keys.slot, gate, fence, least, &shared.options).await {
+            match shared.gates.open(on, keys.slot, gate, fence, least, shared).await {
                 Ok(()) => Attempt::Again,
                 Err(NotOpened::Redis(error)) => failed(route, on, &error),
                 Err(NotOpened::Odd(error)) => Attempt::Hopeless(error),

@@ -23,7 +23,7 @@
 -- An event is one text: "<producer>\t<its seq>\t<traceparent>\n<key>\n<type>\n<data>". None of the
 -- parts before the data can hold a control character.
 
-local VERSION = 3 -- Raised with every change of this file. The major one is in the library's name.
+local VERSION = 4 -- Raised with every change of this file. The major one is in the library's name.
 
 local NUMBER_MAX = 9007199254740991
 local WINDOW = 1024
@@ -37,6 +37,10 @@ local EPOCHS_MAX = 64
 -- token -> {slot, epoch, replid}. Volatile on purpose: it is lost with the process, with a replaced
 -- library, and does not fit any more after a promotion, which changes master_replid.
 local gates = {}
+
+-- A slot's record -> the replid under which nothing of the slot was here. In a cluster: what is here now
+-- came later. As volatile as the gates, and for the same reason.
+local vacancies = {}
 
 local function int(number)
   return string.format('%.0f', number)
@@ -103,11 +107,13 @@ local function guard(slot_key, epoch, token)
   return nil
 end
 
--- open <slot> : expected-fence new-epoch token
+-- open <slot> : expected-fence new-epoch token [1 if the slot came here whole]
 --
 -- One compare-and-set. The loser of a race reads the winner's epoch and token. An epoch that ends
 -- while its primary is still the same lost nothing; any other end is marked with "!", because a
--- crash may have cut off a tail that nobody knows of.
+-- crash may have cut off a tail that nobody knows of. A slot that a cluster moved comes from another
+-- primary. Whoever has that one's word (see `held`) says so; and if the slot was not here before, while
+-- this one was the same primary as now (see `vacant`), nothing was lost either.
 local function open(keys, args)
   local expected = number(args[1], 'the expected fence')
   local epoch = number(args[2], 'the new epoch')
@@ -124,7 +130,8 @@ local function open(keys, args)
   if epochs == '' then
     epochs = int(epoch)
   else
-    if slot.replid ~= slot.current_replid then epochs = epochs .. '!' end
+    local whole = args[4] == '1' and vacancies[keys[1]] == slot.current_replid
+    if slot.replid ~= slot.current_replid and not whole then epochs = epochs .. '!' end
     epochs = epochs .. ' ' .. int(epoch)
   end
   -- The oldest are forgotten. A cursor of one of them is unknown, and whoever crosses its end is told
@@ -136,10 +143,33 @@ local function open(keys, args)
     epochs = rest
   end
   redis.call('HSET', keys[1], 'fence', int(epoch), 'token', token, 'replid', slot.current_replid, 'epochs', epochs)
+  vacancies[keys[1]] = nil
   gates[slot.token] = nil
   gates[token] = { slot = keys[1], epoch = epoch, replid = slot.current_replid }
   local replicas = string.match(redis.call('INFO', 'replication'), 'connected_slaves:(%d+)')
   return { 'OPEN', int(epoch), token, replicas or '0' }
+end
+
+-- held (no key) : the slot's record, epoch
+--
+-- Whether this very process opened this epoch of the slot, and is the same primary ever since. It may
+-- have given the slot away meanwhile, so it names no key: no node turns the question away.
+local function held(_, args)
+  local epoch = number(args[2], 'the epoch')
+  for _, gate in pairs(gates) do
+    if gate.slot == args[1] and gate.epoch == epoch then return gate.replid == replid() and 1 or 0 end
+  end
+  return 0
+end
+
+-- vacant (no key) : a slot's record, its hash slot
+--
+-- Notes that nothing of the slot is here, if that is so. In a cluster only. What is here already takes no
+-- note back: it came after it.
+local function vacant(_, args)
+  if redis.call('CLUSTER', 'COUNTKEYSINSLOT', args[2]) > 0 then return 0 end
+  vacancies[args[1]] = replid()
+  return 1
 end
 
 -- fence <slot> : epoch
@@ -455,25 +485,40 @@ local function remember(producers, recent, windows)
 end
 
 -- Stores events of one epoch and time behind the tail, and says whether the index has a new row.
+--
+-- Only the first is given its id: Redis gives the others theirs, the next sequence each, which saves
+-- spelling them out.
 local function put(log, index, meta, epoch, time, events, row_events, row_bytes)
-  local time_text, epoch_text = int(time), int(epoch) .. '-'
+  local call, find = redis.call, string.find
+  local time_text = int(time)
+  local id, next_id = offset(epoch, meta.tail + 1), int(epoch) .. '-*'
   local row_seq, row_time, row_at = string.match(meta.row, '^(%d+) (%d+) (%d+)$')
   row_seq, row_time, row_at = tonumber(row_seq), tonumber(row_time), tonumber(row_at)
-  local first, new_row = meta.tail + 1, false
+  local seq, bytes, new_row = meta.tail, meta.bytes, false
   for i = 1, #events do
-    local event, seq = events[i], first + i - 1
-    if not row_seq or seq - row_seq >= row_events or meta.bytes - row_at >= row_bytes
+    local event = events[i]
+    seq = seq + 1
+    if not row_seq or seq - row_seq >= row_events or bytes - row_at >= row_bytes
       or time - row_time >= ROW_MILLIS then
-      row_seq, row_time, row_at = seq, time, meta.bytes
+      row_seq, row_time, row_at = seq, time, bytes
       new_row = true
-      redis.call('ZADD', index, int(seq), table.concat({ int(seq), int(epoch), time_text, int(row_at) }, ' '))
+      call('ZADD', index, int(seq), table.concat({ int(seq), int(epoch), time_text, int(row_at) }, ' '))
     end
-    redis.call('XADD', log, epoch_text .. int(seq), 't', time_text, 'e', event)
-    meta.bytes = meta.bytes + size(event)
+    call('XADD', log, id, 't', time_text, 'e', event)
+    id = next_id
+    bytes = bytes + #event - (find(event, '\n', 1, true) or -2) - 2
   end
-  meta.exists, meta.epoch, meta.tail, meta.time = true, epoch, meta.tail + #events, time
+  meta.exists, meta.epoch, meta.tail, meta.bytes, meta.time = true, epoch, seq, bytes, time
   if new_row then meta.row = table.concat({ int(row_seq), int(row_time), int(row_at) }, ' ') end
   return new_row
+end
+
+-- Tells who follows of events of one epoch and time, in one text: Redis packs it in C, and every further
+-- text of this size that Lua makes costs as much again.
+local function announce(channel, epoch, first, time, hwm, events)
+  local message = { table.concat({ int(epoch), int(first), int(time), int(hwm) }, ' ') }
+  for i = 1, #events do message[i + 1] = events[i] end
+  redis.call('SPUBLISH', channel, cmsgpack.pack(message))
 end
 
 -- append <slot> <streams> <meta> <log> <index> <producers> <recent>
@@ -504,13 +549,13 @@ local function append(keys, args)
   end
 
   -- Judge.
-  local place, highest = meta.tail + 1, 0
+  local place, highest, many = meta.tail + 1, 0, 0
   local events, windows, words = {}, {}, {}
   local at = 9
   while at <= #args do
     local spans = number(args[at], 'the number of spans')
     at = at + 1
-    local saved, before_place, before_events = {}, place, #events
+    local saved, before_place, before_events = {}, place, many
     local list, all_new, too_old, position = {}, true, nil, 0
     for _ = 1, spans do
       local producer = args[at]
@@ -544,7 +589,10 @@ local function append(keys, args)
           push(producers, producer, window, first + i, count - i, epoch, place)
           window.changed = true
           list[#list + 1] = { place, place + count - i - 1 }
-          for j = i, count - 1 do events[#events + 1] = args[at + j] end
+          for j = i, count - 1 do
+            many = many + 1
+            events[many] = args[at + j]
+          end
           place = place + count - i
         end
         position = position + count
@@ -553,7 +601,8 @@ local function append(keys, args)
     end
     if too_old then
       for producer, window in pairs(saved) do windows[producer] = window end
-      for i = #events, before_events + 1, -1 do events[i] = nil end
+      for i = many, before_events + 1, -1 do events[i] = nil end
+      many = before_events
       place = before_place
       words[#words + 1] = too_old
     elseif all_new then
@@ -578,7 +627,7 @@ local function append(keys, args)
     fields[#fields + 1] = field
     fields[#fields + 1] = value
   end
-  if #events > 0 then
+  if many > 0 then
     if not meta.exists then
       redis.call('SADD', streams, stream)
       set('floor', '0')
@@ -603,9 +652,7 @@ local function append(keys, args)
       set('floor', int(meta.floor))
       set('gone', int(meta.gone))
     end
-    -- Packing costs half of what concatenation does.
-    redis.call('SPUBLISH', channel, table.concat({
-      'E ', int(epoch), ' ', int(first), ' ', time_text, ' ', int(meta.hwm), '\n' }) .. cmsgpack.pack(events))
+    announce(channel, epoch, first, time, meta.hwm, events)
   elseif meta.exists and meta.tail > meta.hwm and (highest > meta.hwm or #words == 0) then
     -- What was asked about is not committed yet. A write of this call's own makes the WAIT that
     -- follows cover everything before it.
@@ -729,8 +776,7 @@ local function apply(keys, args)
     redis.call('HSET', meta_key, unpack(fields))
   end
   for _, run in ipairs(runs) do
-    redis.call('SPUBLISH', channel, table.concat({
-      'E ', int(run.epoch), ' ', int(run.first), ' ', int(run.time), ' ', int(meta.hwm), '\n' }) .. cmsgpack.pack(run.events))
+    announce(channel, run.epoch, run.first, run.time, meta.hwm, run.events)
   end
   if #runs == 0 and meta.exists then
     redis.call('SPUBLISH', channel, 'C ' .. offset(meta.epoch, meta.hwm) .. '\n')
@@ -1029,6 +1075,8 @@ export('commit', commit, { 'allow-oom' })
 export('trim', trim, { 'allow-oom' })
 export('open', open, { 'allow-oom' })
 export('fence', fence, { 'allow-oom' })
+export('held', held, { 'no-writes', 'allow-oom' })
+export('vacant', vacant, { 'no-writes', 'allow-oom' })
 export('resume', resume, { 'no-writes', 'allow-oom' })
 export('locate', locate, { 'no-writes', 'allow-oom' })
 export('status', status, { 'no-writes', 'allow-oom' })

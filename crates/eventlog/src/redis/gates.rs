@@ -11,7 +11,7 @@ use redis::{Value, cmd};
 use super::keys::{SLOTS, Slot};
 use super::link::Connected;
 use super::reply::{self, Refusal};
-use super::{RedisOptions, error};
+use super::{Shared, error, moves};
 use crate::{BackendError, Clock};
 
 /// An open epoch, and the word that proves it.
@@ -67,8 +67,9 @@ impl Gates {
         stale: &Gate,
         fence: Epoch,
         least: Epoch,
-        options: &RedisOptions,
+        shared: &Shared,
     ) -> Result<(), NotOpened> {
+        let options = &shared.options;
         let _one = self.opening[slot.index()].lock().await;
         let known = self.get(slot);
         if known != *stale {
@@ -79,9 +80,13 @@ impl Gates {
         let least = least.max(known.epoch).get() + 1;
         let epoch = self.clock.now().get().max(least).min(NUMBER_MAX);
         let token = format!("{:016x}", fastrand::u64(..));
+        let whole = moves::came_whole(shared, slot, fence).await;
         let mut open = cmd("FCALL");
         open.arg("evergate_1_open").arg(1).arg(slot.record());
         open.arg(fence.get()).arg(epoch).arg(&token);
+        if whole {
+            open.arg(1);
+        }
         let answer = on.send(&open).await.map_err(NotOpened::Redis)?;
         let odd = || NotOpened::Odd(error::odd("open"));
         let words = reply::words(answer).ok_or_else(odd)?;

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::gates::NotOpened;
 use super::keys::{Keys, Slot};
 use super::link::Connected;
+use super::moves::Vacancies;
 use super::node::{Node, Purpose};
 use super::sequencer::{Sequencer, Told};
 use super::wire::Message;
@@ -283,7 +284,7 @@ impl Live {
             let mut route = shared.topology.route(slot.hash_slot(), Purpose::Write);
             if let Some(on) = route.now() {
                 let known = shared.gates.get(slot);
-                match shared.gates.open(&on, slot, &known, fence, fence, &shared.options).await {
+                match shared.gates.open(&on, slot, &known, fence, fence, shared).await {
                     Ok(()) => {}
                     Err(NotOpened::Redis(error)) => route.failed(&on, &error),
                     Err(NotOpened::Odd(error)) => return Err(error),
@@ -365,6 +366,7 @@ pub(super) async fn watch(shared: Arc<Shared>, node: Arc<Node>, writer: mpsc::We
     let link = node.link(Purpose::Listen);
     let mut maps = shared.topology.maps();
     let mut taken_back = live.taken_back.subscribe();
+    let mut vacancies = Vacancies::default();
     let (mut generation, mut due) = (0, Instant::now() + shared.options.compare_every);
     loop {
         let woken = tokio::select! {
@@ -380,6 +382,7 @@ pub(super) async fn watch(shared: Arc<Shared>, node: Arc<Node>, writer: mpsc::We
             changed = taken_back.changed() => if changed.is_ok() { Woken::Moved } else { return },
             () = tokio::time::sleep_until(due) => Woken::Due,
         };
+        vacancies.note(&shared, &node).await;
         let on = link.now();
         let news = match &on {
             Some(on) => live.subscribe_all(&shared, &node, on).await,

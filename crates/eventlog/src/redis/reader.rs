@@ -115,7 +115,7 @@ pub(super) async fn open(
     let connected = tokio::time::timeout(shared.options.response_timeout, route.connected()).await;
     let Ok(Some(on)) = connected else { return Err(route.unreachable()) };
     let known = shared.gates.get(slot);
-    match shared.gates.open(&on, slot, &known, fence, fence, &shared.options).await {
+    match shared.gates.open(&on, slot, &known, fence, fence, shared).await {
         Ok(()) => Ok(()),
         Err(NotOpened::Redis(error)) => {
             route.failed(&on, &error);

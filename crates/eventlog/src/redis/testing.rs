@@ -48,6 +48,26 @@ impl Server {
         server
     }
 
+    /// A Sentinel, told so much besides its port.
+    pub(super) async fn sentinel(text: &str) -> Self {
+        let server = Self {
+            dir: tempfile::tempdir().expect("a directory"),
+            port: free_port(),
+            arguments: vec![],
+            child: Mutex::default(),
+        };
+        let dir = server.dir.path().display();
+        let text = format!("port {}\nbind 127.0.0.1\ndir {dir}\n{text}", server.port);
+        std::fs::write(server.sentinel_file(), text).expect("a file");
+        server.run().await;
+        server
+    }
+
+    /// Where it lies, the server is a Sentinel.
+    fn sentinel_file(&self) -> std::path::PathBuf {
+        self.dir.path().join("sentinel.conf")
+    }
+
     /// A replica of this one, in step with it.
     pub(super) async fn replica(&self) -> Self {
         let port = self.port.to_string();
@@ -69,12 +89,18 @@ impl Server {
     pub(super) async fn run(&self) {
         let log = std::fs::File::create(self.dir.path().join("log")).expect("a file");
         let program = std::env::var_os("EVERGATE_REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
-        let child = Command::new(program)
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-            .args(["--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes"])
-            .arg("--dir")
-            .arg(self.dir.path())
-            .args(&self.arguments)
+        let mut command = Command::new(program);
+        if self.sentinel_file().exists() {
+            command.arg(self.sentinel_file()).arg("--sentinel");
+        } else {
+            command
+                .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+                .args(["--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes"])
+                .arg("--dir")
+                .arg(self.dir.path())
+                .args(&self.arguments);
+        }
+        let child = command
             .stdin(Stdio::null())
             .stdout(log)
             .spawn()

@@ -69,5 +69,7 @@ mod faults;
 mod functions;
 mod levels;
 mod model;
+mod moves;
 mod opening;
 mod pruning;
+mod ways;

@@ -24,6 +24,7 @@ use tokio::sync::{Notify, watch};
 
 use super::address::Address;
 use super::hash_slot::HashSlot;
+use super::keys::Slot;
 use super::link::Connected;
 use super::node::{Node, Purpose};
 use super::{RedisOpenError, RedisOptions, checks};
@@ -43,6 +44,8 @@ pub(super) struct Topology {
     nudged: Notify,
     /// Why the primaries cannot be asked for, if they cannot.
     trouble: Mutex<Option<String>>,
+    /// Who held each of the log's slots before it moved, as far as that was seen.
+    before: Mutex<HashMap<Slot, Address>>,
 }
 
 /// A state of affairs.
@@ -77,6 +80,7 @@ impl Topology {
             hints: Mutex::default(),
             nudged: Notify::new(),
             trouble: Mutex::default(),
+            before: Mutex::default(),
         }
     }
 
@@ -119,6 +123,34 @@ impl Topology {
     /// The way to whoever holds a hash slot.
     pub(super) fn route(&self, at: HashSlot, purpose: Purpose) -> Route<'_> {
         Route { topology: self, at, purpose, detour: None }
+    }
+
+    /// A connection to the primary that held this slot before, if it is one still, and not the one that
+    /// holds it now: then a cluster moved the slot, and nobody took anything over from anybody.
+    pub(super) fn former(&self, slot: Slot) -> Option<Connected> {
+        let before = self.before.lock().get(&slot).cloned()?;
+        let map = self.now();
+        let is_primary = map.layout.primaries().contains(&before);
+        if !is_primary || map.layout.owner(slot.hash_slot()) == Some(&before) {
+            return None;
+        }
+        map.nodes.get(&before)?.link(Purpose::Read).now()
+    }
+
+    /// Notes which slots are somewhere else than they were. Of those that moved unseen nobody knows
+    /// where they were last.
+    fn moved(&self, from: &Layout, to: &Layout, blind: bool) {
+        let mut before = self.before.lock();
+        if blind {
+            before.clear();
+            return;
+        }
+        for slot in Slot::all() {
+            let owner = from.owner(slot.hash_slot());
+            if let Some(owner) = owner.filter(|owner| to.owner(slot.hash_slot()) != Some(*owner)) {
+                before.insert(slot, owner.clone());
+            }
+        }
     }
 
     /// Asks for another look at who the primaries are.

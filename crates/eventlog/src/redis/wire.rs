@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   event     <producer> \t <its seq> \t <traceparent> \n <key> \n <type> \n <data>
-//!   message   E <epoch> <first seq> <time> <hwm> \n <array of events>     appended
-//!             C <epoch>-<seq> \n                                         committed up to here
+//!   message   array of "<epoch> <first seq> <time> <hwm>" and the events    appended
+//!             C <epoch>-<seq> \n                                            committed up to here
 //! ```
 //! The array is in MessagePack, because Redis packs that in C.
 //! Nothing before the data can hold a control character, and only the data may hold a line break,
@@ -75,25 +75,23 @@ pub(super) enum Message {
 impl Message {
     /// Reads a message; `None` if it is none.
     pub(super) fn parse(payload: &[u8]) -> Option<Self> {
-        let line = payload.iter().position(|&byte| byte == b'\n')?;
-        let mut words = std::str::from_utf8(&payload[..line]).ok()?.split(' ');
-        let mut rest = &payload[line + 1..];
-        match words.next()? {
-            "C" => Some(Self::Committed(words.next()?.parse().ok()?)),
-            "E" => {
-                let mut number = || words.next()?.parse::<u64>().ok();
-                let (epoch, first) = (Epoch::new(number()?)?, Seq::new(number()?)?);
-                let (time, hwm) = (UnixMillis::new(number()?), Seq::new(number()?)?);
-                let mut events = Vec::new();
-                let mut offset = Offset::new(epoch, first);
-                for _ in 0..array(&mut rest)? {
-                    events.push(Arc::new(decode(offset, time, string(&mut rest)?)?));
-                    offset = offset.next();
-                }
-                rest.is_empty().then_some(Self::Events { events, hwm })
-            }
-            _ => None,
+        if let Some(mark) = payload.strip_prefix(b"C ") {
+            let mark = std::str::from_utf8(mark.strip_suffix(b"\n")?).ok()?;
+            return Some(Self::Committed(mark.parse().ok()?));
         }
+        let mut rest = payload;
+        let many = array(&mut rest)?.checked_sub(1)?;
+        let mut words = std::str::from_utf8(string(&mut rest)?).ok()?.split(' ');
+        let mut number = || words.next()?.parse::<u64>().ok();
+        let (epoch, first) = (Epoch::new(number()?)?, Seq::new(number()?)?);
+        let (time, hwm) = (UnixMillis::new(number()?), Seq::new(number()?)?);
+        let mut events = Vec::new();
+        let mut offset = Offset::new(epoch, first);
+        for _ in 0..many {
+            events.push(Arc::new(decode(offset, time, string(&mut rest)?)?));
+            offset = offset.next();
+        }
+        rest.is_empty().then_some(Self::Events { events, hwm })
     }
 }
 
@@ -159,7 +157,7 @@ mod tests {
 
     #[test]
     fn messages_are_read() {
-        let message = b"E 7 41 1000 40\n\x92\xa6\t\t\n\n\na\xd9\x05\t\t\n\n\n";
+        let message = b"\x93\xac7 41 1000 40\xa6\t\t\n\n\na\xd9\x05\t\t\n\n\n";
         let Some(Message::Events { events, hwm }) = Message::parse(message) else { panic!("not read") };
         assert_eq!(hwm.get(), 40);
         let read: Vec<_> = events.iter().map(|e| (e.offset.to_string(), e.data.as_str())).collect();
@@ -173,13 +171,17 @@ mod tests {
             &b""[..],
             b"E",
             b"X 1\n",
-            b"E 7 41 1000 40\n",
-            b"E 7 41 1000 40\n\x92\xa5\t\t\n\n\n",
-            b"E 7 41 1000 40\n\x91\xa6\t\t\n\n\n",
-            b"E 7 41 1000 40\n\x91\xa5\t\t\n\n\n\0",
-            b"E 7 41 1000 40\n\x91\xdb\xff\xff\xff\xff\t\t\n\n\n",
-            b"E 7 9007199254740992 1000 40\n\x91\xa5\t\t\n\n\n",
-            b"E 7 41 1000 40\n\x91\xa5abcde",
+            b"\x90",
+            b"\x92\xac7 41 1000 40",
+            b"\x93\xac7 41 1000 40\xa5\t\t\n\n\n",
+            b"\x92\xac7 41 1000 40\xa6\t\t\n\n\n",
+            b"\x92\xac7 41 1000 40\xa5\t\t\n\n\n\0",
+            b"\x92\xac7 41 1000 40\xdb\xff\xff\xff\xff\t\t\n\n\n",
+            b"\xdd\xff\xff\xff\xff\xac7 41 1000 40\xa5\t\t\n\n\n",
+            b"\x92\xa97 41 1000\xa5\t\t\n\n\n",
+            b"\x92\xba7 9007199254740992 1000 40\xa5\t\t\n\n\n",
+            b"\x92\xac7 41 1000 40\xa5abcde",
+            b"C 7-42",
             b"C 7\n",
             b"C 07-1\n",
         ] {

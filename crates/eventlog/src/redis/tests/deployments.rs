@@ -9,10 +9,10 @@ use super::cursors::subscription;
 use super::*;
 use crate::{CursorStore as _, CursorStoreError, CursorWrite, Move, TailItem, TakeOver, Written};
 
-const ALL: ReadLimit = ReadLimit { events: 100, bytes: 1 << 20 };
+pub(super) const ALL: ReadLimit = ReadLimit { events: 100, bytes: 1 << 20 };
 const DIRECTLY: Duration = Duration::from_millis(500);
 
-fn stream(n: usize) -> StreamName {
+pub(super) fn stream(n: usize) -> StreamName {
     StreamName::new(&format!("stream-{n}")).expect("valid")
 }
 
@@ -33,7 +33,7 @@ async fn refused(url: RedisUrl) -> String {
 }
 
 /// Everything a log does, on several streams.
-async fn everything_works(log: &RedisLog) {
+pub(super) async fn everything_works(log: &RedisLog) {
     for n in 0..12 {
         let name = stream(n);
         let mut tail = log.follow(&name).await.expect("follows");
@@ -198,18 +198,35 @@ async fn a_server_that_is_down_keeps_no_cursors_and_the_others_do() {
 
 /// Two nodes, each with half of the hash slots.
 async fn cluster() -> [Server; 2] {
-    let start = || async {
-        let bus = free_port().to_string();
-        Server::start_with(&["--appendonly", "no", "--cluster-enabled", "yes", "--cluster-port", &bus]).await
+    cluster_of(|_| vec![]).await
+}
+
+/// Two nodes that are told so much besides, each with half of the hash slots.
+pub(super) async fn cluster_of(more: impl Fn(usize) -> Vec<String>) -> [Server; 2] {
+    let start = |n| {
+        let (bus, more) = (free_port().to_string(), more(n));
+        async move {
+            let words = ["--appendonly", "no", "--cluster-enabled", "yes", "--cluster-port", &bus];
+            let more = more.iter().map(String::as_str);
+            Server::start_with(&words.into_iter().chain(more).collect::<Vec<_>>()).await
+        }
     };
-    let nodes = [start().await, start().await];
+    let nodes = [start(0).await, start(1).await];
     for (node, range) in nodes.iter().zip([["0", "8191"], ["8192", "16383"]]) {
         let _: String =
             node.ask(&["CLUSTER", "ADDSLOTSRANGE", range[0], range[1]]).await.expect("takes them");
     }
-    let port = nodes[1].port().to_string();
-    let bus: Vec<String> = nodes[1].ask(&["CONFIG", "GET", "cluster-port"]).await.expect("asks");
-    let _: String = nodes[0].ask(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus[1]]).await.expect("meets");
+    let set = async |name: &str| -> Option<String> {
+        let pair: Vec<String> = nodes[1].ask(&["CONFIG", "GET", name]).await.expect("asks");
+        pair.into_iter().nth(1).filter(|value| value != "0")
+    };
+    // Where the other one listens for nodes is one port more, and what it announces for clients is not asked.
+    let port = match set("tls-cluster").await.as_deref() {
+        Some("yes") => set("tls-port").await.expect("it has one"),
+        Some(_) | None => nodes[1].port().to_string(),
+    };
+    let bus = set("cluster-port").await.expect("it has one");
+    let _: String = nodes[0].ask(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await.expect("meets");
     for node in &nodes {
         until("the cluster is sound", || async {
             let info: String = node.ask(&["CLUSTER", "INFO"]).await.unwrap_or_default();
@@ -251,51 +268,4 @@ async fn sentinels_that_cannot_tell_are_named() {
     let at = format!("redis-sentinel://127.0.0.1:{}/main", server.port());
     let told = refused(RedisUrl::parse(&at).expect("valid")).await;
     assert!(told.contains("monitor nothing called main"), "{told}");
-}
-
-#[tokio::test]
-async fn over_tls_only_who_is_vouched_for_is_believed() {
-    let key = rcgen::KeyPair::generate().expect("a key");
-    let mut params = rcgen::CertificateParams::new(vec![]).expect("valid");
-    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let authority = params.self_signed(&key).expect("signs");
-    let issuer = rcgen::Issuer::new(params, key);
-    let server_key = rcgen::KeyPair::generate().expect("a key");
-    let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]);
-    let certificate = params.expect("valid").signed_by(&server_key, &issuer).expect("signs");
-    let folder = tempfile::tempdir().expect("a directory");
-    let file = |name: &str, text: String| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).expect("the folder is ours");
-        path.to_str().expect("plain").to_owned()
-    };
-    let [ca, cert, key] = [
-        file("ca.pem", authority.pem()),
-        file("cert.pem", certificate.pem()),
-        file("key.pem", server_key.serialize_pem()),
-    ];
-    let port = free_port().to_string();
-    let words = ["--tls-port", &port, "--tls-cert-file", &cert, "--tls-key-file", &key];
-    let words = [&words[..], &["--tls-ca-cert-file", &ca, "--tls-auth-clients", "no"]].concat();
-    let _server = Server::start_with(&words).await;
-    let options = |host: &str, ca: Option<Vec<u8>>| RedisOptions {
-        ca,
-        ..RedisOptions::new(RedisUrl::parse(&format!("rediss://{host}:{port}")).expect("valid"))
-    };
-    let trusted = Some(authority.pem().into_bytes());
-    let by_number =
-        log(options("127.0.0.1", trusted.clone()), StreamPolicies::open(Retention::FOREVER), clock()).await;
-    everything_works(&by_number).await;
-    by_number.close().await;
-    let by_name = log(options("localhost", trusted), StreamPolicies::open(Retention::FOREVER), clock()).await;
-    assert_eq!(by_name.status(&stream(0)).await.expect("stands").tail.seq.get(), 2);
-    by_name.close().await;
-    let refused = async |options| match RedisLog::open(options, Arc::default(), clock()).await {
-        Ok(_) => panic!("opened"),
-        Err(error) => error.to_string(),
-    };
-    let told = refused(options("127.0.0.1", None)).await;
-    assert!(told.starts_with("no Redis answers at ") && told.contains("certificate"), "{told}");
-    let told = refused(options("127.0.0.1", Some(b"no certificate".to_vec()))).await;
-    assert!(told.starts_with("no Redis answers at "), "{told}");
 }

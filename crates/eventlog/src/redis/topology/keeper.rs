@@ -33,6 +33,8 @@ pub(crate) struct Keeper {
     on_push: OnPush,
     layout: Layout,
     nodes: HashMap<Address, Kept>,
+    /// Nobody could be asked the last time: what has moved since may have been elsewhere in between.
+    blind: bool,
 }
 
 struct Kept {
@@ -52,7 +54,7 @@ impl Keeper {
         layout: Layout,
         on_push: OnPush,
     ) -> (Topology, Self) {
-        let mut keeper = Self { options, finder, on_push, layout, nodes: HashMap::new() };
+        let mut keeper = Self { options, finder, on_push, layout, nodes: HashMap::new(), blind: false };
         keeper.settle();
         (Topology::new(keeper.map()), keeper)
     }
@@ -82,12 +84,16 @@ impl Keeper {
     }
 
     async fn look(&mut self, topology: &Topology) {
+        let before = self.layout.clone();
+        let blind = self.blind;
         match self.finder.find().await {
             Ok(layout) => {
                 self.layout = layout;
+                self.blind = false;
                 *topology.trouble.lock() = None;
             }
             Err(error) => {
+                self.blind = true;
                 let trouble = error.to_string();
                 let mut told = topology.trouble.lock();
                 if told.as_ref() != Some(&trouble) {
@@ -107,6 +113,8 @@ impl Keeper {
         }
         self.settle();
         let map = self.map();
+        // Before anybody finds the new place, and its gate shut.
+        topology.moved(&before, &map.layout, blind);
         topology.map.send_if_modified(|current| {
             let news = current.layout != map.layout
                 || current.nodes.len() != map.nodes.len()
