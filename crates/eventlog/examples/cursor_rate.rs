@@ -59,6 +59,7 @@ async fn main() {
                     claim: Claim::new(7),
                     position: position.clone(),
                     by: Move::Hint,
+                    last: false,
                 })
                 .collect();
             let written = cursors.write(&batch).await;

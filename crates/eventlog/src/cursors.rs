@@ -12,30 +12,54 @@ mod memory;
 #[cfg(test)]
 pub(crate) mod conformance;
 
-pub use contract::{CursorStore, CursorStoreError, CursorWrite, Move, TakeOver, Written};
+pub use contract::{CursorStore, CursorStoreError, CursorWrite, Move, Only, TakeOver, Wish, Written};
 pub use disk::{CursorFileError, DiskCursors};
 pub use memory::MemoryCursors;
 
-use evergate_domain::StoredCursor;
+use evergate_domain::{Claim, StoredCursor};
 
 /// What a write comes to, given what is kept. The one rule that all implementations share; Redis
 /// has it in its own words (`cursors_write` in `evergate.lua`).
 fn judge(kept: Option<&StoredCursor>, write: &CursorWrite) -> (Written, Option<StoredCursor>) {
     let Some(kept) = kept else {
-        return (Written::Moved, Some(moved(write, write.by == Move::Acknowledgement)));
+        let nothing = write.position.is_empty();
+        return (Written::Moved, (!nothing).then(|| moved(write, write.by == Move::Acknowledgement)));
     };
     if write.claim != kept.claim {
         return (Written::Replaced, None);
     }
-    if kept.acknowledged && write.by == Move::Hint && !kept.position.is_empty() {
+    let stays = kept.acknowledged && write.by == Move::Hint && !kept.position.is_empty();
+    let mut next = if stays || write.position.is_empty() {
         // Touched all the same: its client is here.
-        return (Written::Acknowledged, Some(kept.clone()));
+        kept.clone()
+    } else {
+        moved(write, kept.acknowledged || write.by == Move::Acknowledgement)
+    };
+    if write.last {
+        next.claim = Claim::NOBODY;
     }
-    (Written::Moved, Some(moved(write, kept.acknowledged || write.by == Move::Acknowledgement)))
+    (if stays { Written::Acknowledged } else { Written::Moved }, Some(next))
 }
 
+/// As a write is kept if nothing is yet.
 pub(crate) fn moved(write: &CursorWrite, acknowledged: bool) -> StoredCursor {
-    StoredCursor { position: write.position.clone(), claim: write.claim, acknowledged }
+    let claim = if write.last { Claim::NOBODY } else { write.claim };
+    StoredCursor { position: write.position.clone(), claim, acknowledged }
+}
+
+/// What a wish for a cursor on a condition comes to, and what it leaves behind.
+fn taken_if(kept: Option<&StoredCursor>, take: &TakeOver, only: Only) -> (Wish, Option<StoredCursor>) {
+    let next = match (only, kept) {
+        (Only::Known, None) => return (Wish::Denied, None),
+        (Only::Free, Some(kept)) if kept.claim != Claim::NOBODY && kept.claim != take.claim => {
+            return (Wish::Denied, None);
+        }
+        (Only::Free, Some(kept)) if !kept.position.is_empty() => {
+            taken_over(Some(kept), &TakeOver { position: None, ..take.clone() })
+        }
+        (Only::Free | Only::Known, kept) => taken_over(kept, take),
+    };
+    (Wish::Taken(answer(next.clone())), Some(next))
 }
 
 /// What a take-over leaves behind.

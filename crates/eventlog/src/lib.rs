@@ -27,8 +27,8 @@ mod conformance;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use contract::{EventLog, Page, Placed, ReadLimit, StreamStatus};
 pub use cursors::{
-    CursorFileError, CursorStore, CursorStoreError, CursorWrite, DiskCursors, MemoryCursors, Move, TakeOver,
-    Written,
+    CursorFileError, CursorStore, CursorStoreError, CursorWrite, DiskCursors, MemoryCursors, Move, Only,
+    TakeOver, Wish, Written,
 };
 pub use disk::{DiskLog, DiskOptions, OpenError};
 pub use error::{AppendError, BackendError, ReadError, Retry};

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use evergate_tests::PATIENCE;
+use evergate_tests::figures;
 use evergate_tests::http1::{Request, call};
 use evergate_tests::process::Evergate;
 use evergate_tests::publisher::{Publisher, event};
@@ -167,12 +168,10 @@ async fn a_shard_that_is_down_hurts_only_its_own_streams() {
     assert_eq!(ready.status(), 200, "{ready:?}");
     let body = ready.text();
     assert!(body.contains(&at), "the shard is named: {body}");
-    let metrics = call(server.admin(), Request::get("/metrics")).await;
-    let metrics = metrics.text();
-    let (link, shard) = ("link=\"write\"", format!("shard=\"{at}\""));
-    let mut gauges = metrics.lines().filter(|line| line.starts_with("evergate_redis_connected{"));
-    let away = gauges.any(|line| line.contains(link) && line.contains(&shard) && line.ends_with("} 0"));
-    assert!(away, "the shard is named: {metrics}");
+    let page = figures::page(&server).await;
+    let labels = ["link=\"write\"", &format!("shard=\"{at}\"")];
+    let told = figures::series(&page, "evergate_redis_connected", &labels);
+    assert!(matches!(told[..], [(_, 0.0)]), "the shard is named: {told:?}");
 
     for ((stream, owner), subscription) in streams.iter().zip(&owners).zip(&mut live) {
         if *owner == down {

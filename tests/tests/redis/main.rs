@@ -4,6 +4,7 @@
 mod cluster;
 mod forgotten;
 mod hard_times;
+mod leaving;
 mod levels;
 mod mistakes;
 mod others;

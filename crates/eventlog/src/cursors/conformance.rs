@@ -9,7 +9,10 @@ use evergate_domain::{
     UnixMillis,
 };
 
-use super::{CursorStore, CursorStoreError, CursorWrite, Move, TakeOver, Written, answer, judge, taken_over};
+use super::{
+    CursorStore, CursorStoreError, CursorWrite, Move, Only, TakeOver, Wish, Written, answer, judge, taken_if,
+    taken_over,
+};
 use crate::{Clock, ManualClock};
 
 /// How the suite gets at a store.
@@ -34,6 +37,9 @@ macro_rules! suite {
             who_acknowledges_is_moved_by_nothing_else,
             what_a_browser_sends_by_itself_acknowledges_nothing,
             of_two_that_begin_the_last_one_counts,
+            only_who_let_go_can_be_followed_late,
+            whoever_lets_go_moves_nothing_more,
+            one_that_is_not_there_is_not_begun,
             clients_and_subscriptions_never_mix,
             a_write_finds_its_order_within_a_batch,
             what_nobody_touches_is_forgotten_after_a_day_or_two,
@@ -80,7 +86,7 @@ fn take(claim: u32, position: Option<u64>) -> TakeOver {
 }
 
 fn write(key: &CursorKey, claim: u32, seq: u64, by: Move) -> CursorWrite {
-    CursorWrite { key: key.clone(), claim: Claim::new(claim), position: at(seq), by }
+    CursorWrite { key: key.clone(), claim: Claim::new(claim), position: at(seq), by, last: false }
 }
 
 fn hint(key: &CursorKey, claim: u32, seq: u64) -> CursorWrite {
@@ -89,6 +95,11 @@ fn hint(key: &CursorKey, claim: u32, seq: u64) -> CursorWrite {
 
 fn ack(key: &CursorKey, claim: u32, seq: u64) -> CursorWrite {
     write(key, claim, seq, Move::Acknowledgement)
+}
+
+/// The last write of a connection, which moves nothing.
+fn leave(key: &CursorKey, claim: u32) -> CursorWrite {
+    CursorWrite { position: PackedCursor::default(), last: true, ..hint(key, claim, 0) }
 }
 
 async fn one(store: &dyn CursorStore, write: CursorWrite) -> Written {
@@ -170,6 +181,62 @@ pub(crate) async fn of_two_that_begin_the_last_one_counts(subject: &dyn Subject)
     }
 }
 
+pub(crate) async fn only_who_let_go_can_be_followed_late(subject: &dyn Subject) {
+    let store = subject.open(clock()).await;
+    let key = key("c");
+    let free = async |take: TakeOver| store.take_if(&key, take, Only::Free).await.expect("answers");
+    let position = |free: Wish| match free {
+        Wish::Taken(kept) => kept.map(|kept| kept.position),
+        Wish::Denied => panic!("it is free"),
+    };
+    assert_eq!(position(free(take(1, Some(5))).await), Some(at(5)), "nothing was kept");
+    assert_eq!(position(free(take(1, Some(9))).await), Some(at(5)), "it has it already");
+    assert_eq!(free(take(2, Some(7))).await, Wish::Denied);
+    assert_eq!(one(&*store, hint(&key, 2, 7)).await, Written::Replaced, "so it moves nothing");
+    assert_eq!(one(&*store, hint(&key, 1, 8)).await, Written::Moved);
+    assert_eq!(one(&*store, leave(&key, 1)).await, Written::Moved);
+    assert_eq!(position(free(take(2, Some(7))).await), Some(at(8)), "what is kept stays");
+    assert_eq!(kept(&*store, &key, 3).await, Some(at(8)), "whoever comes anew takes it from anybody");
+    assert_eq!(free(take(2, Some(7))).await, Wish::Denied);
+
+    let acks = TakeOver { acknowledges: true, ..take(4, None) };
+    assert_eq!(one(&*store, leave(&key, 3)).await, Written::Moved);
+    let Wish::Taken(Some(taken)) = free(acks).await else { panic!("it is free") };
+    assert_eq!((taken.position, taken.claim, taken.acknowledged), (at(8), Claim::new(4), true));
+}
+
+pub(crate) async fn whoever_lets_go_moves_nothing_more(subject: &dyn Subject) {
+    let store = subject.open(clock()).await;
+    let key = key("c");
+    assert_eq!(one(&*store, leave(&key, 1)).await, Written::Moved);
+    assert_eq!(kept(&*store, &key, 1).await, None, "of nothing, nothing is kept");
+    let last = CursorWrite { last: true, ..ack(&key, 1, 6) };
+    assert_eq!(one(&*store, last).await, Written::Moved);
+    assert_eq!(one(&*store, hint(&key, 1, 7)).await, Written::Replaced);
+    assert_eq!(one(&*store, leave(&key, 1)).await, Written::Replaced, "harmless");
+    let again = store.take_over(&key, take(2, None)).await.expect("answers").expect("kept");
+    assert_eq!((again.position, again.acknowledged), (at(6), true));
+    let last = CursorWrite { last: true, ..hint(&key, 2, 9) };
+    assert_eq!(one(&*store, last).await, Written::Acknowledged, "but it lets go");
+    let answered = store.take_if(&key, take(3, None), Only::Free).await.expect("answers");
+    let Wish::Taken(Some(taken)) = answered else { panic!("{answered:?}") };
+    assert_eq!((taken.position, taken.acknowledged), (at(6), true));
+}
+
+pub(crate) async fn one_that_is_not_there_is_not_begun(subject: &dyn Subject) {
+    let store = subject.open(clock()).await;
+    let key = key("c");
+    let known = async |take: TakeOver| store.take_if(&key, take, Only::Known).await.expect("answers");
+    assert_eq!(known(take(1, Some(5))).await, Wish::Denied);
+    assert_eq!(one(&*store, leave(&key, 1)).await, Written::Moved, "there is nothing");
+    assert_eq!(known(take(1, None)).await, Wish::Denied);
+    assert_eq!(kept(&*store, &key, 2).await, None);
+    assert_eq!(known(take(3, None)).await, Wish::Taken(None), "it is there, though nothing is kept");
+    let Wish::Taken(Some(taken)) = known(take(4, Some(7))).await else { panic!("it is there") };
+    assert_eq!((taken.position, taken.claim), (at(7), Claim::new(4)), "from whoever has it");
+    assert_eq!(one(&*store, hint(&key, 3, 8)).await, Written::Replaced);
+}
+
 pub(crate) async fn clients_and_subscriptions_never_mix(subject: &dyn Subject) {
     let store = subject.open(clock()).await;
     let keys = [key("a"), key("b"), key_of("a", &["news"]), key_of("a", &["news", "quote"])];
@@ -237,13 +304,24 @@ pub(crate) async fn random_calls_match_the_model(subject: &dyn Subject) {
                 position: random.bool().then(|| at(random.u64(1..100))),
                 acknowledges: random.u8(..8) == 0,
             };
+            if random.bool() {
+                let only = if random.bool() { Only::Free } else { Only::Known };
+                let (expected, next) = taken_if(model.get(key), &take, only);
+                assert_eq!(store.take_if(key, take, only).await.expect("answers"), expected, "step {step}");
+                model.extend(next.map(|next| (key.clone(), next)));
+                continue;
+            }
             let expected = taken_over(model.get(key), &take);
             let answered = store.take_over(key, take).await.expect("answers");
             assert_eq!(answered, answer(expected.clone()), "step {step}");
             model.insert(key.clone(), expected);
         } else {
             let by = if random.u8(..4) == 0 { Move::Acknowledgement } else { Move::Hint };
-            let write = write(key, random.u32(1..4), random.u64(1..100), by);
+            let mut write = write(key, random.u32(1..4), random.u64(1..100), by);
+            write.last = random.u8(..4) == 0;
+            if write.last && random.bool() {
+                write.position = PackedCursor::default();
+            }
             let (expected, next) = judge(model.get(key), &write);
             assert_eq!(one(&*store, write).await, expected, "step {step}");
             model.extend(next.map(|next| (key.clone(), next)));

@@ -34,6 +34,11 @@ pub trait CursorStore: Send + Sync + 'static {
         take: TakeOver,
     ) -> Result<Option<StoredCursor>, CursorStoreError>;
 
+    /// The same on a condition, in one step.
+    ///
+    /// Harmless if repeated: a connection that holds it already is answered as if it took it now.
+    async fn take_if(&self, key: &CursorKey, take: TakeOver, only: Only) -> Result<Wish, CursorStoreError>;
+
     /// Moves cursors, each on its own; answers one by one, in order. Writes to the same cursor take
     /// effect in their order. One that has an error for an answer may have taken effect all the same;
     /// to repeat it is harmless. Where one part of the store is down, the others' writes go through.
@@ -58,6 +63,25 @@ pub struct TakeOver {
     pub acknowledges: bool,
 }
 
+/// On which condition a cursor is taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Only {
+    /// Nobody holds it: for a connection that began while the store did not answer, and since when others
+    /// may have come. What is kept stays; the connection's position is put down only if none is.
+    Free,
+    /// It is there: for a client that may be one too many.
+    Known,
+}
+
+/// What becomes of a wish for a cursor on a condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// It is the connection's now. This is kept, if a position is.
+    Taken(Option<StoredCursor>),
+    /// The condition was not met. Nothing was changed.
+    Denied,
+}
+
 /// What moves a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Move {
@@ -78,6 +102,9 @@ pub struct CursorWrite {
     pub position: PackedCursor,
     /// By what.
     pub by: Move,
+    /// Whether the connection has ended and lets go of the cursor. Its position may be empty then, and
+    /// what is kept stays.
+    pub last: bool,
 }
 
 /// What a write came to.

@@ -13,7 +13,9 @@ use parking_lot::Mutex;
 use redb::{Database, DatabaseError, ReadableTable as _, Table, TableDefinition};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{CursorStore, CursorStoreError, CursorWrite, TakeOver, Written, judge, taken_over};
+use super::{
+    CursorStore, CursorStoreError, CursorWrite, Only, TakeOver, Wish, Written, judge, taken_if, taken_over,
+};
 use crate::clock::day;
 use crate::{BackendError, Clock};
 
@@ -58,6 +60,7 @@ pub struct DiskCursors {
 /// A call with the way back for its answer.
 enum Call {
     TakeOver(CursorKey, TakeOver, oneshot::Sender<Option<StoredCursor>>),
+    TakeIf(CursorKey, TakeOver, Only, oneshot::Sender<Wish>),
     Write(Vec<CursorWrite>, oneshot::Sender<Vec<Written>>),
     Expire(oneshot::Sender<()>),
 }
@@ -65,6 +68,7 @@ enum Call {
 /// An answer, sent only after the transaction that it came from is safe.
 enum Answer {
     TakeOver(Option<StoredCursor>, oneshot::Sender<Option<StoredCursor>>),
+    TakeIf(Wish, oneshot::Sender<Wish>),
     Write(Vec<Written>, oneshot::Sender<Vec<Written>>),
     Expire(oneshot::Sender<()>),
 }
@@ -108,6 +112,10 @@ impl CursorStore for DiskCursors {
         take: TakeOver,
     ) -> Result<Option<StoredCursor>, CursorStoreError> {
         self.ask(|answer| Call::TakeOver(key.clone(), take, answer)).await
+    }
+
+    async fn take_if(&self, key: &CursorKey, take: TakeOver, only: Only) -> Result<Wish, CursorStoreError> {
+        self.ask(|answer| Call::TakeIf(key.clone(), take, only, answer)).await
     }
 
     /// One transaction: all of it, or none.
@@ -189,6 +197,13 @@ fn perform(table: &mut Cursors<'_>, today: u64, call: Call) -> Result<Answer, re
             keep(table, &key, today, &next)?;
             Answer::TakeOver(super::answer(next), answer)
         }
+        Call::TakeIf(key, take, only, answer) => {
+            let (wish, next) = taken_if(kept(table, &key)?.as_ref(), &take, only);
+            if let Some(next) = next {
+                keep(table, &key, today, &next)?;
+            }
+            Answer::TakeIf(wish, answer)
+        }
         Call::Write(batch, answer) => {
             let mut written = Vec::with_capacity(batch.len());
             for write in &batch {
@@ -212,6 +227,7 @@ impl Answer {
         // Whoever asked may have gone.
         match self {
             Self::TakeOver(kept, answer) => drop(answer.send(kept)),
+            Self::TakeIf(wish, answer) => drop(answer.send(wish)),
             Self::Write(written, answer) => drop(answer.send(written)),
             Self::Expire(answer) => drop(answer.send(())),
         }

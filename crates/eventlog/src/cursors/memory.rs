@@ -8,7 +8,10 @@ use async_trait::async_trait;
 use evergate_domain::{CursorKey, StoredCursor};
 use parking_lot::Mutex;
 
-use super::{CursorStore, CursorStoreError, CursorWrite, TakeOver, Written, answer, judge, taken_over};
+use super::{
+    CursorStore, CursorStoreError, CursorWrite, Only, TakeOver, Wish, Written, answer, judge, taken_if,
+    taken_over,
+};
 use crate::Clock;
 use crate::clock::day;
 
@@ -45,6 +48,17 @@ impl CursorStore for MemoryCursors {
         let next = taken_over(kept.get(key).map(|(kept, _)| kept), &take);
         kept.insert(key.clone(), (next.clone(), today));
         Ok(answer(next))
+    }
+
+    async fn take_if(&self, key: &CursorKey, take: TakeOver, only: Only) -> Result<Wish, CursorStoreError> {
+        self.open()?;
+        let today = day(self.clock.now());
+        let mut kept = self.kept.lock();
+        let (wish, next) = taken_if(kept.get(key).map(|(kept, _)| kept), &take, only);
+        if let Some(next) = next {
+            kept.insert(key.clone(), (next, today));
+        }
+        Ok(wish)
     }
 
     async fn write(&self, batch: &[CursorWrite]) -> Vec<Result<Written, CursorStoreError>> {

@@ -18,13 +18,19 @@ use super::RedisCommands;
 use super::address::Address;
 use super::error;
 use crate::clock::day;
-use crate::cursors::{CursorStore, CursorStoreError, CursorWrite, Move, TakeOver, Written, moved};
+use crate::cursors::{
+    CursorStore, CursorStoreError, CursorWrite, Move, Only, TakeOver, Wish, Written, moved,
+};
 use crate::{Clock, RedisLog};
 
 /// Cursors that one call moves: Redis does nothing else meanwhile.
 const CALL_CURSORS: usize = 256;
 /// Calls under way at once.
 const CALLS: usize = 32;
+
+/// Where in a write it stands what it is by, and what is added there if it is its connection's last.
+const BY: usize = 4;
+const LAST: u8 = 2;
 
 /// The store in Redis.
 pub struct RedisCursors {
@@ -104,6 +110,24 @@ impl RedisCursors {
         (places, written)
     }
 
+    /// Takes a cursor over: any, or on a condition.
+    async fn take(&self, key: &CursorKey, take: &TakeOver, which: &str) -> Result<Wish, CursorStoreError> {
+        let bucket = key.bucket();
+        let mut call = self.call("evergate_1_cursors_take", &bucket);
+        call.arg(key.field()).arg(&take.claim.get().to_be_bytes()).arg(u8::from(take.acknowledges));
+        call.arg(take.position.as_ref().map_or(&[][..], |position| position.as_bytes())).arg(which);
+        let kept = match self.ask(&bucket, &call).await? {
+            Value::Nil => return Ok(Wish::Taken(None)),
+            Value::BulkString(denied) if denied == b"D" => return Ok(Wish::Denied),
+            Value::BulkString(bytes) => StoredCursor::from_bytes(&bytes),
+            _ => None,
+        };
+        match kept {
+            Some(kept) => Ok(Wish::Taken(Some(kept))),
+            None => Err(CursorStoreError::Unavailable(error::odd("a cursor"))),
+        }
+    }
+
     async fn write_bucket(
         &self,
         bucket: &str,
@@ -111,9 +135,14 @@ impl RedisCursors {
     ) -> Result<Vec<Written>, CursorStoreError> {
         let mut call = self.call("evergate_1_cursors_write", bucket);
         for write in writes {
-            // As it is to be kept if nothing is kept yet.
-            let cursor = moved(write, write.by == Move::Acknowledgement);
-            call.arg(write.key.field()).arg(cursor.to_bytes());
+            // As it is to be kept if nothing is kept yet, but with the claim that it is written by.
+            let acknowledged = write.by == Move::Acknowledgement;
+            let cursor = StoredCursor { claim: write.claim, ..moved(write, acknowledged) };
+            let mut cursor = cursor.to_bytes();
+            if write.last {
+                cursor[BY] |= LAST;
+            }
+            call.arg(write.key.field()).arg(cursor);
         }
         let answer = self.ask(bucket, &call).await?;
         let written = match &answer {
@@ -141,18 +170,18 @@ impl CursorStore for RedisCursors {
         key: &CursorKey,
         take: TakeOver,
     ) -> Result<Option<StoredCursor>, CursorStoreError> {
-        let bucket = key.bucket();
-        let mut call = self.call("evergate_1_cursors_take", &bucket);
-        call.arg(key.field()).arg(&take.claim.get().to_be_bytes()).arg(u8::from(take.acknowledges));
-        call.arg(take.position.as_ref().map_or(&[][..], |position| position.as_bytes()));
-        match self.ask(&bucket, &call).await? {
-            Value::Nil => Ok(None),
-            Value::BulkString(bytes) => match StoredCursor::from_bytes(&bytes) {
-                Some(cursor) => Ok(Some(cursor)),
-                None => Err(CursorStoreError::Unavailable(error::odd("a cursor"))),
-            },
-            _ => Err(CursorStoreError::Unavailable(error::odd("a cursor"))),
+        match self.take(key, &take, "any").await? {
+            Wish::Taken(kept) => Ok(kept),
+            Wish::Denied => Err(CursorStoreError::Unavailable(error::odd("a cursor"))),
         }
+    }
+
+    async fn take_if(&self, key: &CursorKey, take: TakeOver, only: Only) -> Result<Wish, CursorStoreError> {
+        let which = match only {
+            Only::Free => "free",
+            Only::Known => "known",
+        };
+        self.take(key, &take, which).await
     }
 
     async fn write(&self, batch: &[CursorWrite]) -> Vec<Result<Written, CursorStoreError>> {

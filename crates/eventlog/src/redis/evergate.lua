@@ -979,6 +979,7 @@ end
 -- A cursor is in one of them only. The rules are those of judge() and taken_over() in cursors.rs.
 
 local CURSOR_SECONDS = 3 * 86400
+local NOBODY = '\0\0\0\0'
 
 local function cursor_of(keys, field)
   for _, day in ipairs({ 2, 3, 1 }) do
@@ -1007,18 +1008,25 @@ local function keep_cursors(keys, values, days)
   if #old > 0 then redis.call('HDEL', keys[3], unpack(old)) end
 end
 
--- cursors_take <tomorrow> <today> <yesterday> : field claim acknowledges(0|1) position(or empty)
+-- cursors_take <tomorrow> <today> <yesterday> :
+--   field claim acknowledges(0|1) position(or empty) any|free|known
+-- With `free`, only a cursor that nobody holds is taken, and what is kept of it stays; with `known`, only
+-- one that is there. D says that it was not. Builds that know of no such wish leave the argument out.
 local function cursors_take(keys, args)
   local field, claim, acknowledges, position = args[1], args[2], args[3] == '1', args[4]
-  if #keys ~= 3 or #args ~= 4 or #claim ~= 4 then
-    error({ err = 'ERR evergate: cursors_take is called with three keys and four arguments' })
+  local free, known = args[5] == 'free', args[5] == 'known'
+  if #keys ~= 3 or #args < 4 or #args > 5 or #claim ~= 4 then
+    error({ err = 'ERR evergate: cursors_take is called with three keys and four or five arguments' })
   end
   local kept, day = cursor_of(keys, field)
+  if known and not kept then return 'D' end
   if kept then
+    local holder = string.sub(kept, 1, 4)
+    if free and holder ~= NOBODY and holder ~= claim then return 'D' end
     local acknowledged = string.byte(kept, 5) == 1
     acknowledges = acknowledges or acknowledged
     -- What a browser has received says nothing of what its page has worked through.
-    if position == '' or (acknowledged and #kept > 5) then position = string.sub(kept, 6) end
+    if position == '' or ((acknowledged or free) and #kept > 5) then position = string.sub(kept, 6) end
   end
   local value = claim .. string.char(acknowledges and 1 or 0) .. position
   keep_cursors(keys, { [field] = value }, { [field] = day })
@@ -1027,7 +1035,8 @@ end
 
 -- cursors_write <tomorrow> <today> <yesterday> : (field cursor)...
 -- A cursor is given as it is to be kept if nothing is: with 0 where it is a hint, with 1 for an
--- acknowledgement.
+-- acknowledgement. 2 more say that its connection has ended: then nobody holds it, and the position may
+-- be empty.
 -- Answers per cursor M (moved), R (replaced by another claim) or A (its client acknowledges).
 local function cursors_write(keys, args)
   if #keys ~= 3 or #args == 0 or #args % 2 ~= 0 then
@@ -1045,18 +1054,24 @@ local function cursors_write(keys, args)
     end
   end
   for n, field in ipairs(fields) do
-    local value, old = args[2 * n], kept[field]
-    local by = string.byte(value, 5)
-    if old and string.sub(old, 1, 4) ~= string.sub(value, 1, 4) then
+    local old, given = kept[field], args[2 * n]
+    local claim, by, position = string.sub(given, 1, 4), string.byte(given, 5), string.sub(given, 6)
+    local last = by >= 2
+    by = by % 2
+    if old and string.sub(old, 1, 4) ~= claim then
       answers[n] = 'R'
-    elseif old and by == 0 and string.byte(old, 5) == 1 and #old > 5 then
-      answers[n] = 'A'
-      changed[field] = old
-    else
-      if old and by == 0 and string.byte(old, 5) == 1 then
-        value = string.sub(value, 1, 4) .. '\1' .. string.sub(value, 6)
+    elseif old or position ~= '' then
+      local acknowledged = old and string.byte(old, 5) == 1
+      local stays = acknowledged and by == 0 and #old > 5
+      if stays or (old and position == '') then
+        by, position = string.byte(old, 5), string.sub(old, 6)
+      elseif acknowledged then
+        by = 1
       end
-      kept[field], changed[field], answers[n] = value, value, 'M'
+      local value = (last and NOBODY or claim) .. string.char(by) .. position
+      kept[field], changed[field], answers[n] = value, value, stays and 'A' or 'M'
+    else
+      answers[n] = 'M'
     end
   end
   keep_cursors(keys, changed, days)

@@ -31,6 +31,8 @@ use crate::BackendError;
 const USER_TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How often a connection is asked whether it still is one: what nothing goes over says nothing by itself.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Commands between the callers and the socket. When it is full, callers wait.
 const PIPELINE: usize = 1024;
 const WRITE_BUFFER: usize = 256 << 10;
@@ -199,16 +201,20 @@ impl Supervisor {
                     gauge.set(1.0);
                     self.place.note(self.purpose, None);
                     (pause, told, first) = (PAUSE_MIN, false, false);
-                    self.current.send_replace(Some(Connected {
+                    let connected = Connected {
                         generation,
                         place: Arc::clone(&self.place),
                         asking: false,
                         connection,
                         barrier: Arc::default(),
                         broken: Arc::clone(&self.broken),
-                    }));
-                    if broken.wait_for(|&broken| broken >= generation).await.is_err() {
-                        return;
+                    };
+                    self.current.send_replace(Some(connected.clone()));
+                    tokio::select! {
+                        ended = broken.wait_for(|&broken| broken >= generation) => if ended.is_err() {
+                            return;
+                        },
+                        () = look_at(&connected) => {}
                     }
                     self.current.send_replace(None);
                     gauge.set(0.0);
@@ -242,6 +248,19 @@ impl Supervisor {
         let mut connection = connection.map_err(|error| error.to_string())?;
         self.place.prepare(self.purpose, &self.options, &mut connection).await?;
         Ok(connection)
+    }
+}
+
+/// Ends when a connection does not answer.
+async fn look_at(connected: &Connected) {
+    loop {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        if let Err(error) = send(&mut connected.connection.clone(), &cmd("PING")).await
+            && breaks(&error)
+        {
+            connected.give_up();
+            return;
+        }
     }
 }
 

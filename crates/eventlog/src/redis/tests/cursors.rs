@@ -10,8 +10,8 @@ use evergate_domain::{
 use super::super::testing::{Server, clock, log};
 use crate::cursors::conformance::{Subject, suite};
 use crate::{
-    Clock, CursorStore, CursorStoreError, CursorWrite, EventLog as _, Move, RedisCursors, RedisLog, TakeOver,
-    Written,
+    Clock, CursorStore, CursorStoreError, CursorWrite, EventLog as _, Move, Only, RedisCursors, RedisLog,
+    TakeOver, Wish, Written,
 };
 
 /// A store with the log whose connections it uses.
@@ -25,6 +25,10 @@ impl CursorStore for Store {
         take: TakeOver,
     ) -> Result<Option<evergate_domain::StoredCursor>, CursorStoreError> {
         self.1.take_over(key, take).await
+    }
+
+    async fn take_if(&self, key: &CursorKey, take: TakeOver, only: Only) -> Result<Wish, CursorStoreError> {
+        self.1.take_if(key, take, only).await
     }
 
     async fn write(&self, batch: &[CursorWrite]) -> Vec<Result<Written, CursorStoreError>> {
@@ -78,7 +82,13 @@ async fn a_cursor_taken_over_at_another_edge_is_lost_to_the_first() {
     one.take_over(&key, take(1, Some(at("1-5")))).await.expect("begins");
     let kept = other.take_over(&key, take(2, None)).await.expect("answers").expect("kept");
     assert_eq!(kept.position, at("1-5"));
-    let hint = CursorWrite { key: key.clone(), claim: Claim::new(1), position: at("1-6"), by: Move::Hint };
+    let hint = CursorWrite {
+        key: key.clone(),
+        claim: Claim::new(1),
+        position: at("1-6"),
+        by: Move::Hint,
+        last: false,
+    };
     assert!(matches!(one.write(&[hint]).await[..], [Ok(Written::Replaced)]));
     one.close().await;
     other.close().await;
@@ -102,7 +112,7 @@ async fn a_hundred_thousand_cursors_are_small() {
                 let (key, streams) = subscription(n);
                 // As a log makes them after a day's work: epochs in milliseconds, millions of events.
                 let position = Cursor::parse(&streams, "1790000000000-12345678").expect("valid").pack();
-                CursorWrite { key, claim: Claim::new(7), position, by: Move::Hint }
+                CursorWrite { key, claim: Claim::new(7), position, by: Move::Hint, last: false }
             })
             .collect();
         assert!(store.write(&batch).await.iter().all(|written| matches!(written, Ok(Written::Moved))));

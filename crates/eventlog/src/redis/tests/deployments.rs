@@ -69,6 +69,7 @@ async fn cursors_find_their_places(log: &RedisLog) {
             claim: Claim::new(1),
             position: at(b"there"),
             by: Move::Hint,
+            last: false,
         })
         .collect();
     let written = cursors.write(&moves).await;
@@ -177,6 +178,7 @@ async fn a_server_that_is_down_keeps_no_cursors_and_the_others_do() {
             claim: Claim::new(1),
             position: PackedCursor::from_bytes(b"here"),
             by: Move::Hint,
+            last: false,
         })
         .collect();
     assert!(cursors.write(&batch).await.iter().all(Result::is_ok));
