@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use evergate_domain::SlowReaders;
+use evergate_domain::{RetryRange, SlowReaders, sse};
 use evergate_eventlog::ReadLimit;
 
 /// What a [`Hub`](crate::Hub) may use.
@@ -28,8 +28,35 @@ pub struct HubConfig {
     pub hold: Duration,
     /// How long a connection may take nothing of what it has to get before it is let go.
     pub stall: Duration,
+    /// How long streams go on after they were told that the hub ends them, within its window: the time
+    /// in which a client can open another one first.
+    pub goaway_lead: Duration,
+    /// When they are to come back.
+    pub retry: RetryRange,
     /// What is done about subscribers that take less than they are sent.
     pub slow: Arc<SlowReaders>,
+}
+
+impl HubConfig {
+    /// The news that the hub ends a stream, drawn for this one.
+    pub(crate) fn goaway(&self) -> Vec<u8> {
+        let mut frame = Vec::new();
+        let retry_ms = self.retry.pick_ms(fastrand::u64(..));
+        sse::Goaway { reason: "shutdown", retry_ms }.write_to(&mut frame);
+        frame
+    }
+
+    /// How many events a subscriber passes over before it is told where it is. Half of what it may be,
+    /// because those who want other keys are looked at only as often.
+    pub(crate) fn call_after(&self) -> u32 {
+        (self.scan_max / 2).max(1)
+    }
+
+    /// When a stream is told that it ends, within a window from now, and how long before its end.
+    pub(crate) fn leave_within(&self, window: Duration) -> (Duration, Duration) {
+        let lead = self.goaway_lead.min(window);
+        ((window - lead).mul_f64(fastrand::f64()), lead)
+    }
 }
 
 impl Default for HubConfig {
@@ -44,6 +71,8 @@ impl Default for HubConfig {
             trail_interval: Duration::from_secs(5),
             hold: Duration::from_secs(30),
             stall: Duration::from_secs(60),
+            goaway_lead: Duration::from_secs(1),
+            retry: RetryRange::new(Duration::from_secs(1), Duration::from_secs(10)).expect("in order"),
             slow: Arc::default(),
         }
     }

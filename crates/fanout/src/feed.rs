@@ -33,7 +33,12 @@ pub(crate) struct Common {
     pub(crate) repairs: TaskTracker,
     /// How many feeds there are.
     pub(crate) alive: AtomicUsize,
+    /// Whether memory is short.
+    pub(crate) spares: AtomicBool,
 }
+
+/// While memory is short, rings and the replay cache have one of so many parts of what they may.
+pub(crate) const SPARED: u32 = 8;
 
 impl Common {
     pub(crate) fn new(log: Arc<dyn EventLog>, config: HubConfig) -> Arc<Self> {
@@ -45,7 +50,13 @@ impl Common {
             config,
             repairs: TaskTracker::new(),
             alive: AtomicUsize::new(0),
+            spares: AtomicBool::new(false),
         })
+    }
+
+    /// Whether memory is short.
+    pub(crate) fn spares(&self) -> bool {
+        self.spares.load(Ordering::Relaxed)
     }
 }
 
@@ -153,6 +164,9 @@ impl Feed {
             }
             ring.push(Arc::new(Frame::new(Arc::clone(event))));
         }
+        if self.common.spares() {
+            ring.shrink(SPARED);
+        }
         true
     }
 
@@ -164,6 +178,14 @@ impl Feed {
                 ring.push(Arc::new(Frame::new(event)));
             }
         }
+        if self.common.spares() {
+            ring.shrink(SPARED);
+        }
+    }
+
+    /// Keeps less, as memory is short; the log has the rest.
+    pub(crate) fn shrink(&self) {
+        self.ring.write().shrink(SPARED);
     }
 
     fn repair(&self) {

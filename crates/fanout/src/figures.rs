@@ -15,6 +15,8 @@ pub const DELIVERY_BOUNDS: [f64; 13] =
 #[repr(align(128))]
 pub(crate) struct Figures {
     sends: AtomicU64,
+    /// Connections that a sweep looked at.
+    visits: AtomicU64,
     bytes: AtomicU64,
     /// Events written to subscribers that lay behind.
     behind: AtomicU64,
@@ -63,6 +65,15 @@ impl Figures {
     pub(crate) fn sent(&self, bytes: usize) {
         self.sends.fetch_add(1, Ordering::Relaxed);
         self.wrote(bytes);
+    }
+
+    /// So many connections were looked at because a stream of theirs moved on.
+    pub(crate) fn visited(&self, connections: usize) {
+        self.visits.fetch_add(connections as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn visits(&self) -> u64 {
+        self.visits.load(Ordering::Relaxed)
     }
 
     /// What was written by somebody else's call.

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::HubConfig;
-use crate::feed::{Common, Feed};
+use crate::feed::{Common, Feed, SPARED};
 use crate::gzip::Sum;
 use crate::output::Output;
 use crate::profile::Profile;
@@ -131,11 +131,26 @@ impl Hub {
         self.0.common.deflater.deflated()
     }
 
+    /// Keeps less of what the log has as well, or as much as it may again. Whoever reads further back than
+    /// what is kept reads from the log: nobody misses anything.
+    pub fn spare(&self, memory_is_short: bool) {
+        let common = &self.0.common;
+        common.spares.store(memory_is_short, Ordering::Relaxed);
+        common.replay.shrink(if memory_is_short { SPARED } else { 1 });
+        if memory_is_short {
+            // One that is just being started has nothing yet.
+            let feeds: Vec<_> = self.0.feeds.lock().values().map(Arc::clone).collect();
+            let running = feeds.iter().filter_map(|slot| slot.try_lock().ok()?.upgrade());
+            running.for_each(|feed| feed.shrink());
+        }
+    }
+
     pub(crate) fn inner(&self) -> Arc<Inner> {
         Arc::clone(&self.0)
     }
 
-    /// Takes no more subscribers and ends those there are, each at a random moment of the window.
+    /// Takes no more subscribers and ends those there are, each at a random moment of the window; a while
+    /// before its end, [`HubConfig::goaway_lead`], each is told so and goes on.
     pub fn stop(&self, window: Duration) {
         self.0.stop.send_if_modified(|stop| {
             let first = stop.is_none();

@@ -26,11 +26,13 @@ mod ring;
 mod profile;
 mod session;
 
+mod bundle;
 mod engine;
 
 mod hub;
 mod subscriber;
 
+pub use bundle::{Bundle, Entrant, Outlet};
 pub use config::HubConfig;
 pub use engine::{Engine, Farewell, Guard, Handover};
 pub use figures::{DELIVERY_BOUNDS, Deliveries};

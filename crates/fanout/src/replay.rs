@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use evergate_domain::{Gap, Offset, Seq, StreamName};
 use evergate_eventlog::{EventLog, Page, ReadError, ReadLimit};
@@ -38,7 +39,9 @@ type Slot = Arc<OnceCell<Run>>;
 pub(crate) struct Replay {
     log: Arc<dyn EventLog>,
     page: ReadLimit,
+    /// The whole bound, and what of it holds now.
     bytes_max: u64,
+    bound: AtomicU64,
     cache: Mutex<Cache>,
 }
 
@@ -50,9 +53,20 @@ struct Cache {
     bytes: u64,
 }
 
+impl Cache {
+    /// Lets go of the oldest until it fits.
+    fn within(&mut self, bytes_max: u64) {
+        while self.bytes > bytes_max {
+            let Some((oldest, bytes)) = self.filled.pop_front() else { return };
+            self.bytes -= bytes;
+            self.slots.remove(&oldest);
+        }
+    }
+}
+
 impl Replay {
     pub(crate) fn new(log: Arc<dyn EventLog>, page: ReadLimit, bytes_max: u64) -> Self {
-        Self { log, page, bytes_max, cache: Mutex::default() }
+        Self { log, page, bytes_max, bound: AtomicU64::new(bytes_max), cache: Mutex::default() }
     }
 
     /// The events directly after `cursor`, as the log judges it.
@@ -100,11 +114,14 @@ impl Replay {
         let mut cache = self.cache.lock();
         cache.bytes += bytes;
         cache.filled.push_back((key, bytes));
-        while cache.bytes > self.bytes_max {
-            let Some((oldest, bytes)) = cache.filled.pop_front() else { return };
-            cache.bytes -= bytes;
-            cache.slots.remove(&oldest);
-        }
+        cache.within(self.bound.load(Ordering::Relaxed));
+    }
+
+    /// Has only a part of its bound from now on, one of so many; all of it with 1.
+    pub(crate) fn shrink(&self, parts: u32) {
+        let bound = self.bytes_max / u64::from(parts);
+        self.bound.store(bound, Ordering::Relaxed);
+        self.cache.lock().within(bound);
     }
 
     /// Lets go of what retention removed: the log will tell the next one who asks.

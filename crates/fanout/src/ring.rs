@@ -20,6 +20,8 @@ pub(crate) struct Ring {
     halted: bool,
     /// How often that was said.
     lags: u64,
+    /// How often another history began.
+    resets: u64,
 }
 
 /// What a ring has for a cursor.
@@ -43,6 +45,7 @@ impl Ring {
             bytes_max,
             halted: false,
             lags: 0,
+            resets: 0,
         }
     }
 
@@ -104,11 +107,29 @@ impl Ring {
         }
     }
 
+    /// Keeps only a part of what it may: one of so many.
+    pub(crate) fn shrink(&mut self, parts: u32) {
+        let events_max = (self.events_max / parts as usize).max(1);
+        let bytes_max = self.bytes_max / u64::from(parts);
+        while self.frames.len() > events_max || (self.bytes > bytes_max && self.frames.len() > 1) {
+            self.drop_oldest();
+        }
+        if self.frames.capacity() > 4 * self.frames.len().max(16) {
+            self.frames.shrink_to_fit();
+        }
+    }
+
     /// Begins again at `base`: what the ring held is no longer the stream's history.
     pub(crate) fn reset(&mut self, base: Offset) {
         self.frames.clear();
         self.bytes = 0;
         self.base = base;
+        self.resets += 1;
+    }
+
+    /// How often the ring was reset.
+    pub(crate) fn resets(&self) -> u64 {
+        self.resets
     }
 
     /// The full offset of a sequence that the ring still knows.

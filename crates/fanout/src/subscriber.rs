@@ -7,7 +7,7 @@ use bytes::Bytes;
 use evergate_domain::{Cursor, KeyFilter, ResumeKind, Start, StreamSet};
 use evergate_eventlog::ReadError;
 use futures_util::future::select_all;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::feed::Feed;
@@ -78,7 +78,7 @@ pub enum Next {
 /// Why a subscriber's stream ends from this side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// The hub ends its streams.
+    /// The hub ends its streams, and has told this one.
     Stopped,
     /// Its guard ended this one.
     Dismissed,
@@ -111,12 +111,24 @@ pub struct Subscriber {
     /// The stream whose turn it is, so that a busy one does not starve the others.
     turn: usize,
     stop: watch::Receiver<Option<Duration>>,
-    stop_at: Option<Instant>,
+    leaving: Leaving,
     /// Whether the log could not be read at the last step.
     failing: bool,
     /// Whether there was nothing for it at some time since it came.
     up_to_date: bool,
     beat_at: Instant,
+    /// Bytes it takes at once.
+    piece_bytes: usize,
+}
+
+/// How far a subscriber is on its way out.
+#[derive(Debug, Clone, Copy)]
+enum Leaving {
+    No,
+    /// It is told at this moment, and ends so long after.
+    At(Instant, Duration),
+    /// It was told, and ends at this moment.
+    Told(Instant),
 }
 
 /// A subscriber reduced to what it takes to go on.
@@ -170,6 +182,7 @@ impl Subscriber {
         out: Output,
     ) -> Self {
         let beat_at = Instant::now() + session.profile().heartbeat.0;
+        let piece_bytes = hub.common.config.piece_bytes;
         Self {
             hub,
             session,
@@ -177,17 +190,34 @@ impl Subscriber {
             out,
             turn: 0,
             stop,
-            stop_at: None,
+            leaving: Leaving::No,
             failing: false,
             up_to_date: false,
             beat_at,
+            piece_bytes,
         }
+    }
+
+    /// Takes no more than this at once, give or take an event.
+    pub(crate) fn take_at_most(&mut self, bytes: usize) {
+        self.piece_bytes = self.piece_bytes.min(bytes);
     }
 
     /// The subscriber's position: everything up to it was handed out.
     #[must_use]
     pub fn cursor(&self) -> &Cursor {
         self.session.cursor()
+    }
+
+    /// Whether it was told that the hub ends its streams, so that nothing more needs to be said.
+    #[must_use]
+    pub fn was_told(&self) -> bool {
+        matches!(self.leaving, Leaving::Told(_))
+    }
+
+    /// It was told elsewhere, and ends so long from now.
+    pub(crate) fn told(&mut self, lead: Duration) {
+        self.leaving = Leaving::Told(Instant::now() + lead);
     }
 
     /// The first bytes of its body: these frames, as the encoding has it. Before anything else, once.
@@ -213,16 +243,46 @@ impl Subscriber {
         }
     }
 
+    /// The same, or `None` when the bell rings before anything comes. Not cancel-safe either.
+    pub async fn next_unless(&mut self, bell: &Notify) -> Option<Next> {
+        loop {
+            if let Some(next) = self.step().await {
+                return Some(next);
+            }
+            tokio::select! {
+                biased;
+                () = bell.notified() => return None,
+                () = self.wait() => {}
+            }
+        }
+    }
+
+    /// Frames for nobody else, between those of its streams: as the encoding has them.
+    pub fn say(&mut self, frames: &[u8]) -> Bytes {
+        debug_assert!(self.out.is_empty(), "everything was handed out");
+        self.out.private(frames);
+        self.out.take()
+    }
+
     /// What is there now; `None` if there is nothing to do but [`wait`](Self::wait). May read from
     /// the log. Not cancel-safe: a dropped call may take frames along.
     pub(crate) async fn step(&mut self) -> Option<Next> {
         if let Some(window) = *self.stop.borrow_and_update()
-            && self.stop_at.is_none()
+            && matches!(self.leaving, Leaving::No)
         {
-            self.stop_at = Some(Instant::now() + window.mul_f64(fastrand::f64()));
+            let (told_in, lead) = self.hub.common.config.leave_within(window);
+            self.leaving = Leaving::At(Instant::now() + told_in, lead);
         }
-        if self.stop_at.is_some_and(|at| at <= Instant::now()) {
-            return Some(Next::End(End::Stopped));
+        match self.leaving {
+            Leaving::At(at, lead) if at <= Instant::now() => {
+                self.leaving = Leaving::Told(Instant::now() + lead);
+                self.out.private(&self.hub.common.config.goaway());
+            }
+            // What was collected goes first; the end is met again.
+            Leaving::Told(end) if end <= Instant::now() && self.out.is_empty() => {
+                return Some(Next::End(End::Stopped));
+            }
+            Leaving::No | Leaving::At(..) | Leaving::Told(_) => {}
         }
         match self.collect().await {
             Ok(failing) => self.failing = failing,
@@ -245,7 +305,7 @@ impl Subscriber {
     /// Takes what was collected, and counts it.
     fn piece(&mut self) -> Bytes {
         // Of one that is only now getting there, a full piece is the sign that there was more.
-        self.up_to_date &= self.out.len() < self.hub.common.config.piece_bytes;
+        self.up_to_date &= self.out.len() < self.piece_bytes;
         let (shown, figures) = (self.out.take_shown(), &self.hub.common.figures);
         if shown.is_some() {
             figures.delivered(shown, self.up_to_date, figures::now());
@@ -266,7 +326,8 @@ impl Subscriber {
         let at_rings =
             at.all(|(follow, &offset)| follow.first.is_none() && follow.feed.ring().read().holds(offset));
         // One that is about to end stays with its task.
-        let settled = at_rings && !self.failing && self.stop_at.is_none();
+        let stays = matches!(self.leaving, Leaving::No);
+        let settled = at_rings && !self.failing && stays;
         settled.then(|| Parked {
             feeds: self.follows.iter().map(|follow| Arc::clone(&follow.feed)).collect(),
             profile: Arc::clone(self.session.profile()),
@@ -294,7 +355,7 @@ impl Subscriber {
     async fn collect(&mut self) -> Result<bool, End> {
         let streams = self.follows.len();
         let (mut idle, mut failing) = (0, false);
-        while idle < streams && self.out.len() < self.hub.common.config.piece_bytes {
+        while idle < streams && self.out.len() < self.piece_bytes {
             let stream = self.turn;
             self.turn = (self.turn + 1) % streams;
             match self.advance(stream).await? {
@@ -319,11 +380,7 @@ impl Subscriber {
             None => {
                 let taken = {
                     let ring = follow.feed.ring().read();
-                    if ring.holds(cursor) {
-                        ring.after(cursor.seq, self.hub.common.config.piece_bytes)
-                    } else {
-                        Taken::Behind
-                    }
+                    if ring.holds(cursor) { ring.after(cursor.seq, self.piece_bytes) } else { Taken::Behind }
                 };
                 match taken {
                     Taken::Frames(frames) => {
@@ -355,13 +412,14 @@ impl Subscriber {
     /// Waits for a bell, the next heartbeat or the end. Cancel-safe.
     pub(crate) async fn wait(&mut self) {
         let mut until = self.beat_at;
-        if let Some(stop_at) = self.stop_at {
-            until = until.min(stop_at);
+        match self.leaving {
+            Leaving::No => {}
+            Leaving::At(at, _) | Leaving::Told(at) => until = until.min(at),
         }
         if self.failing {
             until = until.min(Instant::now() + FAILING_PAUSE);
         }
-        let stopping = self.stop_at.is_some();
+        let stopping = !matches!(self.leaving, Leaving::No);
         let bell = async {
             match &mut self.follows[..] {
                 [follow] => drop(follow.bell.changed().await),

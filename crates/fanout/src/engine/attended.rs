@@ -4,14 +4,14 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::engine::SURPLUS_MAX;
 use crate::engine::chunk;
 use crate::engine::handle::{Arrival, Engine, Farewell, Guard, Handover};
+use crate::engine::line::{Line, Pushed};
 use crate::engine::queue::queued;
 use crate::engine::trail::Trail;
 use crate::subscriber::{End, Next, Parked, Subscriber};
@@ -24,7 +24,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 pub(super) struct Attended {
     engine: Engine,
-    socket: TcpStream,
+    line: Line,
     /// The first frames, until they are written.
     first: Option<Bytes>,
     subscriber: Subscriber,
@@ -49,14 +49,15 @@ enum Done {
 
 impl Attended {
     pub(super) fn new(engine: Engine, handover: Handover, trail: Option<Trail>) -> Self {
-        let Handover { socket, first, subscriber, guard } = handover;
-        Self { first: Some(first), ..Self::returned(engine, socket, subscriber, guard, 0, trail) }
+        let Handover { socket, session, first, subscriber, guard } = handover;
+        let line = Line::new(socket, session);
+        Self { first: Some(first), ..Self::returned(engine, line, subscriber, guard, 0, trail) }
     }
 
     /// One that a shard gives back.
     pub(super) fn returned(
         engine: Engine,
-        socket: TcpStream,
+        line: Line,
         subscriber: Subscriber,
         guard: Box<dyn Guard>,
         sent: u32,
@@ -66,7 +67,7 @@ impl Attended {
         let look_at = Instant::now() + engine.0.hub.common.config.trail_interval;
         Self {
             engine,
-            socket,
+            line,
             first: None,
             subscriber,
             guard,
@@ -93,9 +94,12 @@ impl Attended {
         loop {
             match self.attend().await? {
                 Done::Ends(end) => {
+                    // Who was told why is not told something else at the end.
+                    let told = self.subscriber.was_told();
+                    let end = if told && end == End::Dismissed { End::Stopped } else { end };
                     let Farewell { bytes, abort } = self.guard.farewell(end, self.subscriber.cursor());
                     let last = self.subscriber.finish(&bytes, abort);
-                    return say_farewell(self.socket, &last, abort).await;
+                    return say_farewell(self.line, &last, abort).await;
                 }
                 Done::CaughtUp(parked) => match self.park(parked).await? {
                     None => return Ok(()),
@@ -106,6 +110,8 @@ impl Attended {
     }
 
     async fn attend(&mut self) -> io::Result<Done> {
+        let bell = self.guard.bell();
+        let bell = bell.as_deref();
         loop {
             match self.subscriber.step().await {
                 Some(Next::Bytes(bytes)) => self.write(&chunk::of(&bytes)).await?,
@@ -114,21 +120,30 @@ impl Attended {
                     if let Some(parked) = self.subscriber.parked().filter(|_| !self.stays) {
                         return Ok(Done::CaughtUp(parked));
                     }
-                    let mut surplus = [0; 512];
                     tokio::select! {
                         biased;
                         () = self.guard.cut().cancelled() => {}
+                        () = rung(bell) => {}
                         () = self.subscriber.wait() => {}
                         () = sleep_until(self.look_at), if self.trail.is_some() => {}
-                        read = self.socket.read(&mut surplus) => self.took(read?)?,
+                        heard = self.line.hear() => self.took(heard?)?,
+                    }
+                    // Over TLS there may be something to answer.
+                    if self.line.holds_back() {
+                        self.write(&[]).await?;
                     }
                 }
+            }
+            // Between frames, as everything here is whole ones.
+            if let Some(word) = self.guard.word() {
+                let word = self.subscriber.say(&word);
+                self.write(&chunk::of(&word)).await?;
             }
             if self.guard.cut().is_cancelled() {
                 if self.guard.dismissed() {
                     return Ok(Done::Ends(End::Dismissed));
                 }
-                return Err(reset(&self.socket));
+                return Err(reset(self.line.socket()));
             }
             self.look();
         }
@@ -138,7 +153,7 @@ impl Attended {
     fn look(&mut self) {
         let Some(trail) = self.trail.as_mut().filter(|_| self.look_at <= Instant::now()) else { return };
         self.look_at = Instant::now() + self.engine.0.hub.common.config.trail_interval;
-        let Ok(queued) = queued(&self.socket) else { return };
+        let Ok(queued) = queued(self.line.socket()) else { return };
         if let Some(position) = trail.look(self.subscriber.cursor().pack(), self.sent, queued) {
             self.guard.passed(position);
         }
@@ -147,8 +162,7 @@ impl Attended {
     /// Writes all of it, unless the connection is cut, takes nothing for too long, or the time to end
     /// has long passed.
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Self { socket, guard, stop, engine, sent, .. } = self;
-        *sent = sent.wrapping_add(wrapped(bytes.len()));
+        let Self { line, guard, stop, engine, sent, .. } = self;
         let overdue = async {
             let window = stop.wait_for(Option::is_some).await.map_or(None, |window| *window);
             tokio::time::sleep(window.unwrap_or_default() + GRACE).await;
@@ -156,9 +170,11 @@ impl Attended {
         let patience = engine.0.hub.common.config.stall;
         let written = async {
             let mut rest = bytes;
-            while !rest.is_empty() {
-                let Ok(taken) = timeout(patience, socket.write(rest)).await else { return Ok(false) };
-                rest = &rest[taken?..];
+            while !rest.is_empty() || line.holds_back() {
+                let Ok(pushed) = timeout(patience, line.push(rest)).await else { return Ok(false) };
+                let Pushed { taken, sent: on_the_wire } = pushed?;
+                rest = &rest[taken..];
+                *sent = sent.wrapping_add(wrapped(on_the_wire));
             }
             Ok(true)
         };
@@ -172,7 +188,7 @@ impl Attended {
             () = guard.cut().cancelled() => {}
             () = overdue => return Err(io::ErrorKind::TimedOut.into()),
         }
-        Err(reset(socket))
+        Err(reset(line.socket()))
     }
 
     fn took(&mut self, bytes: usize) -> io::Result<()> {
@@ -186,10 +202,11 @@ impl Attended {
     /// Into a shard. Comes back only if no shard takes it.
     async fn park(self, parked: Parked) -> io::Result<Option<Self>> {
         let (sent, trail) = (self.sent, self.trail);
-        let arrival = Arrival { socket: self.socket.into_std()?, parked, guard: self.guard, sent, trail };
+        let (socket, session) = self.line.into_std()?;
+        let arrival = Arrival { socket, session, parked, guard: self.guard, sent, trail };
         let Err(refused) = self.engine.park(arrival).await else { return Ok(None) };
         Ok(Some(Self {
-            socket: TcpStream::from_std(refused.socket)?,
+            line: Line::of_std(refused.socket, refused.session)?,
             subscriber: self.subscriber,
             guard: refused.guard,
             engine: self.engine,
@@ -204,6 +221,14 @@ impl Attended {
     }
 }
 
+/// Waits for a bell; for ever, where there is none.
+pub(crate) async fn rung(bell: Option<&Notify>) {
+    match bell {
+        Some(bell) => bell.notified().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// A count of bytes that wraps.
 #[expect(clippy::cast_possible_truncation, reason = "that is how it wraps")]
 pub(super) const fn wrapped(bytes: usize) -> u32 {
@@ -211,7 +236,7 @@ pub(super) const fn wrapped(bytes: usize) -> u32 {
 }
 
 /// Counts connections that are let go because they took nothing for too long.
-pub(super) fn stalled(connections: u64) {
+pub(crate) fn stalled(connections: u64) {
     metrics::counter!("evergate_connections_ended_total", "reason" => "stalled").increment(connections);
 }
 
@@ -223,15 +248,17 @@ fn reset(socket: &TcpStream) -> io::Error {
 }
 
 /// Ends a stream so that the client surely gets the last bytes: ours, our end, then its end.
-pub(super) async fn say_farewell(mut socket: TcpStream, last: &[u8], abort: bool) -> io::Result<()> {
+pub(super) async fn say_farewell(mut line: Line, last: &[u8], abort: bool) -> io::Result<()> {
     let last = async {
-        socket.write_all(&chunk::of(last)).await?;
-        if !abort {
-            socket.write_all(chunk::LAST).await?;
+        // A chunk of nothing would be the last one.
+        if !last.is_empty() {
+            line.write_all(&chunk::of(last)).await?;
         }
-        socket.shutdown().await?;
-        let mut rest = [0; 512];
-        while socket.read(&mut rest).await? > 0 {}
+        if !abort {
+            line.write_all(chunk::LAST).await?;
+        }
+        line.finish(abort).await?;
+        while line.hear().await? > 0 {}
         Ok(())
     };
     timeout(LINGER, last).await.unwrap_or(Ok(()))

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use evergate_domain::{Cursor, PackedCursor};
+use evergate_tls::Session;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -36,9 +37,26 @@ pub trait Guard: Send + 'static {
         false
     }
 
+    /// Whether its [`cut`](Self::cut) is its own, where several share a connection and not all have one.
+    fn has_own_cut(&self) -> bool {
+        true
+    }
+
     /// Whether it wants to know how far the client has come. Asked once.
     fn follows(&self) -> bool {
         false
+    }
+
+    /// Whole frames for the client that are not of its streams, each given once. Asked for after
+    /// [`Engine::look_for_cuts`], and when the bell rings.
+    fn word(&self) -> Option<Bytes> {
+        None
+    }
+
+    /// Rings when there is a word, for one that no shard has. Asked by whoever waits for it, one at a time;
+    /// `None` where there never is one.
+    fn bell(&self) -> Option<Arc<Notify>> {
+        None
     }
 
     /// The client's system has acknowledged everything up to here, some time ago.
@@ -59,6 +77,8 @@ pub struct Farewell {
 pub struct Handover {
     /// The socket.
     pub socket: TcpStream,
+    /// What lies over it, where its bytes go through TLS.
+    pub session: Option<Session>,
     /// The first frames.
     pub first: Bytes,
     /// Where it stands.
@@ -70,6 +90,7 @@ pub struct Handover {
 /// A parked connection on its way into a shard.
 pub(super) struct Arrival {
     pub(super) socket: StdStream,
+    pub(super) session: Option<Session>,
     pub(super) parked: Parked,
     pub(super) guard: Box<dyn Guard>,
     /// Bytes written so far; wraps.
@@ -151,7 +172,7 @@ impl Engine {
         })
     }
 
-    /// Has every shard look for connections that are to be reset.
+    /// Has every shard look for connections that are to end, or to be told something.
     pub fn look_for_cuts(&self) {
         for door in &self.0.shards {
             door.inbox.ask_for_cuts();
@@ -168,6 +189,13 @@ impl Engine {
     #[must_use]
     pub fn sends(&self) -> u64 {
         self.0.shards.iter().map(|door| door.figures.sends()).sum()
+    }
+
+    /// How often a connection was looked at because a stream of its moved on. Those who want other keys
+    /// are not.
+    #[must_use]
+    pub fn visits(&self) -> u64 {
+        self.0.shards.iter().map(|door| door.figures.visits()).sum()
     }
 
     /// What was written to subscribers so far, by shards and by whoever else serves them.

@@ -1,4 +1,4 @@
-//! How a shard learns that one of its streams moved on.
+//! How a shard, or a bundle, learns that one of its streams moved on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,27 +24,27 @@ pub(crate) struct Listener {
 }
 
 impl Inbox {
-    pub(super) fn listener(self: &Arc<Self>, lane: usize) -> Arc<Listener> {
+    pub(crate) fn listener(self: &Arc<Self>, lane: usize) -> Arc<Listener> {
         Arc::new(Listener { inbox: Arc::clone(self), lane, marked: AtomicBool::new(false) })
     }
 
     /// The lanes that moved. Whoever takes one clears its mark before looking at the stream.
-    pub(super) fn take(&self) -> Vec<usize> {
+    pub(crate) fn take(&self) -> Vec<usize> {
         std::mem::take(&mut *self.moved.lock())
     }
 
     /// Has the shard look for connections that are to be reset, or whether all are.
-    pub(super) fn ask_for_cuts(&self) {
+    pub(crate) fn ask_for_cuts(&self) {
         self.cuts.store(true, Ordering::Release);
         self.bell.notify_one();
     }
 
     /// Whether it was asked since the last time.
-    pub(super) fn cuts_asked(&self) -> bool {
+    pub(crate) fn cuts_asked(&self) -> bool {
         self.cuts.swap(false, Ordering::AcqRel)
     }
 
-    pub(super) async fn rung(&self) {
+    pub(crate) async fn rung(&self) {
         self.bell.notified().await;
     }
 }
@@ -59,7 +59,7 @@ impl Listener {
     }
 
     /// Before looking: what moves after this marks again.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         // A swap, so that whatever the marker wrote before its own is seen by the look that follows.
         self.marked.swap(false, Ordering::AcqRel);
     }

@@ -14,7 +14,9 @@ mod chunk;
 mod group;
 mod handle;
 mod inbox;
+mod index;
 mod lane;
+mod line;
 mod queue;
 mod record;
 mod run;
@@ -22,8 +24,13 @@ mod shard;
 mod skip;
 mod trail;
 
+pub(crate) use attended::{rung, stalled};
+pub(crate) use group::Groups;
 pub use handle::{Engine, Farewell, Guard, Handover};
-pub(crate) use inbox::Listener;
+pub(crate) use inbox::{Inbox, Listener};
+pub(crate) use lane::Lane;
+pub(crate) use run::{Look, Packing, RUN_BYTES, Runs};
+pub(crate) use skip::Missed;
 
 /// Bytes a client may still send after its request, which are read and dropped; beyond them its
 /// connection ends.

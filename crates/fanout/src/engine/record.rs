@@ -1,9 +1,11 @@
 //! A parked connection, and what is done with its socket.
 
+use std::io::{self, IoSlice, Write};
 use std::net::TcpStream as StdStream;
 
 use bytes::Bytes;
 use evergate_domain::STREAMS_MAX;
+use evergate_tls::Session;
 use rustix::net::{RecvFlags, SendFlags};
 
 use crate::engine::SURPLUS_MAX;
@@ -35,6 +37,8 @@ pub(super) struct Record {
     /// Whether it has not been at the head of everything since it came, or since the socket last took
     /// no more.
     pub(super) behind: bool,
+    /// Whether it was told that the hub ends its streams.
+    pub(super) told: bool,
 }
 
 const _: () = assert!(STREAMS_MAX <= u16::BITS as usize, "one bit for each stream");
@@ -67,6 +71,74 @@ pub(super) fn send(record: &mut Record, mut bytes: Bytes, tick: u32, figures: &F
                 return Sent::Part(bytes);
             }
             Err(_) => return Sent::Broken,
+        }
+    }
+}
+
+/// The same through a session, which keeps what the socket has not taken of a record; then there is a part
+/// left to send even if it is empty.
+pub(super) fn send_secured(
+    record: &mut Record,
+    session: &mut Session,
+    mut bytes: Bytes,
+    tick: u32,
+    figures: &Figures,
+) -> Sent {
+    use bytes::Buf as _;
+    record.written = tick;
+    let Ok(wrote) = session.write(&bytes, &mut Counted { socket: &record.socket, figures }) else {
+        return Sent::Broken;
+    };
+    record.sent = record.sent.wrapping_add(wrapped(wrote.sent));
+    if !wrote.blocked {
+        return Sent::All;
+    }
+    record.blocked = true;
+    record.behind = true;
+    bytes.advance(wrote.taken);
+    Sent::Part(bytes)
+}
+
+/// A socket whose writes are counted.
+struct Counted<'a> {
+    socket: &'a StdStream,
+    figures: &'a Figures,
+}
+
+impl Counted<'_> {
+    fn note(&self, written: io::Result<usize>) -> io::Result<usize> {
+        self.figures.sent(*written.as_ref().unwrap_or(&0));
+        written
+    }
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.socket.write(bytes);
+        self.note(written)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let written = self.socket.write_vectored(slices);
+        self.note(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The same through a session, which has its own use for some of it.
+pub(super) fn hear(record: &mut Record, session: &mut Session) -> bool {
+    match session.hear(&mut &record.socket, usize::from(SURPLUS_MAX - record.surplus.min(SURPLUS_MAX))) {
+        Ok(heard) => {
+            record.surplus = record.surplus.saturating_add(u16::try_from(heard.bytes).unwrap_or(u16::MAX));
+            heard.open && record.surplus <= SURPLUS_MAX
+        }
+        Err(_) => {
+            // Why, if the client listens.
+            let _ = session.write(&[], &mut &record.socket);
+            false
         }
     }
 }

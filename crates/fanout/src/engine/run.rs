@@ -16,32 +16,42 @@ use crate::ring::Taken;
 use crate::session::Session;
 
 /// Bytes of one run: about 64 small events, which cost one send like a single one.
-pub(super) const RUN_BYTES: usize = 16 << 10;
+pub(crate) const RUN_BYTES: usize = 16 << 10;
 
 /// Runs kept of one group. Where there are more, its followers hardly share them anyway.
 const RUNS_MAX: usize = 32;
 
+/// What stands around what is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Packing {
+    /// An HTTP/1.1 chunk.
+    #[default]
+    Chunk,
+    /// Nothing: whoever sends it has a framing of its own.
+    Bare,
+}
+
 /// What everybody of a group with the same position is sent next.
 #[derive(Debug)]
-pub(super) struct Run {
+pub(crate) struct Run {
     from: Box<[Offset]>,
     turn: u8,
-    /// One chunk; empty if nothing of it was wanted.
-    pub(super) bytes: Bytes,
+    /// As it is sent; empty if nothing of it was wanted.
+    pub(crate) bytes: Bytes,
     /// What it adds to the sum of a compressed body.
-    pub(super) part: Option<Part>,
+    pub(crate) part: Option<Part>,
     /// The position after it.
-    pub(super) to: Cursor,
+    pub(crate) to: Cursor,
     /// The stream whose turn it is then.
-    pub(super) next_turn: u8,
+    pub(crate) next_turn: u8,
     /// Events passed over since the last one that was wanted; with an empty run, all of them.
-    pub(super) passed: u32,
+    pub(crate) passed: u32,
     /// The events it shows.
-    pub(super) shown: Option<Shown>,
+    pub(crate) shown: Option<Shown>,
 }
 
 /// What a look at the rings found for a position.
-pub(super) enum Look<'a> {
+pub(crate) enum Look<'a> {
     Run(&'a Run),
     AtHead,
     /// A ring no longer reaches back to it.
@@ -51,7 +61,8 @@ pub(super) enum Look<'a> {
 /// The runs of one sweep, of the group that was looked at last. Mostly there is one. Made after the marks
 /// of the lanes that are swept were cleared.
 #[derive(Default)]
-pub(super) struct Runs {
+pub(crate) struct Runs {
+    packing: Packing,
     of: Option<u32>,
     made: Vec<Run>,
     /// Where there was nothing more. What came since has marked its lane again.
@@ -59,9 +70,14 @@ pub(super) struct Runs {
 }
 
 impl Runs {
+    /// None yet, and each to be packed so.
+    pub(crate) fn packed(packing: Packing) -> Self {
+        Self { packing, ..Self::default() }
+    }
+
     /// What comes next for a follower of a group, given as its number and itself. Its streams take
     /// turns, so that a busy one does not starve the others.
-    pub(super) fn look(
+    pub(crate) fn look(
         &mut self,
         (number, group): (u32, &Group),
         from: &[Offset],
@@ -81,7 +97,7 @@ impl Runs {
         if let Some(at) = made {
             return Look::Run(&self.made[at]);
         }
-        match make(group, from, turn, lanes, deflater) {
+        match make(group, from, turn, lanes, deflater, self.packing) {
             Ok(Some(run)) => {
                 self.made.push(run);
                 Look::Run(&self.made[self.made.len() - 1])
@@ -105,6 +121,7 @@ fn make(
     turn: u8,
     lanes: &Slab<Lane>,
     deflater: &Arc<Deflater>,
+    packing: Packing,
 ) -> Result<Option<Run>, Behind> {
     let mut taken = Vec::with_capacity(from.len());
     for stream in (usize::from(turn)..from.len()).chain(0..usize::from(turn)) {
@@ -136,7 +153,10 @@ fn make(
         turn,
         part: out.part(),
         shown: out.take_shown(),
-        bytes: chunk::of(&out.take()),
+        bytes: match packing {
+            Packing::Chunk => chunk::of(&out.take()),
+            Packing::Bare => out.take(),
+        },
         passed: session.unseen(),
         to: session.into_cursor(),
         next_turn,

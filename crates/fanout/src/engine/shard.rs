@@ -1,6 +1,6 @@
 //! A shard: one task, its own epoll, and the parked connections it owns.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use evergate_domain::{StreamName, UnixMillis};
+use evergate_tls::Session as TlsSession;
 use rustix::event::epoll;
 use slab::Slab;
 use tokio::io::unix::AsyncFd;
@@ -55,6 +56,8 @@ pub(super) struct Shard {
     records: Slab<Record>,
     /// What is left of a piece that a socket took only a part of.
     unsent: HashMap<usize, Bytes>,
+    /// What lies over the sockets whose bytes go through TLS.
+    sessions: HashMap<usize, TlsSession>,
     /// How far those have come whose guards follow, by slot.
     trails: HashMap<usize, Trail>,
     look_at: Instant,
@@ -72,8 +75,13 @@ pub(super) struct Shard {
     /// What the wall clock said lately, for the figures.
     now: UnixMillis,
     stop: watch::Receiver<Option<Duration>>,
-    /// When each connection ends, the next one last; `None` while nothing ends.
+    /// When each connection is told that it ends, the next one last; `None` while nothing ends.
     ending: Option<Vec<(Instant, usize)>>,
+    /// How long after it does.
+    lead: Duration,
+    /// When each of those ends that were told, the next one first. A slot may have passed to another
+    /// connection since, which came to end as well: that one's lead is shorter then.
+    leaving: VecDeque<(Instant, usize)>,
 }
 
 impl Shard {
@@ -97,6 +105,7 @@ impl Shard {
             epoll,
             records: Slab::new(),
             unsent: HashMap::new(),
+            sessions: HashMap::new(),
             trails: HashMap::new(),
             look_at: Instant::now(),
             sums: HashMap::new(),
@@ -110,6 +119,8 @@ impl Shard {
             now: figures::now(),
             stop,
             ending: None,
+            lead: Duration::ZERO,
+            leaving: VecDeque::new(),
         })
     }
 
@@ -150,8 +161,9 @@ impl Shard {
     }
 
     async fn wait(&mut self) {
-        let next_end = self.ending.as_ref().and_then(|ending| ending.last()).map(|(at, _)| *at);
-        let until = next_end.map_or(self.tick_at, |end| end.min(self.tick_at));
+        let told = self.ending.as_ref().and_then(|ending| ending.last());
+        let next = told.into_iter().chain(self.leaving.front()).map(|(at, _)| *at);
+        let until = next.fold(self.tick_at, Instant::min);
         tokio::select! {
             biased;
             () = self.inbox.rung() => {}
@@ -168,7 +180,7 @@ impl Shard {
     }
 
     fn take_in(&mut self, arrival: Arrival) {
-        let Arrival { socket, parked, guard, sent, trail } = arrival;
+        let Arrival { socket, session, parked, guard, sent, trail } = arrival;
         let slot = self.records.vacant_key();
         let data = epoll::EventData::new_u64(slot as u64);
         let interest =
@@ -183,7 +195,7 @@ impl Shard {
         if profile.encoding == Encoding::Gzip {
             self.sums.insert(slot, sum);
         }
-        let group = self.group_of(profile, &lanes);
+        let group = self.group_of(&profile, &lanes);
         let place = self.groups[group].enter(small(slot), &cursor);
         self.records.insert(Record {
             socket,
@@ -198,7 +210,9 @@ impl Shard {
             turn: 0,
             blocked: false,
             behind: true,
+            told: false,
         });
+        self.sessions.extend(session.map(|session| (slot, session)));
         self.trails.extend(trail.map(|trail| (slot, trail)));
         if let Some(ending) = &mut self.ending {
             ending.push((Instant::now(), slot));
@@ -208,7 +222,13 @@ impl Shard {
             self.cut();
             return;
         }
-        // What came while it was on its way.
+        // What came while it was on its way, of its streams and beside them.
+        if let Some(word) = self.records[slot].guard.word() {
+            self.tell(slot, &word);
+            if !self.records.contains(slot) {
+                return;
+            }
+        }
         let fate = self.advance(slot, &mut Runs::default());
         self.follow_up(slot, fate);
         for lane in lanes {
@@ -234,11 +254,14 @@ impl Shard {
         small(number)
     }
 
-    fn group_of(&mut self, profile: Arc<Profile>, lanes: &[u32]) -> u32 {
-        self.groups.find(&profile, lanes).unwrap_or_else(|| {
-            let group = self.groups.begin(profile, lanes);
-            for &lane in lanes {
-                self.lanes[lane as usize].groups.push(group);
+    fn group_of(&mut self, profile: &Arc<Profile>, lanes: &[u32]) -> u32 {
+        let streams = lanes.iter().zip(&profile.filters);
+        // Also where there is such a group already.
+        let heads = streams.map(|(&lane, filter)| self.lanes[lane as usize].expect(filter)).collect();
+        self.groups.find(profile, lanes).unwrap_or_else(|| {
+            let group = self.groups.begin(Arc::clone(profile), lanes, heads);
+            for (&lane, filter) in lanes.iter().zip(&profile.filters) {
+                self.lanes[lane as usize].groups.enter(group, filter);
             }
             group
         })

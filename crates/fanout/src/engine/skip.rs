@@ -13,7 +13,7 @@ use crate::ring::{Ring, Taken};
 use crate::session::Session;
 
 /// What a cursor has missed, as far as the ring has it.
-pub(super) struct Missed {
+pub(crate) struct Missed {
     cursor: Offset,
     /// The position directly before the frames: the cursor, or where the ring begins now.
     from: Offset,
@@ -22,7 +22,7 @@ pub(super) struct Missed {
 
 impl Missed {
     /// `None` if only the log can tell whether the cursor is one of the stream's history.
-    pub(super) fn of(ring: &Ring, cursor: Offset) -> Option<Self> {
+    pub(crate) fn of(ring: &Ring, cursor: Offset) -> Option<Self> {
         let from = if ring.holds(cursor) { cursor } else { ring.base() };
         // Of the same epoch as a position of the history, and not behind it, is of the history too.
         if from.epoch != cursor.epoch || from.seq < cursor.seq {
@@ -38,7 +38,7 @@ impl Missed {
 
     /// Moves a session that stands at the cursor on by the policy, and writes what is to be shown and
     /// told. Whether that is all, or only as much as goes at once.
-    pub(super) fn skip(
+    pub(crate) fn skip(
         &self,
         policy: SlowReader,
         stream: usize,

@@ -3,6 +3,8 @@
 
 #[path = "../gunzip/mod.rs"]
 mod gunzip;
+mod keys;
+mod secured;
 mod several;
 mod slow;
 
@@ -21,6 +23,7 @@ use evergate_fanout::{
     Begin, Encoding, End, Engine, Farewell, Framing, Guard, Handover, HeartbeatKind, Hub, HubConfig,
     SubscribeRequest,
 };
+use evergate_tls::Session;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -67,6 +70,7 @@ struct World {
     serving: tokio::sync::Mutex<JoinSet<()>>,
     most_parked: AtomicUsize,
     replayed: AtomicU64,
+    tls: Option<secured::Secured>,
 }
 
 fn name() -> StreamName {
@@ -83,11 +87,15 @@ fn set(names: &[&str]) -> StreamSet {
 }
 
 fn world(config: HubConfig) -> Arc<World> {
-    world_with(StreamPolicies::open(Retention::FOREVER), config)
+    world_with(StreamPolicies::open(Retention::FOREVER), config, false)
 }
 
-fn world_with(policies: StreamPolicies, config: HubConfig) -> Arc<World> {
-    let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new(Arc::new(policies), Arc::new(SystemClock)));
+fn world_with(policies: StreamPolicies, config: HubConfig, tls: bool) -> Arc<World> {
+    let log = Arc::new(MemoryLog::new(Arc::new(policies), Arc::new(SystemClock)));
+    world_over(log, config, tls)
+}
+
+fn world_over(log: Arc<dyn EventLog>, config: HubConfig, tls: bool) -> Arc<World> {
     let hub = Hub::new(Arc::clone(&log), config);
     Arc::new(World {
         engine: Engine::start(&hub, 2),
@@ -97,6 +105,7 @@ fn world_with(policies: StreamPolicies, config: HubConfig) -> Arc<World> {
         serving: tokio::sync::Mutex::default(),
         most_parked: AtomicUsize::new(0),
         replayed: AtomicU64::new(0),
+        tls: tls.then(secured::Secured::new),
     })
 }
 
@@ -133,13 +142,32 @@ impl World {
         let (client, (socket, _)) = (client.expect("connects"), server.expect("accepts"));
         socket2::SockRef::from(&socket).set_send_buffer_size(buffer).expect("a small buffer");
         socket2::SockRef::from(&client).set_recv_buffer_size(buffer).expect("a small buffer");
+        let (client, socket, session) = match &self.tls {
+            None => (client, socket, None),
+            Some(tls) => {
+                let (client, socket, session) = tls.over(client, socket).await;
+                (client, socket, Some(session))
+            }
+        };
+        (client, self.hand_over(request, abort, socket, session).await)
+    }
+
+    /// Gives the engine a connection, and tells where it begins.
+    async fn hand_over(
+        &self,
+        request: SubscribeRequest,
+        abort: bool,
+        socket: TcpStream,
+        session: Option<Session>,
+    ) -> String {
         let (subscriber, opening) = self.hub.subscribe(request).await.expect("subscribes");
         self.open.fetch_add(1, Ordering::SeqCst);
         let guard = Box::new(Held { cut: CancellationToken::new(), open: Arc::clone(&self.open), abort });
         let engine = self.engine.clone();
-        let handover = Handover { socket, first: Bytes::from_static(b": hello\n"), subscriber, guard };
+        let first = Bytes::from_static(b": hello\n");
+        let handover = Handover { socket, session, first, subscriber, guard };
         self.serving.lock().await.spawn(async move { engine.serve(handover).await });
-        (client, opening.cursor)
+        opening.cursor
     }
 
     async fn ended(&self) {
@@ -259,6 +287,11 @@ impl Client {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_client_gets_every_event_once_and_in_order() {
+    everybody_accounts_for_every_event(world).await;
+}
+
+#[expect(clippy::print_stdout, reason = "shown when a test fails, or when asked")]
+async fn everybody_accounts_for_every_event(world: fn(HubConfig) -> Arc<World>) {
     let seed = std::env::var("EVERGATE_SEED").ok().and_then(|s| s.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     println!("repeat with EVERGATE_SEED={seed} cargo test -p evergate-fanout --test engine");
@@ -328,6 +361,10 @@ async fn every_client_gets_every_event_once_and_in_order() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn quiet_streams_beat_and_a_client_that_leaves_is_let_go() {
+    quiet_streams(world).await;
+}
+
+async fn quiet_streams(world: fn(HubConfig) -> Arc<World>) {
     let world = world(HubConfig::default());
     let mut sockets = Vec::new();
     for _ in 0..20 {
@@ -359,6 +396,10 @@ async fn quiet_streams_beat_and_a_client_that_leaves_is_let_go() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_end_with_their_last_words_even_when_they_are_parked() {
+    last_words(world).await;
+}
+
+async fn last_words(world: fn(HubConfig) -> Arc<World>) {
     for encoding in [Encoding::Identity, Encoding::Gzip] {
         for abort in [false, true] {
             let world = world(HubConfig::default());

@@ -270,7 +270,7 @@ async fn every_event_of_every_stream_is_accounted_for() {
         scan_max: 50,
         ..HubConfig::default()
     };
-    let world = world_with(policies, config);
+    let world = world_with(policies, config, false);
     let mut clients = JoinSet::new();
     for n in 0..CLIENTS {
         clients.spawn(client(Arc::clone(&world), random.fork(), n % 4 == 0));

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use evergate_domain::KeyFilter;
 use rustix::event::epoll;
 use socket2::SockRef;
-use tokio::net::TcpStream;
 
+use super::sweep::Fate;
 use super::{Shard, TICK};
 use crate::engine::attended::{Attended, say_farewell};
 use crate::engine::handle::Farewell;
+use crate::engine::line::Line;
 use crate::engine::record::Record;
 use crate::subscriber::{End, Parked, Subscriber};
 
@@ -19,15 +21,19 @@ impl Shard {
     pub(super) fn give_back(&mut self, slot: usize) {
         // It is not blocked, so nothing of it is unsent: its cursor is a frame's end.
         debug_assert!(!self.unsent.contains_key(&slot));
+        let session = self.sessions.remove(&slot);
         let trail = self.trails.remove(&slot);
         let (record, parked) = self.remove(slot);
-        let engine = self.engine.clone();
+        let (engine, lead) = (self.engine.clone(), self.lead);
         self.engine.0.tasks.spawn(async move {
-            let subscriber = Subscriber::unparked(&engine.0.hub, parked);
-            match TcpStream::from_std(record.socket) {
-                Ok(socket) => {
+            let mut subscriber = Subscriber::unparked(&engine.0.hub, parked);
+            if record.told {
+                subscriber.told(lead);
+            }
+            match Line::of_std(record.socket, session) {
+                Ok(line) => {
                     let sent = record.sent;
-                    Attended::returned(engine, socket, subscriber, record.guard, sent, trail).run().await;
+                    Attended::returned(engine, line, subscriber, record.guard, sent, trail).run().await;
                 }
                 Err(error) => tracing::warn!(%error, "a connection could not be given back"),
             }
@@ -37,17 +43,20 @@ impl Shard {
     /// Ends a connection with its last words.
     pub(super) fn end(&mut self, slot: usize, end: End) {
         let unsent = self.unsent.remove(&slot);
+        let session = self.sessions.remove(&slot);
         let (record, parked) = self.remove(slot);
+        // Who was told why is not told something else at the end.
+        let end = if record.told && end == End::Dismissed { End::Stopped } else { end };
         let Farewell { bytes, abort } = record.guard.farewell(end, &parked.cursor);
         let last = parked.finish(&bytes, abort, &self.engine.0.hub.common.deflater);
         self.engine.0.tasks.spawn(async move {
             let guard = record.guard;
             let ended = async {
-                let mut socket = TcpStream::from_std(record.socket)?;
+                let mut line = Line::of_std(record.socket, session)?;
                 if let Some(rest) = unsent {
-                    tokio::io::AsyncWriteExt::write_all(&mut socket, &rest).await?;
+                    line.write_all(&rest).await?;
                 }
-                say_farewell(socket, &last, abort).await
+                say_farewell(line, &last, abort).await
             };
             // Whoever does not take the rest in time is let go all the same.
             let _ = tokio::time::timeout(Duration::from_secs(2), ended).await;
@@ -57,10 +66,12 @@ impl Shard {
 
     /// Takes a connection out of every table.
     pub(super) fn remove(&mut self, slot: usize) -> (Record, Parked) {
+        self.settle(slot);
         self.look_at_trail(slot);
         self.trails.remove(&slot);
         let record = self.records.remove(slot);
         self.unsent.remove(&slot);
+        self.sessions.remove(&slot);
         let sum = self.sums.remove(&slot).unwrap_or_default();
         // Only fails if the socket is not there, which is what is wanted.
         let _ = epoll::delete(self.epoll.get_ref(), &record.socket);
@@ -78,15 +89,17 @@ impl Shard {
         if let Some(moved) = group.leave(record.place) {
             self.records[moved as usize].place = record.place;
         }
-        for lane in self.groups.drop_if_empty(record.group).unwrap_or_default() {
-            self.leave_lane(lane as usize, record.group);
+        if let Some(gone) = self.groups.take_if_empty(record.group) {
+            for (&lane, filter) in gone.lanes.iter().zip(&gone.profile.filters) {
+                self.leave_lane(lane as usize, record.group, filter);
+            }
         }
         (record, parked)
     }
 
-    fn leave_lane(&mut self, number: usize, group: u32) {
+    fn leave_lane(&mut self, number: usize, group: u32, filter: &KeyFilter) {
         let lane = &mut self.lanes[number];
-        lane.leave(group);
+        lane.groups.leave(group, filter);
         if lane.groups.is_empty() {
             let gone = self.lanes.remove(number);
             if self.by_name.get(gone.feed.name()) == Some(&number) {
@@ -95,7 +108,7 @@ impl Shard {
         }
     }
 
-    /// Ends those whose owners want it.
+    /// Ends those whose owners want it, and passes on what others are to be told.
     pub(super) fn cut(&mut self) {
         let cut: Vec<_> = self
             .records
@@ -110,6 +123,21 @@ impl Shard {
         }
         for slot in dismissed {
             self.end(slot, End::Dismissed);
+        }
+        // One that is blocked, perhaps in the middle of a frame, is told when its owner asks again.
+        let open = self.records.iter().filter(|(_, record)| !record.blocked);
+        let told: Vec<_> = open.filter_map(|(slot, record)| Some((slot, record.guard.word()?))).collect();
+        for (slot, word) in told {
+            self.tell(slot, &word);
+        }
+    }
+
+    /// Sends a connection frames for it alone. It is not blocked.
+    pub(super) fn tell(&mut self, slot: usize, frames: &[u8]) {
+        debug_assert!(!self.unsent.contains_key(&slot), "it would stand in the middle of a frame");
+        let (bytes, ()) = self.alone(slot, |_, out| out.private(frames));
+        if self.deliver(slot, bytes).is_some_and(|fate| fate == Fate::Gone) {
+            drop(self.remove(slot));
         }
     }
 

@@ -1,10 +1,13 @@
 //! What sockets report: room to write, surplus input, an end.
 
+use bytes::Bytes;
 use evergate_domain::SlowReader;
+use evergate_tls::Session;
 use rustix::event::epoll;
 
 use super::Shard;
-use crate::engine::record::drain;
+use super::sweep::Fate;
+use crate::engine::record::{drain, hear};
 use crate::engine::run::Runs;
 
 impl Shard {
@@ -28,14 +31,25 @@ impl Shard {
     fn look_at_socket(&mut self, slot: usize, flags: epoll::EventFlags) {
         let Some(record) = self.records.get_mut(slot) else { return };
         let closing = epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
-        if flags.intersects(closing) || (flags.contains(epoll::EventFlags::IN) && !drain(record)) {
+        let stays = !flags.intersects(closing)
+            && (!flags.contains(epoll::EventFlags::IN)
+                || match self.sessions.get_mut(&slot) {
+                    None => drain(record),
+                    Some(session) => hear(record, session),
+                });
+        if !stays {
             drop(self.remove(slot));
             return;
         }
-        if flags.contains(epoll::EventFlags::OUT) && record.blocked {
-            record.blocked = false;
+        if flags.contains(epoll::EventFlags::OUT) && self.records[slot].blocked {
+            self.records[slot].blocked = false;
+            self.settle(slot);
             self.records[slot].skips = self.lagging(slot, &[SlowReader::Conflate, SlowReader::Gap]);
             let fate = self.advance(slot, &mut Runs::default());
+            self.follow_up(slot, fate);
+        } else if !self.records[slot].blocked && self.sessions.get(&slot).is_some_and(Session::holds_back) {
+            // What the client said is to be answered.
+            let fate = self.deliver(slot, Bytes::new()).unwrap_or(Fate::Stays);
             self.follow_up(slot, fate);
         }
     }

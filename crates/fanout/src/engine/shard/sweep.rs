@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use evergate_domain::SlowReader;
 
-use super::{RUNS_PER_TURN, SENDS_PER_LOOK, SENDS_PER_SLICE, Shard};
+use super::{RUNS_PER_TURN, SENDS_PER_LOOK, SENDS_PER_SLICE, Shard, small};
 use crate::engine::chunk;
-use crate::engine::record::{Sent, send};
+use crate::engine::record::{Sent, send, send_secured};
 use crate::engine::run::{Look, Runs};
 use crate::engine::skip::Missed;
 use crate::figures;
@@ -31,11 +31,12 @@ pub(super) enum Fate {
 impl Shard {
     /// Brings everybody who follows a stream up to its head.
     pub(super) async fn sweep(&mut self, lane: usize) {
-        let Some(of_lane) = self.lanes.get(lane) else { return };
+        let call_after = self.engine.0.hub.common.config.call_after();
+        let Some(of_lane) = self.lanes.get_mut(lane) else { return };
         of_lane.listener.clear();
         self.now = figures::now();
         let mut groups = std::mem::take(&mut self.visiting);
-        groups.clone_from(&of_lane.groups);
+        let due = of_lane.due(u64::from(call_after), &mut groups);
         let (mut runs, mut visited) = (Runs::default(), 0);
         for &group in &groups {
             let mut at = 0;
@@ -55,14 +56,22 @@ impl Shard {
                 }
             }
         }
-        if self.lanes.get(lane).is_some_and(|lane| lane.feed.is_closed()) {
-            let followers = groups.iter().filter_map(|&group| self.groups.get(group));
-            let ended: Vec<_> = followers.flat_map(|group| group.followers.clone()).collect();
+        for &group in &groups[due.all..] {
+            if let Some(group) = self.groups.get_mut(group) {
+                group.asked(small(lane), due.quiet_from);
+            }
+        }
+        self.visiting = groups;
+        self.figures.visited(visited);
+        let Some(of_lane) = self.lanes.get_mut(lane) else { return };
+        of_lane.done(&due);
+        if of_lane.feed.is_closed() {
+            let groups = of_lane.groups.all().iter().chain(of_lane.groups.keyed());
+            let ended: Vec<_> = groups.flat_map(|&group| self.groups[group].followers.clone()).collect();
             for slot in ended {
                 self.end(slot as usize, End::LogClosed);
             }
         }
-        self.visiting = groups;
     }
 
     /// Goes on with those who had more to get than goes at once.
@@ -82,6 +91,7 @@ impl Shard {
 
     /// Sends a connection what lies between its position and the heads, as far as it takes it.
     pub(super) fn advance(&mut self, slot: usize, runs: &mut Runs) -> Fate {
+        self.settle(slot);
         if self.records[slot].blocked {
             let too_slow = self.lagging(slot, &[SlowReader::Disconnect]) != 0;
             return if too_slow { Fate::TooSlow } else { Fate::Stays };
@@ -96,7 +106,8 @@ impl Shard {
         {
             return fate;
         }
-        for _ in 0..RUNS_PER_TURN {
+        let mut more = RUNS_PER_TURN;
+        loop {
             let common = &self.engine.0.hub.common;
             let record = &mut self.records[slot];
             let group = &mut self.groups[record.group];
@@ -106,7 +117,7 @@ impl Shard {
                 Look::Run(run) => run,
                 Look::AtHead => {
                     record.behind = false;
-                    return Fate::Stays;
+                    break;
                 }
                 Look::Behind => return Fate::Behind,
             };
@@ -129,8 +140,26 @@ impl Shard {
             {
                 return fate;
             }
+            more -= 1;
+            if more == 0 {
+                return Fate::Again;
+            }
         }
-        Fate::Again
+        if self.records[slot].unseen >= self.engine.0.hub.common.config.call_after() {
+            let (position, ()) = self.alone(slot, Session::tell_position);
+            return self.deliver(slot, position).unwrap_or(Fate::Stays);
+        }
+        Fate::Stays
+    }
+
+    /// Moves a connection over events of other keys than it wants.
+    pub(super) fn settle(&mut self, slot: usize) {
+        let record = &mut self.records[slot];
+        let group = &mut self.groups[record.group];
+        if group.is_keyed() {
+            let passed = group.settle(record.place, |lane| self.lanes[lane as usize].swept());
+            record.unseen = record.unseen.saturating_add(passed);
+        }
     }
 
     /// Moves a connection on by its streams' policies. `None` once it is where it can go on from.
@@ -168,6 +197,7 @@ impl Shard {
         slot: usize,
         write: impl FnOnce(&mut Session, &mut Output) -> T,
     ) -> (Bytes, T) {
+        self.settle(slot);
         let record = &mut self.records[slot];
         let group = &mut self.groups[record.group];
         let profile = Arc::clone(&group.profile);
@@ -187,7 +217,12 @@ impl Shard {
 
     /// Sends bytes, and keeps those that the socket does not take. `None` if it took them all.
     pub(super) fn deliver(&mut self, slot: usize, bytes: Bytes) -> Option<Fate> {
-        match send(&mut self.records[slot], bytes, self.tick, &self.figures) {
+        let record = &mut self.records[slot];
+        let sent = match self.sessions.get_mut(&slot) {
+            None => send(record, bytes, self.tick, &self.figures),
+            Some(session) => send_secured(record, session, bytes, self.tick, &self.figures),
+        };
+        match sent {
             Sent::All => None,
             Sent::Part(rest) => {
                 self.unsent.insert(slot, rest);

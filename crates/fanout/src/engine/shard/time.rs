@@ -14,11 +14,15 @@ impl Shard {
     pub(super) async fn look_at_time(&mut self) {
         self.begin_to_end();
         let now = Instant::now();
-        while let Some((at, slot)) =
+        while let Some((_, slot)) =
             self.ending.as_mut().and_then(|ending| ending.pop_if(|(at, _)| *at <= now))
         {
-            let _ = at;
             if self.records.contains(slot) {
+                self.tell_of_end(slot);
+            }
+        }
+        while let Some((_, slot)) = self.leaving.pop_front_if(|(at, _)| *at <= now) {
+            if self.records.get(slot).is_some_and(|record| record.told) {
                 self.end(slot, End::Stopped);
             }
         }
@@ -41,10 +45,26 @@ impl Shard {
         }
         let Some(window) = *self.stop.borrow_and_update() else { return };
         let now = Instant::now();
-        let mut ending: Vec<_> =
-            self.records.iter().map(|(slot, _)| (now + window.mul_f64(fastrand::f64()), slot)).collect();
+        let config = &self.engine.0.hub.common.config;
+        self.lead = config.leave_within(window).1;
+        let moment = |(slot, _)| (now + config.leave_within(window).0, slot);
+        let mut ending: Vec<_> = self.records.iter().map(moment).collect();
         ending.sort_unstable_by(|a, b| b.cmp(a));
         self.ending = Some(ending);
+    }
+
+    /// Tells a connection that it ends, and goes on with it until then.
+    fn tell_of_end(&mut self, slot: usize) {
+        self.leaving.push_back((Instant::now() + self.lead, slot));
+        self.records[slot].told = true;
+        let news = self.engine.0.hub.common.config.goaway();
+        let (chunk, ()) = self.alone(slot, |_, out| out.private(&news));
+        if let Some(unsent) = self.unsent.get_mut(&slot) {
+            *unsent = [&unsent[..], &chunk[..]].concat().into();
+            return;
+        }
+        let fate = self.deliver(slot, chunk).unwrap_or(Fate::Stays);
+        self.follow_up(slot, fate);
     }
 
     async fn look_at_trails(&mut self) {
@@ -59,8 +79,16 @@ impl Shard {
 
     /// Tells a connection's guard how far its client has come, if it follows.
     pub(super) fn look_at_trail(&mut self, slot: usize) {
+        if !self.trails.contains_key(&slot) {
+            return;
+        }
+        self.settle(slot);
         let Some(trail) = self.trails.get_mut(&slot) else { return };
         let record = &self.records[slot];
+        if record.blocked && self.sessions.contains_key(&slot) {
+            // How many bytes on the wire the rest will be is not known yet.
+            return;
+        }
         let Ok(queued) = queued(&record.socket) else { return };
         let cursor = self.groups[record.group].cursor(record.place).pack();
         // What the system has not taken yet lies before the cursor, too.
