@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject as _;
@@ -24,6 +25,26 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
+/// Until when a certificate proves anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expiry {
+    /// Its file.
+    pub certificate: PathBuf,
+    /// The last moment, in seconds of Unix time.
+    pub not_after_s: i64,
+}
+
+impl Expiry {
+    /// Whole days from this time on; negative if it is over.
+    #[must_use]
+    pub fn days_left(&self, now: SystemTime) -> i64 {
+        /// Seconds.
+        const DAY: i64 = 24 * 60 * 60;
+        let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.not_after_s.saturating_sub(i64::try_from(now).unwrap_or(i64::MAX)).div_euclid(DAY)
+    }
+}
+
 impl CertificateFiles {
     /// Everything that a change of is noticed.
     pub(crate) fn files(&self) -> [PathBuf; 3] {
@@ -34,6 +55,13 @@ impl CertificateFiles {
         let mut path = self.certificate.clone().into_os_string();
         path.push(".ocsp");
         path.into()
+    }
+
+    /// Of what was loaded from these files.
+    pub(crate) fn expiry(&self, loaded: &CertifiedKey) -> Result<Expiry, LoadError> {
+        let identity =
+            Identity::read(&loaded.cert[0]).map_err(|what| LoadError::malformed(&self.certificate, what))?;
+        Ok(Expiry { certificate: self.certificate.clone(), not_after_s: identity.not_after_s() })
     }
 
     /// Reads both, and the staple if there is one.
@@ -73,13 +101,14 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     Ok(chain)
 }
 
-/// The certificates of a file as those by which others are judged.
-pub(crate) fn roots(path: &Path) -> Result<RootCertStore, LoadError> {
+/// The certificates of some files as those by which others are judged.
+pub(crate) fn roots(files: &[PathBuf]) -> Result<RootCertStore, LoadError> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        roots
-            .add(certificate)
-            .map_err(|error| LoadError::malformed(path, format!("a root that cannot be used: {error}")))?;
+    for path in files {
+        for certificate in certificates(path)? {
+            let unusable = |error| LoadError::malformed(path, format!("a root that cannot be used: {error}"));
+            roots.add(certificate).map_err(unusable)?;
+        }
     }
     Ok(roots)
 }

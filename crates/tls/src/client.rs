@@ -1,5 +1,6 @@
 //! The connecting side.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::certificate::{self, CertificateFiles};
+use crate::certificate::{self, CertificateFiles, Expiry};
 use crate::error::{HandshakeError, LoadError};
 use crate::files::{FromFiles, Refreshed};
 use crate::identity::Identity;
@@ -38,6 +39,8 @@ pub enum Roots {
     System,
     /// Only those of a file, PEM.
     File(PathBuf),
+    /// Those of the system, if it has any, and those of a file, PEM.
+    SystemAnd(PathBuf),
 }
 
 /// A connection whose handshake is done.
@@ -56,8 +59,20 @@ pub struct Connected<S> {
 pub struct Client(Arc<Inner>);
 
 struct Inner {
-    config: FromFiles<Arc<ClientConfig>>,
+    loaded: FromFiles<Loaded>,
     handshake_timeout: Duration,
+}
+
+/// What was made of the files.
+struct Loaded {
+    config: Arc<ClientConfig>,
+    expiry: Option<Expiry>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("expiry", &self.expiry()).finish_non_exhaustive()
+    }
 }
 
 impl Client {
@@ -65,13 +80,19 @@ impl Client {
     pub fn load(settings: ClientSettings) -> Result<Self, LoadError> {
         let handshake_timeout = settings.handshake_timeout;
         let files = files(&settings);
-        let config = FromFiles::load(files, move || configure(&settings).map(Arc::new))?;
-        Ok(Self(Arc::new(Inner { config, handshake_timeout })))
+        let loaded = FromFiles::load(files, move || configure(&settings))?;
+        Ok(Self(Arc::new(Inner { loaded, handshake_timeout })))
+    }
+
+    /// Until when the certificate by which it proves itself does so.
+    #[must_use]
+    pub fn expiry(&self) -> Option<Expiry> {
+        self.0.loaded.current().expiry.clone()
     }
 
     /// Looks whether a file has changed, and reads them all anew then.
     pub fn refresh(&self) -> Refreshed {
-        self.0.config.refresh()
+        self.0.loaded.refresh()
     }
 
     /// Shakes hands over a socket with a server that has to prove to be `host`, a name or an address.
@@ -82,7 +103,7 @@ impl Client {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let name =
             ServerName::try_from(bare.to_owned()).map_err(|_| HandshakeError::Name(host.to_owned()))?;
-        let connector = TlsConnector::from(Arc::clone(&*self.0.config.current()));
+        let connector = TlsConnector::from(Arc::clone(&self.0.loaded.current().config));
         let within = self.0.handshake_timeout;
         let stream = timeout(within, connector.connect(name, socket))
             .await
@@ -99,34 +120,47 @@ impl Client {
 
 fn files(settings: &ClientSettings) -> Vec<PathBuf> {
     let mut files: Vec<_> = settings.identity.iter().flat_map(CertificateFiles::files).collect();
-    if let Roots::File(path) = &settings.roots {
-        files.push(path.clone());
+    match &settings.roots {
+        Roots::System => {}
+        Roots::File(path) | Roots::SystemAnd(path) => files.push(path.clone()),
     }
     files
 }
 
-fn configure(settings: &ClientSettings) -> Result<ClientConfig, LoadError> {
+fn configure(settings: &ClientSettings) -> Result<Loaded, LoadError> {
     let roots = match &settings.roots {
-        Roots::File(path) => certificate::roots(path)?,
-        Roots::System => system_roots()?,
+        Roots::File(path) => certificate::roots(std::slice::from_ref(path))?,
+        Roots::System => {
+            let roots = system_roots();
+            if roots.is_empty() {
+                return Err(LoadError::NoRoots);
+            }
+            roots
+        }
+        Roots::SystemAnd(path) => {
+            let mut roots = system_roots();
+            roots.extend(certificate::roots(std::slice::from_ref(path))?.roots);
+            roots
+        }
     };
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(versions(Version::Tls12))
         .map_err(|error| LoadError::Impossible(error.to_string()))?
         .with_root_certificates(roots);
-    let mut config = match &settings.identity {
-        None => builder.with_no_client_auth(),
+    let (mut config, expiry) = match &settings.identity {
+        None => (builder.with_no_client_auth(), None),
         Some(identity) => {
             let certified: Arc<CertifiedKey> = identity.load()?;
-            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
+            let expiry = identity.expiry(&certified)?;
+            (builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified))), Some(expiry))
         }
     };
     config.alpn_protocols = settings.protocols.iter().map(|protocol| protocol.name()).collect();
-    Ok(config)
+    Ok(Loaded { config: Arc::new(config), expiry })
 }
 
-fn system_roots() -> Result<RootCertStore, LoadError> {
+fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() { Err(LoadError::NoRoots) } else { Ok(roots) }
+    roots
 }

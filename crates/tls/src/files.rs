@@ -21,7 +21,8 @@ pub enum Refreshed {
 }
 
 /// Tells one state of a file from another. A file that is replaced by another through a link, as
-/// Kubernetes does it, has another inode.
+/// Kubernetes does it, has another inode; the time of the last change is that of its rights, too, so
+/// that a file that could not be read is read again once it can be.
 type Stamp = (u64, i64, i64, u64);
 
 /// The newest `T` that could be made of the files.
@@ -72,7 +73,7 @@ fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
 
 fn stamp(path: &Path) -> Option<Stamp> {
     let about = fs::metadata(path).ok()?;
-    Some((about.ino(), about.mtime(), about.mtime_nsec(), about.len()))
+    Some((about.ino(), about.ctime(), about.ctime_nsec(), about.len()))
 }
 
 /// A whole file.

@@ -50,6 +50,11 @@ impl Identity {
         self.names.iter().any(|name| fits(pattern, name))
     }
 
+    /// The last moment of its certificate, in seconds of Unix time.
+    pub(crate) fn not_after_s(&self) -> i64 {
+        self.not_after
+    }
+
     /// Its certificate's time is over.
     pub(crate) fn has_expired(&self, now: SystemTime) -> bool {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());

@@ -7,6 +7,7 @@
 //!
 //! What is spoken inside a connection is not known here.
 
+mod authority;
 mod certificate;
 mod error;
 mod files;
@@ -18,11 +19,19 @@ mod sni;
 mod tickets;
 
 mod client;
+mod connector;
 
-pub use certificate::CertificateFiles;
+pub use authority::Authority;
+pub use certificate::{CertificateFiles, Expiry};
 pub use client::{Client, ClientSettings, Connected, Roots};
+pub use connector::{ConnectError, Connector};
 pub use error::{HandshakeError, LoadError};
 pub use files::Refreshed;
 pub use identity::Identity;
 pub use server::{Accepted, ClientCertificates, Protocol, Resumption, Server, ServerSettings, Version};
-pub use session::{Session, Wrote};
+pub use session::{Heard, Session, Wrote};
+
+/// A connection that was made, after its handshake.
+pub use tokio_rustls::client::TlsStream as ClientStream;
+/// An accepted connection after its handshake.
+pub use tokio_rustls::server::TlsStream as ServerStream;

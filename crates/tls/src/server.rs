@@ -1,5 +1,6 @@
 //! The accepting side.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,13 +9,13 @@ use ring::digest::{SHA256, digest};
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
+use rustls::{HandshakeKind, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::certificate::{self, CertificateFiles};
+use crate::certificate::{self, CertificateFiles, Expiry};
 use crate::error::{HandshakeError, LoadError};
 use crate::files::{FromFiles, Refreshed};
 use crate::identity::Identity;
@@ -43,10 +44,10 @@ pub struct ServerSettings {
 pub enum ClientCertificates {
     /// Nothing; they are not asked.
     None,
-    /// Who shows a certificate has to have it from one of these roots.
-    Optional(PathBuf),
+    /// Who shows a certificate has to have it from a root in one of these files.
+    Optional(Vec<PathBuf>),
     /// Everybody has to show one.
-    Required(PathBuf),
+    Required(Vec<PathBuf>),
 }
 
 /// How clients that come again are spared the full handshake.
@@ -88,6 +89,8 @@ pub struct Accepted<S> {
     pub protocol: Protocol,
     /// Who the client proved to be, where it did.
     pub identity: Option<Identity>,
+    /// Whether it was known from before, and spared the full handshake.
+    pub resumed: bool,
 }
 
 /// Accepts TLS. Cheap to clone; all clones are renewed together.
@@ -95,8 +98,20 @@ pub struct Accepted<S> {
 pub struct Server(Arc<Inner>);
 
 struct Inner {
-    config: FromFiles<Arc<ServerConfig>>,
+    loaded: FromFiles<Loaded>,
     handshake_timeout: Duration,
+}
+
+/// What was made of the files.
+struct Loaded {
+    config: Arc<ServerConfig>,
+    expiries: Vec<Expiry>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("expiries", &self.expiries()).finish_non_exhaustive()
+    }
 }
 
 impl Server {
@@ -106,14 +121,20 @@ impl Server {
         // For as long as this process lives: a renewed certificate ends nobody's session.
         let own_secrets = Secrets::random()?;
         let files = files(&settings);
-        let config = FromFiles::load(files, move || configure(&settings, &own_secrets).map(Arc::new))?;
-        Ok(Self(Arc::new(Inner { config, handshake_timeout })))
+        let loaded = FromFiles::load(files, move || configure(&settings, &own_secrets))?;
+        Ok(Self(Arc::new(Inner { loaded, handshake_timeout })))
+    }
+
+    /// Until when each of its certificates proves anything.
+    #[must_use]
+    pub fn expiries(&self) -> Vec<Expiry> {
+        self.0.loaded.current().expiries.clone()
     }
 
     /// Looks whether a file has changed, and reads them all anew then. Connections that are open go on
     /// as they are.
     pub fn refresh(&self) -> Refreshed {
-        self.0.config.refresh()
+        self.0.loaded.refresh()
     }
 
     /// Shakes hands over a socket, within the time that there is for it. Dropped in the middle, the
@@ -122,7 +143,7 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let acceptor = TlsAcceptor::from(Arc::clone(&*self.0.config.current()));
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.0.loaded.current().config));
         let within = self.0.handshake_timeout;
         let stream =
             timeout(within, acceptor.accept(socket)).await.map_err(|_| HandshakeError::TooSlow(within))??;
@@ -134,7 +155,8 @@ impl Server {
         if identity.as_ref().is_some_and(|identity| identity.has_expired(SystemTime::now())) {
             return Err(HandshakeError::Expired);
         }
-        Ok(Accepted { stream, protocol, identity })
+        let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        Ok(Accepted { stream, protocol, identity, resumed })
     }
 }
 
@@ -152,7 +174,7 @@ impl Protocol {
 }
 
 impl ClientCertificates {
-    fn roots(&self) -> Option<&PathBuf> {
+    fn roots(&self) -> Option<&[PathBuf]> {
         match self {
             Self::None => None,
             Self::Optional(roots) | Self::Required(roots) => Some(roots),
@@ -175,18 +197,20 @@ pub(crate) fn versions(oldest: Version) -> &'static [&'static SupportedProtocolV
 
 fn files(settings: &ServerSettings) -> Vec<PathBuf> {
     let mut files: Vec<_> = settings.certificates.iter().flat_map(CertificateFiles::files).collect();
-    files.extend(settings.clients.roots().cloned());
+    files.extend(settings.clients.roots().into_iter().flatten().cloned());
     if let Resumption::Tickets(Some(secrets)) = &settings.resumption {
         files.push(secrets.clone());
     }
     files
 }
 
-fn configure(settings: &ServerSettings, own_secrets: &Secrets) -> Result<ServerConfig, LoadError> {
+fn configure(settings: &ServerSettings, own_secrets: &Secrets) -> Result<Loaded, LoadError> {
     let certified: Vec<_> =
         settings.certificates.iter().map(CertificateFiles::load).collect::<Result<_, _>>()?;
+    let expiries = settings.certificates.iter().zip(&certified);
+    let expiries = expiries.map(|(files, certified)| files.expiry(certified)).collect::<Result<_, _>>()?;
     let certificates = ByName::new(&certified).ok_or(LoadError::NoCertificate)?;
-    let roots = settings.clients.roots().map(|path| certificate::roots(path)).transpose()?;
+    let roots = settings.clients.roots().map(certificate::roots).transpose()?;
     let terms = terms(settings, roots.as_ref());
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions(settings.oldest))
@@ -210,7 +234,7 @@ fn configure(settings: &ServerSettings, own_secrets: &Secrets) -> Result<ServerC
             config.send_tls13_tickets = 0;
         }
     }
-    Ok(config)
+    Ok(Loaded { config: Arc::new(config), expiries })
 }
 
 fn verifier(

@@ -1,13 +1,32 @@
 //! A connection's cryptography without its socket, for whoever writes to sockets without a runtime.
 
+use std::fmt;
 use std::io::{self, BufRead as _, ErrorKind, Read, Write};
 
 use rustls::{IoState, ServerConnection};
 use tokio_rustls::server::TlsStream;
 
+/// What a session holds back of what was given to it, at the most, in bytes: one record.
+const HELD_BACK_MAX: usize = 16 << 10;
+
 /// The state of a server's connection after its handshake. What it holds that the socket has not taken
-/// yet is bounded by one piece that was given to it, and the little that the protocol says by itself.
+/// yet is bounded by a record, and the little that the protocol says by itself.
 pub struct Session(Box<ServerConnection>);
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("holds_back", &self.holds_back()).finish_non_exhaustive()
+    }
+}
+
+/// What a look at a socket has brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// Bytes that were taken from the socket.
+    pub bytes: usize,
+    /// Whether the client may still be there.
+    pub open: bool,
+}
 
 /// What became of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +43,8 @@ impl Session {
     /// Takes a connection apart.
     #[must_use]
     pub fn take<S>(stream: TlsStream<S>) -> (S, Self) {
-        let (socket, connection) = stream.into_inner();
+        let (socket, mut connection) = stream.into_inner();
+        connection.set_buffer_limit(Some(HELD_BACK_MAX));
         (socket, Self(Box::new(connection)))
     }
 
@@ -58,24 +78,27 @@ impl Session {
         self.0.wants_write()
     }
 
-    /// Reads what has come, and drops what the client said inside. Tells whether the client may still
-    /// be there; what has to be answered is written by the next [`Session::write`].
-    pub fn hear(&mut self, socket: &mut impl Read) -> io::Result<bool> {
-        loop {
+    /// Reads what has come, a little more than so many bytes at the most, and drops what the client said
+    /// inside. What has to be answered is written by the next [`Session::write`], also after an error.
+    pub fn hear(&mut self, socket: &mut impl Read, bytes_max: usize) -> io::Result<Heard> {
+        let mut heard = Heard { bytes: 0, open: true };
+        while heard.bytes <= bytes_max {
             match self.0.read_tls(socket) {
-                Ok(0) => return Ok(false),
-                Ok(_) => {
+                Ok(0) => return Ok(Heard { open: false, ..heard }),
+                Ok(read) => {
+                    heard.bytes += read;
                     let state = self.0.process_new_packets().map_err(io::Error::other)?;
                     self.drop_plaintext(&state)?;
                     if state.peer_has_closed() {
-                        return Ok(false);
+                        return Ok(Heard { open: false, ..heard });
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
+        Ok(heard)
     }
 
     /// Says that nothing follows; to be written like anything else.

@@ -1,91 +1,19 @@
 //! What two ends agree on, and what they refuse each other.
 
+mod pki;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use evergate_tls::{
     Accepted, CertificateFiles, Client, ClientCertificates, ClientSettings, Connected, HandshakeError,
-    Protocol, Refreshed, Resumption, Roots, Server, ServerSettings, Session, Version,
+    Protocol, Refreshed, Resumption, Roots, Server, ServerSettings,
 };
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use rustls::HandshakeKind;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
-use tokio::net::{TcpListener, TcpStream};
 
-/// A directory of an authority and what it signed.
-struct Pki {
-    directory: TempDir,
-    authority: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Pki {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().expect("a place for files");
-        let mut params = CertificateParams::new([]).expect("no names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        let authority = CertifiedIssuer::self_signed(params, key).expect("an authority");
-        fs::write(directory.path().join("ca.pem"), authority.pem()).expect("written");
-        Self { directory, authority }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn ca(&self) -> PathBuf {
-        self.path("ca.pem")
-    }
-
-    /// Signs a certificate for these names, under a name of its own among the files.
-    fn sign(&self, file: &str, names: &[&str]) -> CertificateFiles {
-        self.sign_until(file, names, 2100)
-    }
-
-    fn sign_until(&self, file: &str, names: &[&str], year: i32) -> CertificateFiles {
-        let mut params = CertificateParams::new([]).expect("no names");
-        params.not_after = rcgen::date_time_ymd(year, 1, 1);
-        params.subject_alt_names = names
-            .iter()
-            .map(|name| {
-                let text = (*name).try_into().expect("ASCII");
-                if name.contains("://") { SanType::URI(text) } else { SanType::DnsName(text) }
-            })
-            .collect();
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.authority).expect("signed");
-        let files = CertificateFiles {
-            certificate: self.path(&format!("{file}.pem")),
-            key: self.path(&format!("{file}.key")),
-        };
-        fs::write(&files.certificate, certificate.pem()).expect("written");
-        fs::write(&files.key, key.serialize_pem()).expect("written");
-        files
-    }
-
-    fn client(&self, identity: Option<CertificateFiles>) -> Client {
-        Client::load(ClientSettings {
-            roots: Roots::File(self.ca()),
-            identity,
-            protocols: vec![Protocol::Http2, Protocol::Http1],
-            handshake_timeout: Duration::from_secs(20),
-        })
-        .expect("a client")
-    }
-}
-
-fn settings(certificates: Vec<CertificateFiles>) -> ServerSettings {
-    ServerSettings {
-        certificates,
-        clients: ClientCertificates::None,
-        resumption: Resumption::Tickets(None),
-        oldest: Version::Tls12,
-        protocols: vec![Protocol::Http2, Protocol::Http1],
-        handshake_timeout: Duration::from_secs(20),
-    }
-}
+use pki::{Pki, settings};
 
 type Ends = (Result<Accepted<DuplexStream>, HandshakeError>, Result<Connected<DuplexStream>, HandshakeError>);
 
@@ -149,8 +77,8 @@ async fn a_client_that_has_to_prove_itself_is_known_by_its_names_or_refused() {
     let pki = Pki::new();
     let edge = pki.sign("edge", &["edge.example"]);
     let of = |clients| Server::load(ServerSettings { clients, ..settings(vec![edge.clone()]) });
-    let required = of(ClientCertificates::Required(pki.ca())).expect("a server");
-    let optional = of(ClientCertificates::Optional(pki.ca())).expect("a server");
+    let required = of(ClientCertificates::Required(vec![pki.ca()])).expect("a server");
+    let optional = of(ClientCertificates::Optional(vec![pki.ca()])).expect("a server");
     let known = pki.client(Some(pki.sign("known", &["spiffe://example/publisher/7"])));
     let nobody = pki.client(None);
     let others = Pki::new();
@@ -180,7 +108,7 @@ async fn a_client_that_has_to_prove_itself_is_known_by_its_names_or_refused() {
 async fn a_client_certificate_that_ran_out_is_refused() {
     let pki = Pki::new();
     let edge = pki.sign("edge", &["edge.example"]);
-    let clients = ClientCertificates::Required(pki.ca());
+    let clients = ClientCertificates::Required(vec![pki.ca()]);
     let server = Server::load(ServerSettings { clients, ..settings(vec![edge]) }).expect("a server");
     let late = pki.client(Some(pki.sign_until("late", &["late.example"], 2020)));
     let (accepted, connected) = meet(&server, &late, "edge.example").await;
@@ -222,7 +150,7 @@ async fn no_ticket_leads_past_the_check_of_a_client_s_certificate() {
         Server::load(ServerSettings { clients, resumption, ..settings(vec![edge.clone()]) })
             .expect("a server")
     };
-    let (open, closed) = (with(ClientCertificates::None), with(ClientCertificates::Required(pki.ca())));
+    let (open, closed) = (with(ClientCertificates::None), with(ClientCertificates::Required(vec![pki.ca()])));
     let nobody = pki.client(None);
     assert_eq!(kind(&open, &nobody).await, HandshakeKind::Full);
     let (accepted, _) = meet(&closed, &nobody, "edge.example").await;
@@ -298,7 +226,7 @@ async fn files_that_make_no_server_are_named() {
     let (a, b) = (pki.sign("a", &["a.example"]), pki.sign("b", &["b.example"]));
     let why = |certificate: &Path, key: &Path| {
         let files = CertificateFiles { certificate: certificate.to_owned(), key: key.to_owned() };
-        Server::load(settings(vec![files])).err().expect("no server").to_string()
+        Server::load(settings(vec![files])).expect_err("no server").to_string()
     };
     assert!(why(&a.certificate, &b.key).contains("does not belong to"));
     assert!(why(&a.key, &a.key).contains("holds no certificate"));
@@ -307,59 +235,4 @@ async fn files_that_make_no_server_are_named() {
     fs::write(pki.path("a.pem.ocsp"), "no DER").expect("written");
     assert!(why(&a.certificate, &a.key).contains("is no OCSP response"));
     assert!(Server::load(settings(vec![])).is_err());
-}
-
-/// Two ends of a connection over a real socket, the server's taken from its task.
-async fn taken_apart(pki: &Pki) -> (std::net::TcpStream, Session, Connected<TcpStream>) {
-    let server = Server::load(settings(vec![pki.sign("edge", &["edge.example"])])).expect("a server");
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let there = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
-    let (here, _) = listener.accept().await.expect("accepted");
-    let client = pki.client(None);
-    let (accepted, connected) = tokio::join!(server.accept(here), client.connect("edge.example", there));
-    let (socket, session) = Session::take(accepted.expect("accepted").stream);
-    (socket.into_std().expect("registered"), session, connected.expect("connected"))
-}
-
-#[tokio::test]
-async fn a_session_without_a_task_loses_nothing_to_a_socket_that_is_full() {
-    let (mut socket, mut session, mut client) = taken_apart(&Pki::new()).await;
-    let plain: Vec<u8> = (0..16 << 20).map(|n: u32| n.to_le_bytes()[1]).collect();
-    let first = session.write(&plain, &mut socket).expect("a part");
-    assert!(first.blocked && first.taken < plain.len() && session.holds_back(), "{first:?}");
-
-    let reading = tokio::spawn(async move {
-        let mut read = Vec::new();
-        client.stream.read_to_end(&mut read).await.expect("a clean end");
-        read
-    });
-    let (mut taken, mut sent) = (first.taken, first.sent);
-    while taken < plain.len() || session.holds_back() {
-        let wrote = session.write(&plain[taken..], &mut socket).expect("a part");
-        (taken, sent) = (taken + wrote.taken, sent + wrote.sent);
-        if wrote.blocked {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    }
-    assert!(sent > plain.len(), "what is on the wire is the ciphertext, {sent} bytes");
-    session.say_end();
-    let end = session.write(&[], &mut socket).expect("the end");
-    assert!(end.sent > 0 && !end.blocked && !session.holds_back(), "{end:?}");
-    assert!(reading.await.expect("read") == plain, "in order, and once");
-}
-
-#[tokio::test]
-async fn a_session_hears_that_its_client_goes_and_drops_what_it_says() {
-    let (mut socket, mut session, mut client) = taken_apart(&Pki::new()).await;
-    assert!(session.hear(&mut socket).expect("nothing came"));
-    client.stream.write_all(&[b'x'; 40_000]).await.expect("written");
-    client.stream.flush().await.expect("written");
-    assert!(session.hear(&mut socket).expect("dropped"));
-    client.stream.shutdown().await.expect("says its end");
-    let gone = async {
-        while session.hear(&mut socket).expect("well-formed") {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("heard");
 }
