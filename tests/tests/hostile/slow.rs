@@ -1,0 +1,120 @@
+//! Connections that cost their owner nothing and hold what others need.
+
+use std::time::{Duration, Instant};
+
+use evergate_tests::http1::{Connection, Request, call};
+use evergate_tests::process::{Evergate, Options};
+
+use crate::{EVENTS, during};
+
+const HEAD_TIMEOUT: Duration = Duration::from_secs(1);
+const CROWD: usize = 200;
+
+async fn server() -> Evergate {
+    let options = Options::memory().set("http.head_timeout", "1s").set("http.idle_timeout", "2s");
+    Evergate::start(options).await
+}
+
+/// Waits until the server has hung up.
+async fn hung_up(mut connection: Connection) -> Duration {
+    let began = Instant::now();
+    while let Ok(1..) = connection.read_more(Duration::from_secs(30)).await {}
+    began.elapsed()
+}
+
+#[tokio::test]
+async fn whoever_never_finishes_its_request_is_hung_up_on() {
+    let server = server().await;
+    during(&server, async {
+        for beginning in ["", "G", "GET /v1/route HTTP/1.1\r\nHost: x\r\nX: ", "PRI * HT"] {
+            let mut crowd = Vec::new();
+            for _ in 0..CROWD / 4 {
+                let mut connection = Connection::open(server.http()).await;
+                connection.send_bytes(beginning.as_bytes()).await;
+                crowd.push(connection);
+            }
+            for connection in crowd {
+                assert!(hung_up(connection).await < HEAD_TIMEOUT * 15, "{beginning:?}");
+            }
+        }
+    })
+    .await;
+}
+
+/// A byte now and then, so that nothing that only waits for silence ever notices.
+#[tokio::test]
+async fn whoever_sends_a_byte_now_and_then_is_hung_up_on() {
+    let server = server().await;
+    during(&server, async {
+        let mut crowd = Vec::new();
+        for _ in 0..50 {
+            let mut connection = Connection::open(server.http()).await;
+            connection.send_bytes(b"GET /v1/route HTTP/1.1\r\nHost: x\r\n").await;
+            crowd.push(connection);
+        }
+        let began = Instant::now();
+        while !crowd.is_empty() {
+            assert!(began.elapsed() < HEAD_TIMEOUT * 15, "{} still hold on", crowd.len());
+            let mut left = Vec::new();
+            for mut connection in crowd {
+                // A broken connection takes no more, perhaps only at the second byte.
+                if connection.try_send_bytes(b"X: y\r\n").await.is_ok() {
+                    left.push(connection);
+                }
+            }
+            crowd = left;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_that_never_comes_holds_up_nobody() {
+    let server = server().await;
+    during(&server, async {
+        let mut crowd = Vec::new();
+        for _ in 0..CROWD {
+            let mut connection = Connection::open(server.http()).await;
+            let head = format!(
+                "POST {EVENTS} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 100000\r\n\r\nx"
+            );
+            connection.send_bytes(head.as_bytes()).await;
+            crowd.push(connection);
+        }
+        for _ in 0..20 {
+            let good = call(server.http(), Request::post("/v1/streams/t/events", "text/plain", "good")).await;
+            assert_eq!(good.status(), 200);
+        }
+        drop(crowd);
+    })
+    .await;
+}
+
+/// Whoever opens thousands of connections and closes them at once leaves nothing behind.
+#[tokio::test]
+async fn connections_that_come_and_go_leave_nothing_behind() {
+    let server = server().await;
+    let before = server.descriptors();
+    during(&server, async {
+        for _ in 0..10 {
+            let crowd = futures(CROWD, &server).await;
+            drop(crowd);
+        }
+    })
+    .await;
+    let began = Instant::now();
+    // The witness and its publisher may not be gone yet either.
+    while server.descriptors() > before + 8 {
+        assert!(began.elapsed() < Duration::from_secs(20), "{} before, {} now", before, server.descriptors());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn futures(count: usize, server: &Evergate) -> Vec<Connection> {
+    let mut crowd = Vec::with_capacity(count);
+    for _ in 0..count {
+        crowd.push(Connection::open(server.http()).await);
+    }
+    crowd
+}
