@@ -301,9 +301,9 @@ RESUME = dashboard(
               ("written", "sum(rate(evergate_cursor_writes_total{CHOSEN}[R]))"),
               ("failed", "sum(rate(evergate_cursor_writes_failed_total{CHOSEN}[R]))")),
         panel("Waiting", "short", "Moved and not written yet.", ("{{node}}", "evergate_cursors_waiting{CHOSEN}")),
-        panel("Given up, or never had", "cps", "Those clients see events again, or are not remembered.",
+        panel("Given up, or late", "cps", "Those clients see events again, or are remembered later.",
               ("given up", "sum(rate(evergate_cursor_hints_dropped_total{CHOSEN}[R]))"),
-              ("never had", "sum(rate(evergate_cursors_not_taken_total{CHOSEN}[R]))")),
+              ("late", "sum(rate(evergate_cursors_late_total{CHOSEN}[R]))")),
         panel("Acknowledgements and pings", "cps", "From clients that send them.",
               ("acks", "sum(rate(evergate_acks_total{CHOSEN}[R]))"), ("pings", "sum(rate(evergate_pings_total{CHOSEN}[R]))")),
     ),
@@ -391,7 +391,65 @@ SLO = dashboard(
     ),
 )
 
-BOARDS = [OVERVIEW, EDGES, LATENCY, RESUME, LOG, ROLLOUT, SLO]
+CONTROL = dashboard(
+    "evergate-control",
+    "Evergate / Control plane",
+    "The group of control nodes, what it agrees on, and who follows it.",
+    row(
+        "Now",
+        panel("Leaders", "short", "Control nodes that lead: 1. 0 for seconds is an election.",
+              ("leaders", "sum(evergate_raft_is_leader{CHOSEN})"), kind="stat", width=4),
+        panel("Control nodes that know one", "short", "Of those that there should be, which is the next panel.",
+              ("nodes", "sum(evergate_raft_has_leader{CHOSEN})"), kind="stat", width=4),
+        panel("Members", "short", "Of the control group, those without a vote included.",
+              ("members", "max(evergate_raft_members{CHOSEN})"), kind="stat", width=4),
+        panel("Nodes here", "short", "Edges and relays that are there and take work.",
+              ("here", 'max(evergate_cluster_nodes{CHOSEN,state="here"})'), kind="stat", width=4),
+        panel("Nodes lost", "short", "Not heard of, without a goodbye.",
+              ("lost", 'max(evergate_cluster_nodes{CHOSEN,state="lost"})'), kind="stat", width=4, limits=[(1, "red")]),
+        panel("Oldest view", "s", "How long ago the process that knows least heard of a leader. It serves on meanwhile.",
+              ("age", "max(evergate_view_age_seconds{CHOSEN})"), kind="stat", width=4, limits=[(5, "yellow"), (30, "red")]),
+    ),
+    row(
+        "The group",
+        panel("Term", "short", "Rises with each election.", ("{{node}}", "evergate_raft_term{CHOSEN}")),
+        panel("Entries", "short", "In the log of each node, and applied by it.",
+              ("{{node}} last", "evergate_raft_last_entries{CHOSEN}"),
+              ("{{node}} applied", "evergate_raft_applied_entries{CHOSEN}")),
+        panel("Furthest behind", "short", "Entries that the furthest member lacks, as its leader knows.",
+              ("{{node}}", "evergate_raft_lag_entries{CHOSEN}")),
+        panel("Silence of the majority", "s", "Since a leader last heard from a majority; at the election time it loses its lead.",
+              ("{{node}}", "evergate_raft_quorum_silence_seconds{CHOSEN}"), limits=[(1.5, "red")]),
+        panel("Writing and syncing, p99", "s", "One entry, on the disk of each node.",
+              ("{{node}}", "histogram_quantile(0.99, sum by (le, node) (rate(evergate_raft_fsync_seconds_bucket{CHOSEN}[R])))"),
+              limits=[(0.15, "red")]),
+        panel("Commands", "cps", "Of operators and of leases, by what came of them.",
+              ("{{outcome}}", "sum by (outcome) (rate(evergate_control_commands_total{CHOSEN}[R]))"), stack=True),
+    ),
+    row(
+        "The cluster",
+        panel("Nodes", "short", "As the control nodes know.",
+              ("{{state}}", "max by (state) (evergate_cluster_nodes{CHOSEN})"), stack=True),
+        panel("Leases", "short", "Held by each control node; together, all nodes that are there.",
+              ("{{node}}", "evergate_control_leases{CHOSEN}"), stack=True),
+        panel("Followers", "short", "Who is told of changes by each control node.",
+              ("{{node}}", "evergate_control_followers{CHOSEN}"), stack=True),
+        panel("Drains that wait", "short", "For their turn.", ("waiting", "max(evergate_cluster_drains_waiting{CHOSEN})")),
+    ),
+    row(
+        "Views and places",
+        panel("Age of views", "s", "At each process: since a control node that knows a leader was heard.",
+              ("{{node}}", "evergate_view_age_seconds{CHOSEN}"), limits=[(5, "yellow")]),
+        panel("Versions of views", "short", "Lines that part for more than a second: somebody is not reached.",
+              ("{{node}}", "evergate_view_version{CHOSEN}")),
+        panel("Leases held", "short", "1 at every process that belongs to the cluster.",
+              ("{{node}}", "evergate_lease_held{CHOSEN}")),
+        panel("Clients by place", "cps", "How near to their place on the ring clients came.",
+              ("{{place}}", "sum by (place) (rate(evergate_clients_placed_total{CHOSEN}[R]))"), stack=True),
+    ),
+)
+
+BOARDS = [OVERVIEW, EDGES, LATENCY, RESUME, LOG, ROLLOUT, SLO, CONTROL]
 
 
 def main():

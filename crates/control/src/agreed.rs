@@ -52,6 +52,8 @@ impl Agreed {
         match from {
             // What it holds is another history's: no step leads on from there.
             _ if version == here => News::Whole,
+            // Steps from the beginning would lead it through all that was, and it would act on each of them.
+            _ if version == 0 => News::Whole,
             Some(from) => News::Deltas(self.deltas.iter().skip(from).cloned().collect()),
             None => News::Whole,
         }
@@ -165,7 +167,9 @@ mod tests {
         assert!(matches!(machine.news(0, nothing.digest()), News::None));
         let settings =
             |hysteresis_ms| evergate_domain::cluster::ClusterSettings { hysteresis_ms, ..Default::default() };
-        for n in 1..=DELTAS_MAX as u32 + 5 {
+        machine.apply(&bytes(Command::SetSettings(settings(1))));
+        assert!(matches!(machine.news(0, nothing.digest()), News::Whole), "it has nothing");
+        for n in 2..=DELTAS_MAX as u32 + 5 {
             machine.apply(&bytes(Command::SetSettings(settings(n))));
         }
         assert!(matches!(machine.news(0, nothing.digest()), News::Whole), "too far back");

@@ -8,10 +8,10 @@ use evergate_member::encode_proposal;
 use evergate_proto::control::v1 as proto;
 use prost::Message as _;
 use tokio::sync::watch;
-use tonic::Status;
 
 use crate::agreed::Agreed;
-use crate::group::{Handle, ProposeError, Role};
+use crate::group::{ChangeError, Handle, ProposeError, Role, Status};
+use crate::raft::types::NodeId;
 
 /// Who leads, as far as a node knows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -37,6 +37,30 @@ pub trait Agreement: Clone + Send + Sync + 'static {
 
     /// Who leads.
     fn leadership(&self) -> Leadership;
+
+    /// How the group looks from here.
+    fn status(&self) -> Status;
+
+    /// Has the members changed, whoever leads.
+    fn change(&self, change: MemberChange) -> impl Future<Output = Result<(), ChangeError>> + Send;
+}
+
+/// A change of the control nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MemberChange {
+    /// A node that is up, with an empty folder, is to follow, without a vote.
+    Add {
+        /// Never used before.
+        id: NodeId,
+        /// `HOST:PORT`.
+        address: String,
+    },
+    /// A node that follows is to vote.
+    Promote(NodeId),
+    /// A voter is to follow only.
+    Demote(NodeId),
+    /// A node is to be no part any more.
+    Remove(NodeId),
 }
 
 impl Agreement for Handle<Agreed> {
@@ -54,11 +78,28 @@ impl Agreement for Handle<Agreed> {
 
     fn leadership(&self) -> Leadership {
         let status = self.status();
+        if self.is_cut_off() {
+            // Whoever asks here has to ask elsewhere: whom this node hears of, the others do not.
+            return Leadership { term: status.term, is_here: false, address: None };
+        }
         let leader = status.members.iter().find(|member| Some(member.id) == status.leader);
         Leadership {
             term: status.term,
             is_here: status.role == Role::Leader,
             address: leader.map(|member| member.member.address.clone()),
+        }
+    }
+
+    fn status(&self) -> Status {
+        Handle::status(self)
+    }
+
+    async fn change(&self, change: MemberChange) -> Result<(), ChangeError> {
+        match change {
+            MemberChange::Add { id, address } => self.add(id, &address).await,
+            MemberChange::Promote(id) => self.promote(id).await,
+            MemberChange::Demote(id) => self.demote(id).await,
+            MemberChange::Remove(id) => self.remove(id).await,
         }
     }
 }
@@ -68,18 +109,27 @@ pub(crate) async fn agree(
     group: &impl Agreement,
     by: &str,
     command: Command,
-) -> Result<proto::Answer, Status> {
+) -> Result<proto::Answer, tonic::Status> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let at = UnixMillis::new(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
     let proposal = Proposal { by: by.to_owned(), at, command };
+    let proposed = group.propose(encode_proposal(&proposal).encode_to_vec()).await;
+    let answer = proposed
+        .inspect_err(|error| count(if error.is_certain() { "failed" } else { "unknown" }))
+        .map_err(|error| match error {
+        ProposeError::TooLarge { .. } => tonic::Status::invalid_argument(error.to_string()),
+        ProposeError::Busy => tonic::Status::resource_exhausted(error.to_string()),
+        ProposeError::NoLeader { .. } | ProposeError::NoQuorum { .. } | ProposeError::Stopped { .. } => {
+            tonic::Status::unavailable(error.to_string())
+        }
+        ProposeError::Unknown { .. } => tonic::Status::unknown(error.to_string()),
+    })?;
     let answer =
-        group.propose(encode_proposal(&proposal).encode_to_vec()).await.map_err(|error| match error {
-            ProposeError::TooLarge { .. } => Status::invalid_argument(error.to_string()),
-            ProposeError::Busy => Status::resource_exhausted(error.to_string()),
-            ProposeError::NoLeader { .. } | ProposeError::NoQuorum { .. } | ProposeError::Stopped { .. } => {
-                Status::unavailable(error.to_string())
-            }
-            ProposeError::Unknown { .. } => Status::unknown(error.to_string()),
-        })?;
-    proto::Answer::decode(&*answer).map_err(|error| Status::internal(error.to_string()))
+        proto::Answer::decode(&*answer).map_err(|error| tonic::Status::internal(error.to_string()))?;
+    count(if answer.refusal.is_some() { "refused" } else { "done" });
+    Ok(answer)
+}
+
+fn count(outcome: &'static str) {
+    metrics::counter!("evergate_control_commands_total", "outcome" => outcome).increment(1);
 }

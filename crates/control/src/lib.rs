@@ -16,7 +16,7 @@ mod agreement;
 mod service;
 
 pub use agreed::{Agreed, News};
-pub use agreement::{Agreement, Leadership};
+pub use agreement::{Agreement, Leadership, MemberChange};
 pub use group::{
     Answer, ChangeError, Group, GroupSettings, Handle, MemberStatus, ProposeError, ReadError, Role, Seeds,
     StartError, Status, Timing,

@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use evergate_control::{Agreed, Agreement, Keeper, Leadership, Machine, ProposeError};
+use evergate_control::{
+    Agreed, Agreement, ChangeError, Keeper, Leadership, Machine, MemberChange, ProposeError, Role, Status,
+};
 use evergate_domain::cluster::testing::edge;
 use evergate_domain::cluster::{ClusterSettings, Command, Lease, Load, Node, Proposal, Ring, View};
 use evergate_domain::{NodeName, UnixMillis};
@@ -56,6 +58,26 @@ impl Agreement for Group {
             is_here: leader == Some(self.here),
             address: leader.map(|leader| leader.to_string()),
         }
+    }
+
+    fn status(&self) -> Status {
+        let here = u64::from(self.here.port());
+        Status {
+            id: here,
+            role: Role::Follower,
+            term: self.leader.borrow().0,
+            leader: None,
+            last: 0,
+            applied: 0,
+            snapshot: None,
+            silence: None,
+            members: Vec::new(),
+            stopped: None,
+        }
+    }
+
+    async fn change(&self, change: MemberChange) -> Result<(), ChangeError> {
+        Err(ChangeError::Refused(format!("{change:?}: nobody is changed here")))
     }
 }
 
@@ -239,7 +261,9 @@ async fn refused(cluster: &Cluster, of: &str, node: Node) -> tonic::Status {
     };
     let what = Some(proto::lease_request::What::Hello(hello));
     let messages = tokio_stream::iter([proto::LeaseRequest { what }]);
-    client.lease(messages).await.map(drop).expect_err("it is refused")
+    // That somebody is there is said at once; what becomes of the wish, when it is known.
+    let mut answers = client.lease(messages).await.unwrap().into_inner();
+    answers.message().await.map(drop).expect_err("it is refused")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -66,7 +66,7 @@ fn client(dir: &Path, identity: Option<CertificateFiles>) -> Client {
 fn server(dir: &Path, files: CertificateFiles) -> Server {
     Server::load(ServerSettings {
         certificates: vec![files],
-        clients: ClientCertificates::Required(dir.join("ca.pem")),
+        clients: ClientCertificates::Required(vec![dir.join("ca.pem")]),
         resumption: Resumption::None,
         oldest: Version::Tls13,
         protocols: vec![Protocol::Http2],

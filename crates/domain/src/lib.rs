@@ -4,6 +4,7 @@
 //! stands in its stream, what a subscriber may ask for, and what goes over the wire to it. It
 //! knows no runtime, no socket, no file and no clock: time and randomness are handed in.
 
+mod agreed;
 mod name;
 mod offset;
 mod time;
@@ -28,6 +29,7 @@ mod rate;
 pub mod cluster;
 pub mod sse;
 
+pub use agreed::AgreedPolicies;
 pub use client::{AddressGroup, ClientAddress};
 pub use cursor::{Cursor, CursorError, PackedCursor, STREAMS_MAX, StreamSet};
 pub use event::{Event, EventDraft, Level, ProducerSeq, TraceParent};

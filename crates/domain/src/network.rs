@@ -37,6 +37,12 @@ pub enum NetworkError {
 }
 
 impl Network {
+    /// How many bits all of its addresses have in common.
+    #[must_use]
+    pub fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
     /// Whether the address lies in it. An IPv4 address that an IPv6 socket shows as
     /// `::ffff:192.0.2.1` is the IPv4 address.
     #[must_use]

@@ -1,6 +1,6 @@
 //! What holds for which stream.
 
-use crate::{ByStream, Level, Retention, StreamName};
+use crate::{AgreedPolicies, ByStream, Level, Retention, StreamName};
 
 /// The policies of all streams: one for those that are named, a default for the rest.
 #[derive(Debug, Clone, Default)]
@@ -12,25 +12,28 @@ pub struct StreamPolicies {
     pub default: Retention,
     /// Retention of the named ones.
     pub named: ByStream<Retention>,
+    /// What the cluster agrees on, which holds before all of that.
+    pub agreed: AgreedPolicies,
 }
 
 impl StreamPolicies {
     /// Every stream exists, with this retention.
     #[must_use]
     pub fn open(default: Retention) -> Self {
-        Self { closed: false, default, named: ByStream::default() }
+        Self { closed: false, default, named: ByStream::default(), agreed: AgreedPolicies::default() }
     }
 
     /// Whether the stream may be used at all.
     #[must_use]
     pub fn exists(&self, stream: &StreamName) -> bool {
-        !self.closed || self.named.get(stream).is_some()
+        !self.closed || self.named.get(stream).is_some() || self.agreed.of(stream, |_| ()).is_some()
     }
 
     /// How much of the stream is kept.
     #[must_use]
     pub fn retention(&self, stream: &StreamName) -> Retention {
-        self.named.get(stream).copied().unwrap_or(self.default)
+        let agreed = self.agreed.of(stream, |policy| policy.retention);
+        agreed.or_else(|| self.named.get(stream).copied()).unwrap_or(self.default)
     }
 }
 

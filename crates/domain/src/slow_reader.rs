@@ -1,6 +1,6 @@
 //! What becomes of a subscriber that takes less than it is sent.
 
-use crate::{ByStream, StreamName};
+use crate::{AgreedPolicies, ByStream, StreamName};
 
 /// What is done about a subscriber whose connection takes no more, once it lies too far behind.
 /// Whatever it is, the subscriber is told of each event it does not get.
@@ -24,6 +24,8 @@ pub struct SlowReaders {
     pub default: SlowReader,
     /// For the named ones.
     pub named: ByStream<SlowReader>,
+    /// What the cluster agrees on, which holds before all of that.
+    pub agreed: AgreedPolicies,
     /// How many events one may lie behind before anything but catching up is done about it.
     pub lag_max: u64,
 }
@@ -32,12 +34,18 @@ impl SlowReaders {
     /// What holds for this stream.
     #[must_use]
     pub fn of(&self, stream: &StreamName) -> SlowReader {
-        self.named.get(stream).copied().unwrap_or(self.default)
+        let agreed = self.agreed.of(stream, |policy| policy.slow_reader);
+        agreed.or_else(|| self.named.get(stream).copied()).unwrap_or(self.default)
     }
 }
 
 impl Default for SlowReaders {
     fn default() -> Self {
-        Self { default: SlowReader::CatchUp, named: ByStream::default(), lag_max: 1000 }
+        Self {
+            default: SlowReader::CatchUp,
+            named: ByStream::default(),
+            agreed: AgreedPolicies::default(),
+            lag_max: 1000,
+        }
     }
 }

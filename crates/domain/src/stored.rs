@@ -84,7 +84,10 @@ impl CursorKey {
 pub struct Claim(u32);
 
 impl Claim {
-    /// A claim from a random number. Two live ones of the same client are equal once in 2^32.
+    /// Nobody's: the connection that had it has let go.
+    pub const NOBODY: Self = Self(0);
+
+    /// A claim from a random number above 0. Two live ones of the same client are equal once in 2^32.
     #[must_use]
     pub const fn new(random: u32) -> Self {
         Self(random)

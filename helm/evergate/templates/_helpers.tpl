@@ -116,7 +116,66 @@ capabilities: {drop: [ALL]}
 {{- if .Values.redis.external.sentinelLoginKey -}}{{- $_ := set $redis "sentinel_login_file" "/etc/evergate/redis/sentinel-login" -}}{{- end -}}
 {{- if $redis -}}{{- $_ := set $own "redis" $redis -}}{{- end -}}
 {{- end -}}
+{{- $control := .Values.control -}}
+{{- $places := $control.external -}}
+{{- if $control.enabled -}}{{- $places = include "evergate.controlPlaces" . | fromJsonArray -}}{{- end -}}
+{{- if $places -}}
+{{- $cluster := dict "control" $places -}}
+{{- with .Values.edge.zone -}}{{- $_ := set $cluster "zone" . -}}{{- end -}}
+{{- $_ := set $own "cluster" $cluster -}}
+{{- $_ := set $own "control" (dict "cluster" $control.cluster) -}}
+{{- end -}}
 {{- $all := mergeOverwrite (deepCopy .Values.config) $own -}}
+{{- include "evergate.whole" $all -}}
+{{- toToml $all -}}
+{{- end -}}
+
+{{/* Where control nodes are: HOST:PORT of each pod, whose names outlive them. */}}
+{{- define "evergate.controlPlaces" -}}
+{{- $control := .Values.control -}}
+{{- $name := printf "%s-control" (include "evergate.fullname" .) -}}
+{{- $scheme := ternary "https" "http" (ne $control.tls.existingSecret "") -}}
+{{- $places := list -}}
+{{- range $at := until (int $control.replicaCount) -}}
+{{- $ordinal := add (int $control.firstOrdinal) $at -}}
+{{- $places = append $places (printf "%s://%s-%d.%s.%s.svc:8083" $scheme $name $ordinal $name $.Release.Namespace) -}}
+{{- end -}}
+{{- toJson $places -}}
+{{- end -}}
+
+{{/* The same with their numbers, as the group is founded: a pod's number is one above its ordinal. */}}
+{{- define "evergate.controlPeers" -}}
+{{- $control := .Values.control -}}
+{{- $peers := $control.peers -}}
+{{- if not $peers -}}
+{{- range $at, $place := include "evergate.controlPlaces" . | fromJsonArray -}}
+{{- $peers = append $peers (printf "%d=%s" (add (int $control.firstOrdinal) $at 1) $place) -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $peers -}}
+{{- end -}}
+
+{{/* control.toml: what the chart decides, over what the user says. */}}
+{{- define "evergate.controlConfig" -}}
+{{- $control := .Values.control -}}
+{{- $of := dict
+    "cluster" $control.cluster
+    "address" "0.0.0.0:8083"
+    "data_dir" "/var/lib/evergate/control"
+    "peers" (include "evergate.controlPeers" . | fromJsonArray) -}}
+{{- if $control.adminToken.existingSecret -}}{{- $_ := set $of "admin_token_file" "/etc/evergate/admin/token" -}}{{- end -}}
+{{- if $control.tls.existingSecret -}}
+{{- $_ := set $of "ca_file" "/etc/evergate/tls/ca.crt" -}}
+{{- $_ := set $of "certificate_file" "/etc/evergate/tls/tls.crt" -}}
+{{- $_ := set $of "key_file" "/etc/evergate/tls/tls.key" -}}
+{{- end -}}
+{{- $own := dict
+    "region" .Values.global.region
+    "admin" (dict "address" "0.0.0.0:8082")
+    "control" $of
+    "shutdown" (dict "deadline" "20s")
+    "log_output" (dict "format" "json") -}}
+{{- $all := mergeOverwrite (deepCopy $control.config) $own -}}
 {{- include "evergate.whole" $all -}}
 {{- toToml $all -}}
 {{- end -}}

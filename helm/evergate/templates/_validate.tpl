@@ -41,7 +41,38 @@
 {{- if and .Values.monitoring.serviceMonitor.enabled .Values.monitoring.podMonitor.enabled -}}
 {{- fail "monitoring.serviceMonitor and monitoring.podMonitor are both enabled: every figure would be counted twice" -}}
 {{- end -}}
+{{- $control := .Values.control -}}
+{{- if and $control.enabled $control.external -}}
+{{- fail "control.enabled and control.external are both set: the edges follow one group, this release's or another one's" -}}
+{{- end -}}
+{{- if and $control.enabled (eq (mod (int $control.replicaCount) 2) 0) -}}
+{{- fail (printf "control.replicaCount is %d: an even number survives no more losses than one less, and elects worse; use 3 or 5" (int $control.replicaCount)) -}}
+{{- end -}}
+{{- if and (or $control.peers (gt (int $control.firstOrdinal) 0)) (not $control.enabled) -}}
+{{- fail "control.peers and control.firstOrdinal are of no use without control.enabled" -}}
+{{- end -}}
+{{- if and (gt (int $control.firstOrdinal) 0) (not $control.peers) -}}
+{{- fail "control.firstOrdinal is for a group over several releases: name all its nodes in control.peers" -}}
+{{- end -}}
+{{- if and $control.enabled $control.tls.existingSecret (not (hasKey (.Values.config.cluster | default dict) "ca_file")) -}}
+{{- fail "control.tls: the edges have to prove themselves, too: set config.cluster.ca_file, config.grpc.tls and config.tls, with edge.extraVolumes for the files" -}}
+{{- end -}}
 {{- range $table, $keys := dict
+    "admin" (list "address") "control" (list "cluster" "address" "data_dir" "peers" "admin_token_file" "ca_file" "certificate_file" "key_file")
+    "shutdown" (list "deadline") "log_output" (list "format") -}}
+{{- range $keys -}}
+{{- if hasKey (get $control.config $table | default dict) . -}}
+{{- fail (printf "control.config.%s.%s is decided by the chart; values.yaml says by which value" $table .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range list "region" "node" "log" "ready_file" -}}
+{{- if hasKey $control.config . -}}
+{{- fail (printf "control.config.%s is decided by the chart; values.yaml says by which value" .) -}}
+{{- end -}}
+{{- end -}}
+{{- range $table, $keys := dict
+    "cluster" (list "control" "zone" "host") "control" (list "cluster")
     "http" (list "address" "connections_max" "trusted_proxies")
     "grpc" (list "address") "admin" (list "address")
     "shutdown" (list "grace" "drain" "deadline")

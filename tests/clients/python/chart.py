@@ -11,6 +11,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import tomllib
 
 import kubernetes_validate
 import yaml
@@ -242,6 +243,52 @@ def check_edge(where, documents):
             fault(where, f"it scales down faster than a pod drains: {policy}")
 
 
+def check_control(where, documents):
+    """The control group: how it can be founded, found and followed, and that the binary takes its settings."""
+    sets = [d for d in of_kind(documents, "StatefulSet") if d["metadata"]["name"].endswith("-control")]
+    if not sets:
+        return
+    (group,) = sets
+    (config,) = [c for c in of_kind(documents, "ConfigMap") if "control.toml" in c["data"]]
+    (edge,) = [c for c in of_kind(documents, "ConfigMap") if "evergate.toml" in c["data"]]
+    spec, pod = group["spec"], group["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    text, name = config["data"]["control.toml"], group["metadata"]["name"]
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write(text)
+        file.flush()
+        judged = run(EVERGATE, "config", "check", "--config", file.name, "--node", f"{name}-0")
+        if judged.returncode:
+            fault(where, f"evergate refuses the settings of control nodes: {judged.stderr.strip()}")
+    if spec["podManagementPolicy"] != "Parallel":
+        fault(where, "nobody is ready before the group is founded, and it is founded when all are there")
+    (service,) = [s for s in of_kind(documents, "Service") if s["metadata"]["name"] == spec["serviceName"]]
+    if service["spec"].get("publishNotReadyAddresses") is not True or service["spec"]["clusterIP"] != "None":
+        fault(where, "control nodes that are not ready have no names, so they cannot find each other")
+    first = spec.get("ordinals", {}).get("start", 0)
+    pods_there = {f"{name}-{first + at}.{spec['serviceName']}" for at in range(spec["replicas"])}
+    listed = tomllib.loads(text)["control"]["peers"]
+    own = {peer.split("//")[1].rsplit(":", 1)[0] for peer in listed if f".{spec['serviceName']}." in peer}
+    if {".".join(host.split(".")[:2]) for host in own} != pods_there:
+        fault(where, f"{listed} are not the pods {pods_there}")
+    for peer in listed:
+        number, _, place = peer.partition("=")
+        host = place.split("//")[1].split(".")[0]
+        if host.startswith(name) and int(host.rsplit("-", 1)[1]) + 1 != int(number):
+            fault(where, f"{peer}: the pod takes another number from its name")
+    followed = tomllib.loads(edge["data"]["evergate.toml"]).get("cluster", {}).get("control", [])
+    if {place.split("//")[1].rsplit(":", 1)[0] for place in followed} != own:
+        fault(where, f"the edges follow {followed}, and the nodes are {own}")
+    if {volume["name"] for volume in pod["volumes"]} & {"data"}:
+        fault(where, "what a node voted for is not on a disk of its own")
+    mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    if not tomllib.loads(text)["control"]["data_dir"].startswith(mounted["data"]):
+        fault(where, "what a node voted for is not on its disk")
+    budgets = [b for b in of_kind(documents, "PodDisruptionBudget") if b["metadata"]["name"] == name]
+    if spec["replicas"] > 1 and [b["spec"]["maxUnavailable"] for b in budgets] != [1]:
+        fault(where, "a majority of the control nodes may be evicted")
+
+
 def check_rules(where, documents):
     """The chart's PrometheusRule holds the file's rules, but for those that were left out."""
     for document in of_kind(documents, "PrometheusRule"):
@@ -299,6 +346,14 @@ REFUSED = [
     (["global.region=eu", "redis.mode=builtin", "ingress.enabled=true", "ingress.hosts[0]=h", "gatewayApi.enabled=true", "gatewayApi.parentRefs[0].name=g"], "choose one"),
     (["global.region=eu", "redis.mode=builtin", "monitoring.serviceMonitor.enabled=true", "monitoring.podMonitor.enabled=true"], "counted twice"),
     (["global.region=eu", "redis.mode=builtin", "config.http.address=1.2.3.4:5"], "config.http.address is decided by the chart"),
+    (["global.region=eu", "redis.mode=builtin", "control.enabled=true", "control.replicaCount=4"], "an even number"),
+    (["global.region=eu", "redis.mode=builtin", "control.enabled=true", "control.external[0]=http://h:8083"], "the edges follow one group"),
+    (["global.region=eu", "redis.mode=builtin", "control.external[0]=h:8083"], "external"),
+    (["global.region=eu", "redis.mode=builtin", "control.firstOrdinal=3"], "of no use without control.enabled"),
+    (["global.region=eu", "redis.mode=builtin", "control.enabled=true", "control.firstOrdinal=3"], "name all its nodes in control.peers"),
+    (["global.region=eu", "redis.mode=builtin", "control.enabled=true", "control.tls.existingSecret=s"], "the edges have to prove themselves"),
+    (["global.region=eu", "redis.mode=builtin", "control.enabled=true", "control.config.control.peers[0]=x"], "control.config.control.peers is decided by the chart"),
+    (["global.region=eu", "redis.mode=builtin", "config.cluster.control[0]=x"], "config.cluster.control is decided by the chart"),
     (["global.region=eu", "redis.mode=builtin", "config.log=memory"], "config.log is decided by the chart"),
 ]
 
@@ -315,10 +370,18 @@ def check_refusals(helm, version):
 
 def check_plain(helm):
     """The plain manifests are the chart's, and every overlay builds and is valid."""
-    with tempfile.NamedTemporaryFile("r") as rendered:
-        made = run(PLAIN / "render.sh", helm, rendered.name)
-        if made.returncode or rendered.read() != (PLAIN / "base/evergate.yaml").read_text():
-            fault("deploy/k8s/base", f"is not the chart's: run deploy/k8s/render.sh {made.stderr.strip()}")
+    with tempfile.TemporaryDirectory() as rendered:
+        made = run(PLAIN / "render.sh", helm, rendered)
+        for name in ("base/evergate.yaml", "control/control.yaml"):
+            file = pathlib.Path(rendered) / name
+            if made.returncode or file.read_text() != (PLAIN / name).read_text():
+                fault(f"deploy/k8s/{name}", f"is not the chart's: run deploy/k8s/render.sh {made.stderr.strip()}")
+    built = run(KUBECTL, "kustomize", PLAIN / "control")
+    control = [document for document in yaml.safe_load_all(built.stdout) if document]
+    if not of_kind(control, "StatefulSet"):
+        fault("deploy/k8s/control", f"has no control nodes: {built.stderr.strip()}")
+    for check in (check_documents, check_restricted, check_names, check_references):
+        check("deploy/k8s/control", control)
     overlays = sorted(PLAIN.glob("overlays/*/*"))
     if len([o for o in overlays if o.parent.name == "regions"]) != 3 or len([o for o in overlays if o.parent.name == "centres"]) != 4:
         fault("deploy/k8s/overlays", "three regions and four centres are expected")
@@ -332,6 +395,11 @@ def check_plain(helm):
         check_restricted(overlay.name, documents)
         check_names(overlay.name, documents)
         check_references(overlay.name, documents)
+        # The control nodes are none of the overlay's own, so its labels must not be asked of them.
+        (policy,) = of_kind(documents, "NetworkPolicy")
+        reached = [rule["to"] for rule in policy["spec"]["egress"] if rule["ports"] == [{"port": 8083}]]
+        if [list(to["podSelector"]) for to in itertools.chain.from_iterable(reached)] != [["matchExpressions"]]:
+            fault(overlay.name, f"the edges reach control nodes by {reached}")
         (edge,) = of_kind(documents, "Deployment")
         env = edge["spec"]["template"]["spec"]["containers"][0]["env"]
         region = [e["value"] for e in env if e["name"] == "EVERGATE_REGION"]
@@ -340,7 +408,7 @@ def check_plain(helm):
 
 
 CASES = sorted((CHART / "ci").glob("*-values.yaml"))
-if len(CASES) < 6:
+if len(CASES) < 7:
     fault("ci", f"only {len(CASES)} cases were found")
 for version, helm in HELMS.items():
     if not run(helm, "version", "--short").stdout.startswith(f"v{version}."):
@@ -355,8 +423,9 @@ for version, helm in HELMS.items():
         check_names(ci.name, documents)
         check_references(ci.name, documents)
         check_edge(ci.name, documents)
+        check_control(ci.name, documents)
         check_rules(ci.name, documents)
-    check_selectors(render(helm, CHART / "ci/builtin-redis-values.yaml"))
+    check_selectors(render(helm, CHART / "ci/builtin-redis-values.yaml", "--set", "control.enabled=true"))
     check_upgrade(helm)
     check_refusals(helm, version)
 check_plain(HELMS["4"])

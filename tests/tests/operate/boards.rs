@@ -6,6 +6,7 @@ use std::fs;
 use std::process::Command;
 
 use evergate_tests::clients::{checkout, pinned};
+use evergate_tests::controls::Controls;
 use evergate_tests::http1::{Request, call};
 use evergate_tests::process::{Evergate, Options};
 use evergate_tests::publisher::{Publisher, event};
@@ -29,7 +30,7 @@ fn boards() -> Vec<(String, Value)> {
         })
         .collect();
     boards.sort_by(|a, b| a.0.cmp(&b.0));
-    assert!(boards.len() >= 7, "only {} boards", boards.len());
+    assert!(boards.len() >= 8, "only {} boards", boards.len());
     boards
 }
 
@@ -186,9 +187,12 @@ pub(crate) fn limited(options: Options) -> Options {
 async fn every_query_of_every_board_finds_something() {
     let test = "every_query_of_every_board_finds_something";
     let Some(redis) = RedisServer::start(test, Keeps::Everything).await else { return };
-    let disk = Evergate::start(limited(Options::disk()).set("node", "edge-disk")).await;
-    let shared = Evergate::start(limited(redis.options()).set("node", "edge-redis")).await;
-    let Some(prometheus) = Prometheus::start(test, &[disk.admin(), shared.admin()]).await else { return };
+    let controls = Controls::start(1).await;
+    let of_cluster = |options| controls.followed_by(limited(options));
+    let disk = Evergate::start(of_cluster(Options::disk()).set("node", "edge-disk")).await;
+    let shared = Evergate::start(of_cluster(redis.options()).set("node", "edge-redis")).await;
+    let targets = [disk.admin(), shared.admin(), controls.admin(0)];
+    let Some(prometheus) = Prometheus::start(test, &targets).await else { return };
     let stop = Notify::new();
     let looking = async {
         let empty = prometheus.empty_after_patience(&queries()).await;

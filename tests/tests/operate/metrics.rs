@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use evergate_tests::clients::checkout;
+use evergate_tests::controls::{Controls, figure, wait};
 use evergate_tests::http1::{Request, call};
 use evergate_tests::process::{Evergate, Options, binary};
 use evergate_tests::redis::{Keeps, RedisServer};
@@ -17,7 +18,7 @@ use crate::boards::{everything, limited};
 struct Row {
     kind: String,
     labels: BTreeSet<String>,
-    /// The one log that tells it, if not all do.
+    /// The one part of a process that tells it, if not all do.
     only: Option<String>,
 }
 
@@ -79,10 +80,10 @@ impl Page {
 }
 
 /// Where the table and a process differ.
-fn differences(table: &BTreeMap<String, Row>, page: &Page, log: &str) -> Vec<String> {
+fn differences(table: &BTreeMap<String, Row>, page: &Page, parts: &[&str]) -> Vec<String> {
     let mut differences = Vec::new();
     for (name, row) in table {
-        let expected = row.only.as_deref().is_none_or(|only| only == log);
+        let expected = row.only.as_deref().is_none_or(|only| parts.contains(&only));
         match page.kinds.get(name) {
             None if expected => differences.push(format!("{name} is in the table and never told")),
             Some(_) if !expected => differences.push(format!("{name} is told without {:?}", row.only)),
@@ -120,7 +121,7 @@ async fn a_process_tells_what_the_table_says_and_nothing_else() {
     for (log, options) in [("memory", Options::memory()), ("disk", Options::disk())] {
         let server = Evergate::start(limited(options)).await;
         let page = told_by(&server).await;
-        assert_eq!(differences(&table, &page, log), [""; 0], "with {log}");
+        assert_eq!(differences(&table, &page, &[log]), [""; 0], "with {log}");
     }
 }
 
@@ -130,7 +131,32 @@ async fn so_does_one_whose_log_is_in_redis() {
     let Some(redis) = RedisServer::start(name, Keeps::Everything).await else { return };
     let server = Evergate::start(limited(redis.options())).await;
     let page = told_by(&server).await;
-    assert_eq!(differences(&table(), &page, "redis"), [""; 0]);
+    assert_eq!(differences(&table(), &page, &["redis"]), [""; 0]);
+}
+
+#[tokio::test]
+async fn so_do_control_nodes_and_those_who_follow_them() {
+    let table = table();
+    let controls = Controls::start(1).await;
+    let server = Evergate::start(controls.followed_by(limited(Options::memory()))).await;
+    wait("the lease", async || {
+        let page = call(server.admin(), Request::get("/metrics")).await;
+        (figure(page.text(), "evergate_lease_held") == Some(1.0)).then_some(())
+    })
+    .await;
+    let page = told_by(&server).await;
+    assert_eq!(differences(&table, &page, &["memory", "cluster", "view"]), [""; 0]);
+
+    let page = Page::read(controls.page(0, "/metrics").await.text());
+    // Of a control node nothing is told that only those tell who serve.
+    let own = |(name, row): (&String, &Row)| {
+        let is_own = page.kinds.contains_key(name) || matches!(row.only.as_deref(), Some("control" | "view"));
+        is_own.then(|| name.clone())
+    };
+    let own: BTreeSet<_> = table.iter().filter_map(own).collect();
+    let of_control: BTreeMap<_, _> = table.into_iter().filter(|(name, _)| own.contains(name)).collect();
+    assert!(of_control.len() < 30 && of_control.contains_key("evergate_raft_term"), "{own:?}");
+    assert_eq!(differences(&of_control, &page, &["control", "view"]), [""; 0]);
 }
 
 #[test]
@@ -148,12 +174,12 @@ fn differences_are_found() {
     let good = "# HELP evergate_a_total A.\n# TYPE evergate_a_total counter\nevergate_a_total{reason=\"x\"} 1\n\
                 # HELP evergate_c_seconds C.\n# TYPE evergate_c_seconds histogram\n\
                 evergate_c_seconds_bucket{le=\"1\"} 0\nevergate_c_seconds_count 0\n";
-    assert_eq!(differences(&table, &Page::read(good), "disk"), [""; 0]);
-    let found = differences(&table, &Page::read(good), "redis");
+    assert_eq!(differences(&table, &Page::read(good), &["disk"]), [""; 0]);
+    let found = differences(&table, &Page::read(good), &["redis"]);
     assert_eq!(found, ["evergate_b is in the table and never told", "evergate_b has no help"]);
     let other = good.replace("reason", "client").replace("# HELP evergate_c_seconds C.\n", "");
     let other = format!("{other}# TYPE evergate_d gauge\nevergate_d 1\n");
-    let found = differences(&table, &Page::read(&other), "disk");
+    let found = differences(&table, &Page::read(&other), &["disk"]);
     assert_eq!(
         found,
         [

@@ -229,6 +229,112 @@ const CASES: &[Case] = &[
             (r#"evergate_build_info{region="eu",node="b",version="2"}"#, "1x200"),
         ],
     ),
+    case(
+        "EvergateControlLeaderless",
+        5,
+        &[(r#"evergate_raft_has_leader{region="eu",node="c"}"#, "0x10")],
+        &[(r#"evergate_raft_has_leader{region="eu",node="c"}"#, "1x4 0x0 1x10")],
+    ),
+    case(
+        "EvergateControlNodeMissing",
+        20,
+        &[
+            (r#"evergate_raft_has_leader{node="a"}"#, "1x30"),
+            (r#"evergate_raft_has_leader{node="b"}"#, "1x30"),
+            (r#"evergate_raft_members{node="a"}"#, "3x30"),
+        ],
+        // A restart.
+        &[
+            (r#"evergate_raft_has_leader{node="a"}"#, "1x30"),
+            (r#"evergate_raft_has_leader{node="b"}"#, "1x10 0x3 1x20"),
+            (r#"evergate_raft_members{node="a"}"#, "2x30"),
+        ],
+    ),
+    case(
+        "EvergateControlElections",
+        40,
+        &[(r#"evergate_raft_term{node="a"}"#, "3x10 4+1x30")],
+        &[(r#"evergate_raft_term{node="a"}"#, "3x20 5x30")],
+    ),
+    case(
+        "EvergateControlFsyncSlow",
+        30,
+        &[
+            (r#"evergate_raft_fsync_seconds_bucket{region="eu",node="a",le="0.1"}"#, "0+10x40"),
+            (r#"evergate_raft_fsync_seconds_bucket{region="eu",node="a",le="0.25"}"#, "0+100x40"),
+            (r#"evergate_raft_fsync_seconds_bucket{region="eu",node="a",le="+Inf"}"#, "0+100x40"),
+        ],
+        &[
+            (r#"evergate_raft_fsync_seconds_bucket{region="eu",node="a",le="0.1"}"#, "0+100x40"),
+            (r#"evergate_raft_fsync_seconds_bucket{region="eu",node="a",le="0.25"}"#, "0+100x40"),
+            (r#"evergate_raft_fsync_seconds_bucket{region="eu",node="a",le="+Inf"}"#, "0+100x40"),
+        ],
+    ),
+    case(
+        "EvergateViewStale",
+        10,
+        &[(r#"evergate_view_age_seconds{region="eu",node="a"}"#, "0x3 60+60x20")],
+        &[(r#"evergate_view_age_seconds{region="eu",node="a"}"#, "0x6 60x0 0x20")],
+    ),
+    case(
+        "EvergateLeaseNotHeld",
+        10,
+        &[
+            (r#"evergate_lease_held{region="eu",node="a"}"#, "0x20"),
+            (r#"evergate_ready{region="eu",node="a"}"#, "1x20"),
+            (r#"evergate_raft_has_leader{region="eu",node="c"}"#, "1x20"),
+        ],
+        // Nobody could hold it: another alert tells.
+        &[
+            (r#"evergate_lease_held{region="eu",node="a"}"#, "0x20"),
+            (r#"evergate_ready{region="eu",node="a"}"#, "1x20"),
+            (r#"evergate_raft_has_leader{region="eu",node="c"}"#, "0x20"),
+        ],
+    ),
+    case(
+        "EvergateRingsDisagree",
+        10,
+        &[
+            (r#"evergate_ring_digest{node="a"}"#, "7x20"),
+            (r#"evergate_ring_digest{node="b"}"#, "8x20"),
+            (r#"evergate_ring_version{node="a"}"#, "3x20"),
+            (r#"evergate_ring_version{node="b"}"#, "3x20"),
+        ],
+        // One is behind.
+        &[
+            (r#"evergate_ring_digest{node="a"}"#, "7x20"),
+            (r#"evergate_ring_digest{node="b"}"#, "8x20"),
+            (r#"evergate_ring_version{node="a"}"#, "3x20"),
+            (r#"evergate_ring_version{node="b"}"#, "4x20"),
+        ],
+    ),
+    case(
+        "EvergateNodesLost",
+        20,
+        &[(r#"evergate_cluster_nodes{node="c",state="lost"}"#, "1x30")],
+        &[
+            (r#"evergate_cluster_nodes{node="c",state="lost"}"#, "0x5 1x5 0x20"),
+            (r#"evergate_cluster_nodes{node="c",state="draining"}"#, "1x30"),
+        ],
+    ),
+    case(
+        "EvergateDrainsWait",
+        90,
+        &[(r#"evergate_cluster_drains_waiting{node="c"}"#, "1x100")],
+        &[(r#"evergate_cluster_drains_waiting{node="c"}"#, "0x30 1x50 0x20")],
+    ),
+    case(
+        "EvergateClientsMisplaced",
+        70,
+        &[
+            (r#"evergate_clients_placed_total{region="eu",place="misplaced"}"#, "0+100x100"),
+            (r#"evergate_clients_placed_total{region="eu",place="own"}"#, "0+60x100"),
+        ],
+        &[
+            (r#"evergate_clients_placed_total{region="eu",place="misplaced"}"#, "0+60x100"),
+            (r#"evergate_clients_placed_total{region="eu",place="own"}"#, "0+100x100"),
+        ],
+    ),
 ];
 
 fn rules() -> String {

@@ -140,6 +140,12 @@ impl<M: Machine> Handle<M> {
         Status::of(&self.metrics.borrow())
     }
 
+    /// Whether this node leads, as far as it knows, and has not heard from a majority for so long that it takes
+    /// nothing new: the others may have another leader by now.
+    pub fn is_cut_off(&self) -> bool {
+        matches!(self.leading.check(), Err(LeadError::NoQuorum { .. }))
+    }
+
     /// How the group looks from here, as it changes. Once closed, the node has ended.
     pub async fn changed(&mut self) -> Option<Status> {
         self.metrics.changed().await.ok()?;

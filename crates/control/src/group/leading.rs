@@ -77,7 +77,7 @@ impl Leading {
     }
 
     /// Whether this node may try. It may still turn out that it leads no more.
-    fn check(&self) -> Result<(), LeadError> {
+    pub(super) fn check(&self) -> Result<(), LeadError> {
         let metrics = self.metrics.borrow();
         if let Err(fatal) = &metrics.running_state {
             return Err(LeadError::Stopped(fatal.to_string()));

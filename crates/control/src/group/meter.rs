@@ -1,5 +1,7 @@
 //! The group's figures.
 
+use std::time::Duration;
+
 use openraft::RaftMetrics;
 use tokio::sync::watch;
 
@@ -7,21 +9,27 @@ use super::status::{Role, Status};
 use crate::raft::types::{Member, NodeId};
 
 /// Keeps the gauges true until the node ends.
-pub(super) async fn measure(mut metrics: watch::Receiver<RaftMetrics<NodeId, Member>>) {
+pub(super) async fn measure(
+    mut metrics: watch::Receiver<RaftMetrics<NodeId, Member>>,
+    silence_max: Duration,
+) {
     loop {
         let status = Status::of(&metrics.borrow_and_update());
-        tell(&status);
+        tell(&status, silence_max);
         if metrics.changed().await.is_err() {
             return;
         }
     }
 }
 
-fn tell(status: &Status) {
+fn tell(status: &Status, silence_max: Duration) {
     let truth = |fact: bool| if fact { 1.0 } else { 0.0 };
+    // A leader that hears nobody is none: the others may have one by now.
+    let is_cut_off =
+        status.role == Role::Leader && status.silence.is_some_and(|silence| silence > silence_max);
     metrics::gauge!("evergate_raft_term").set(status.term as f64);
-    metrics::gauge!("evergate_raft_is_leader").set(truth(status.role == Role::Leader));
-    metrics::gauge!("evergate_raft_has_leader").set(truth(status.leader.is_some()));
+    metrics::gauge!("evergate_raft_is_leader").set(truth(status.role == Role::Leader && !is_cut_off));
+    metrics::gauge!("evergate_raft_has_leader").set(truth(status.leader.is_some() && !is_cut_off));
     metrics::gauge!("evergate_raft_last_entries").set(status.last as f64);
     metrics::gauge!("evergate_raft_applied_entries").set(status.applied as f64);
     metrics::gauge!("evergate_raft_members").set(status.members.len() as f64);

@@ -70,7 +70,7 @@ impl<M: Machine> Group<M> {
         let mut tasks = JoinSet::new();
         let ended = |work| stop.clone().run_until_cancelled_owned(work);
         tasks.spawn(discard(ended(Box::pin(proposer.run()) as Work)));
-        tasks.spawn(discard(ended(Box::pin(measure(raft.metrics())))));
+        tasks.spawn(discard(ended(Box::pin(measure(raft.metrics(), timing.election_max)))));
         let founding = found(raft.clone(), Arc::clone(&links), id, settings.seeds.clone());
         tasks.spawn(discard(ended(Box::pin(founding))));
         let handle = Handle {

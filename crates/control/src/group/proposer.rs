@@ -137,7 +137,16 @@ impl Proposer {
                 Some(Leader::There(id, member)) => {
                     let link = self.links.to(id, &member);
                     let within = until.saturating_duration_since(Instant::now()).max(PAUSE);
-                    match link.propose(batch.clone(), within).await {
+                    // A leader that stands still never answers, and everybody behind this waits for it.
+                    let answer = tokio::select! {
+                        biased;
+                        answer = link.propose(batch.clone(), within) => answer,
+                        () = succeeded(self.metrics.clone(), id) => {
+                            let why = "somebody else came to lead before the leader answered".to_owned();
+                            return Err(ProposeError::Unknown { why });
+                        }
+                    };
+                    match answer {
                         Ok(agreed) => return Ok(agreed),
                         Err(error @ (CallError::Unknown { .. } | CallError::Nonsense { .. })) => {
                             return Err(ProposeError::Unknown { why: error.to_string() });
@@ -159,6 +168,15 @@ impl Proposer {
                 return Err(ProposeError::Stopped { why: "it is shutting down".to_owned() });
             }
         }
+    }
+}
+
+/// Ends when somebody else leads.
+async fn succeeded(mut metrics: watch::Receiver<RaftMetrics<NodeId, Member>>, leader: NodeId) {
+    let other = metrics.wait_for(|metrics| metrics.current_leader.is_some_and(|known| known != leader));
+    if other.await.is_err() {
+        // It is shutting down, which is told elsewhere.
+        std::future::pending::<()>().await;
     }
 }
 

@@ -1,8 +1,9 @@
 //! `evergate.control.v1.Admin`: what operators look at, and ask for.
 
 use std::fmt;
+use std::time::Duration;
 
-use evergate_domain::cluster::{Command, Rings};
+use evergate_domain::cluster::{Command, NodeAddress, NodeAddressError, Rings};
 use evergate_member::{decode_command, encode_audit, encode_view};
 use evergate_proto::control::v1 as proto;
 use proto::admin_server::AdminServer;
@@ -10,7 +11,8 @@ use sha2::{Digest as _, Sha256};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use crate::agreement::{Agreement, agree};
+use crate::agreement::{Agreement, MemberChange, agree};
+use crate::group::ChangeError;
 
 /// What operators prove themselves by: `authorization: Bearer …`.
 #[derive(Clone)]
@@ -18,6 +20,9 @@ pub struct AdminToken([u8; 32]);
 
 /// Who an operator says to be, for the audit trail.
 const OPERATOR: &str = "evergate-operator";
+
+/// A heartbeat or two, by which a node learns that what it has is agreed on.
+const REACHED_MAX: Duration = Duration::from_secs(2);
 
 /// A command with room to say what is wrong with it.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
@@ -56,6 +61,19 @@ impl<A: Agreement> AdminService<A> {
 
     pub(super) fn server(self) -> AdminServer<Self> {
         AdminServer::new(self).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// Waits, and not for long, until what was agreed on has come here, too: who asked for it may look next.
+    async fn reached(&self, version: u64) {
+        let mut applied = self.group.applied();
+        let here = async {
+            while self.group.look(|machine| machine.state().view().version()) < version {
+                if applied.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(REACHED_MAX, here).await;
     }
 
     /// Who asks. Without a token whoever reaches the listener may; with TLS between nodes that is whoever
@@ -141,7 +159,9 @@ impl<A: Agreement> proto::admin_server::Admin for AdminService<A> {
             | Command::BeginEpoch { .. }
             | Command::EndEpoch { .. } => {}
         }
-        agree(&self.group, &by, command).await.map(Response::new)
+        let answer = agree(&self.group, &by, command).await?;
+        self.reached(answer.version).await;
+        Ok(Response::new(answer))
     }
 
     async fn audit(
@@ -157,5 +177,58 @@ impl<A: Agreement> proto::admin_server::Admin for AdminService<A> {
             .group
             .look(|machine| machine.state().audit().entries().rev().take(max).map(encode_audit).collect());
         Ok(Response::new(proto::AuditResponse { entries }))
+    }
+
+    async fn members(
+        &self,
+        request: Request<proto::MembersRequest>,
+    ) -> Result<Response<proto::MembersResponse>, Status> {
+        self.operator(request.metadata())?;
+        let status = self.group.status();
+        let members = status.members.into_iter().map(|member| proto::ControlMember {
+            id: member.id,
+            address: member.member.address,
+            voter: member.voter,
+            matched: member.matched,
+        });
+        Ok(Response::new(proto::MembersResponse {
+            asked: status.id,
+            leader: status.leader.unwrap_or_default(),
+            term: status.term,
+            last: status.last,
+            applied: status.applied,
+            snapshot: status.snapshot,
+            members: members.collect(),
+            stopped: status.stopped.unwrap_or_default(),
+        }))
+    }
+
+    async fn change_member(
+        &self,
+        request: Request<proto::ChangeMemberRequest>,
+    ) -> Result<Response<proto::ChangeMemberResponse>, Status> {
+        use proto::change_member_request::Change;
+
+        let by = self.operator(request.metadata())?;
+        let change = request.into_inner().change;
+        let change = match change.ok_or_else(|| Status::invalid_argument("there is no change"))? {
+            Change::Add(newcomer) => {
+                let address: NodeAddress = newcomer
+                    .address
+                    .parse()
+                    .map_err(|error: NodeAddressError| Status::invalid_argument(error.to_string()))?;
+                MemberChange::Add { id: newcomer.id, address: address.to_string() }
+            }
+            Change::Promote(id) => MemberChange::Promote(id),
+            Change::Demote(id) => MemberChange::Demote(id),
+            Change::Remove(id) => MemberChange::Remove(id),
+        };
+        tracing::info!(by, ?change, "the control nodes are to be changed");
+        self.group.change(change).await.map_err(|error| match error {
+            ChangeError::Refused(_) => Status::failed_precondition(error.to_string()),
+            ChangeError::NoLeader(_) => Status::unavailable(error.to_string()),
+            ChangeError::Unknown(_) => Status::unknown(error.to_string()),
+        })?;
+        Ok(Response::new(proto::ChangeMemberResponse {}))
     }
 }

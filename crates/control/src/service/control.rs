@@ -22,6 +22,7 @@ use crate::agreement::{Agreement, agree};
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// The service of one control node.
+#[derive(Clone)]
 pub(super) struct ControlService<A> {
     pub(super) cluster: String,
     pub(super) group: A,
@@ -54,28 +55,19 @@ impl<A: Agreement> proto::control_server::Control for ControlService<A> {
         &self,
         request: Request<Streaming<proto::LeaseRequest>>,
     ) -> Result<Response<Self::LeaseStream>, Status> {
-        let mut said = request.into_inner();
-        let first = tokio::time::timeout(SILENCE_MAX, said.message()).await;
-        let first = first.map_err(|_| Status::deadline_exceeded("a lease begins with hello"))??;
-        let Some(What::Hello(hello)) = first.and_then(|first| first.what) else {
-            return Err(Status::invalid_argument("a lease begins with hello"));
-        };
-        let (node, incarnation) = self.join(hello).await?;
-        let lease = Lease {
-            place: self.lessees.enter(node.clone(), incarnation),
-            group: self.group.clone(),
-            stop: self.stop.clone(),
-            node,
-            incarnation,
-            said,
-            is_granted: false,
-        };
-        let answers = stream::unfold(Some(lease), |lease| async move {
-            let mut lease = lease?;
-            match lease.next().await {
-                Ok(answer) => Some((Ok(answer), Some(lease))),
+        // Answered at once: taking a node in has to be agreed on, which may need an election, and whoever waits
+        // for it has to know that somebody is there.
+        let begun = Turn::Hello(self.clone(), request.into_inner());
+        let answers = stream::unfold(begun, |turn| async move {
+            let next = match turn {
+                Turn::Hello(service, said) => service.grant(said).await,
+                Turn::Held(mut lease) => lease.next().await.map(|answer| (answer, lease)),
+                Turn::Over => return None,
+            };
+            match next {
+                Ok((answer, lease)) => Some((Ok(answer), Turn::Held(lease))),
                 Err(End::Said) => None,
-                Err(End::Broken(status)) => Some((Err(status), None)),
+                Err(End::Broken(status)) => Some((Err(status), Turn::Over)),
             }
         });
         Ok(Response::new(Box::pin(answers)))
@@ -108,6 +100,22 @@ impl<A: Agreement> ControlService<A> {
         )))
     }
 
+    /// Hears who it is that wants a lease, and grants it.
+    async fn grant(
+        self,
+        mut said: Streaming<proto::LeaseRequest>,
+    ) -> Result<(proto::LeaseResponse, Lease<A>), End> {
+        let first = tokio::time::timeout(SILENCE_MAX, said.message()).await;
+        let first = first.map_err(|_| End::Broken(Status::deadline_exceeded("a lease begins with hello")))?;
+        let Some(What::Hello(hello)) = first.map_err(End::Broken)?.and_then(|first| first.what) else {
+            return Err(End::Broken(Status::invalid_argument("a lease begins with hello")));
+        };
+        let (node, incarnation) = self.join(hello).await.map_err(End::Broken)?;
+        let place = self.lessees.enter(node.clone(), incarnation);
+        let lease = Lease { place, group: self.group, stop: self.stop, node, incarnation, said };
+        Ok((lease.heard(), lease))
+    }
+
     /// Takes a node into the cluster, or tells it why not.
     async fn join(&self, hello: Hello) -> Result<(NodeName, u64), Status> {
         self.same_cluster(&hello.cluster)?;
@@ -130,7 +138,15 @@ struct Lease<A> {
     node: NodeName,
     incarnation: u64,
     said: Streaming<proto::LeaseRequest>,
-    is_granted: bool,
+}
+
+/// Where a stream of a lease stands.
+enum Turn<A> {
+    /// Nothing was heard yet.
+    Hello(ControlService<A>, Streaming<proto::LeaseRequest>),
+    Held(Lease<A>),
+    /// It was told why it ends.
+    Over,
 }
 
 /// How a lease ended.
@@ -144,11 +160,6 @@ enum End {
 impl<A: Agreement> Lease<A> {
     /// Takes what is said until there is something to answer.
     async fn next(&mut self) -> Result<proto::LeaseResponse, End> {
-        if !self.is_granted {
-            self.is_granted = true;
-            let beat_ms = self.group.look(|machine| beat_ms(machine.state().view().settings()));
-            return Ok(proto::LeaseResponse { beat_ms });
-        }
         loop {
             let message = tokio::select! {
                 biased;
@@ -158,10 +169,13 @@ impl<A: Agreement> Lease<A> {
             };
             let message = message.map_err(|_| self.broken("nothing was said for too long"))?;
             match message.map_err(End::Broken)?.and_then(|message| message.what) {
-                Some(What::Beat(beat)) => self.place.beat(Load {
-                    connections: beat.connections,
-                    arrivals_per_second: beat.arrivals_per_second,
-                }),
+                Some(What::Beat(beat)) => {
+                    self.place.beat(Load {
+                        connections: beat.connections,
+                        arrivals_per_second: beat.arrivals_per_second,
+                    });
+                    return Ok(self.heard());
+                }
                 Some(What::Drained(_)) => {
                     let (node, incarnation) = (self.node.clone(), self.incarnation);
                     self.tell(Command::Drained { node, incarnation }).await?;
@@ -180,6 +194,11 @@ impl<A: Agreement> Lease<A> {
                 None => return Err(End::Said),
             }
         }
+    }
+
+    fn heard(&self) -> proto::LeaseResponse {
+        let beat_ms = self.group.look(|machine| beat_ms(machine.state().view().settings()));
+        proto::LeaseResponse { beat_ms }
     }
 
     async fn tell(&self, command: Command) -> Result<(), End> {

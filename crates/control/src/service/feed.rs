@@ -47,6 +47,7 @@ impl<A: Agreement> Feed<A> {
         let applied = group.applied();
         let mut loads = loads;
         loads.mark_changed();
+        metrics::gauge!("evergate_control_followers").increment(1.0);
         // The first answer comes at once, if only to say that there is nothing new.
         Self {
             group,
@@ -91,6 +92,7 @@ impl<A: Agreement> Feed<A> {
         Some(proto::WatchResponse { what: Some(what) })
     }
 
+    /// Takes whatever is new, as steps.
     fn look(&mut self) {
         let (version, digest) = (self.version, self.digest);
         let steps = self.group.look(|machine| {
@@ -108,5 +110,11 @@ impl<A: Agreement> Feed<A> {
             Ok(deltas) => self.steps.extend(deltas.iter().map(|delta| What::Delta(encode_delta(delta)))),
             Err(view) => self.steps.push_back(What::View(encode_view(&view))),
         }
+    }
+}
+
+impl<A> Drop for Feed<A> {
+    fn drop(&mut self) {
+        metrics::gauge!("evergate_control_followers").decrement(1.0);
     }
 }

@@ -133,6 +133,7 @@ impl<A: Agreement> Keeper<A> {
     }
 
     async fn turn(&mut self) {
+        metrics::gauge!("evergate_control_leases").set(self.lessees.count() as f64);
         let leadership = self.group.leadership();
         if leadership.is_here {
             self.leader = None;

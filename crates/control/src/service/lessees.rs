@@ -49,6 +49,11 @@ impl Lessees {
         Place { lessees: self.clone(), node, end }
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.0.lock().len()
+    }
+
     /// When each of them was last heard.
     pub(super) fn signs(&self) -> Vec<Sign> {
         let lessees = self.0.lock();

@@ -10,12 +10,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use evergate_folder::replace;
 use evergate_proto::raft::v1 as pb;
 use parking_lot::Mutex;
 use prost::Message as _;
 
 use super::error::OpenError;
-use super::folder::{Folder, replace};
+use super::folder::Folder;
 use crate::raft::coding;
 use crate::raft::types::{Image, LogId, Snapshot, SnapshotMeta};
 

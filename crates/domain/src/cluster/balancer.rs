@@ -1,8 +1,8 @@
 //! The edges of a region as data for a balancer that has a ring of its own.
 //!
 //! Such a balancer places clients otherwise than [`crate::cluster::Ring`] does, but it keeps them: the same
-//! client comes to the same edge, and when an edge goes only its clients move. Edges that take no clients
-//! are left out, so a drain moves its clients and nobody else.
+//! client comes to the same edge, and when an edge goes its clients move (with nginx nobody else's; Envoy
+//! shares its ring anew among those that are left). Edges that take no clients are left out.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -90,6 +90,24 @@ impl Goaway<'_> {
     }
 }
 
+/// The client's token runs out, and the stream with it, unless a fresh one comes.
+#[derive(Debug)]
+pub struct Reauth<'a> {
+    /// The connection to which the fresh token is to be posted.
+    pub connection: &'a str,
+    /// Until the stream ends, in milliseconds.
+    pub expires_in_ms: u64,
+}
+
+impl Reauth<'_> {
+    /// Writes `evergate.reauth` without an id.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        let data = serde_json::json!({ "connection": self.connection, "expires_in_ms": self.expires_in_ms });
+        control(out, "evergate.reauth", &data);
+        out.push(b'\n');
+    }
+}
+
 /// Writes `evergate.gap`. `cursor` is the whole subscription's, already moved over the gap: notice
 /// and jump are one frame, so a client has read both or neither.
 pub fn gap(out: &mut Vec<u8>, stream: &str, gap: &Gap, cursor: &str) {
@@ -133,6 +151,14 @@ mod tests {
         let mut out = Vec::new();
         write(&mut out);
         String::from_utf8(out).expect("UTF-8")
+    }
+
+    #[test]
+    fn reauth_says_where_and_until_when() {
+        assert_eq!(
+            text(|out| Reauth { connection: "n~1", expires_in_ms: 90_000 }.write_to(out)),
+            "event: evergate.reauth\ndata: {\"connection\":\"n~1\",\"expires_in_ms\":90000}\n\n"
+        );
     }
 
     #[test]

@@ -4,6 +4,6 @@ mod control;
 mod decode;
 mod encode;
 
-pub use control::{Busy, Goaway, Open, cursor, gap, heartbeat};
+pub use control::{Busy, Goaway, Open, Reauth, cursor, gap, heartbeat};
 pub use decode::{DecodeError, Decoder, Item, Message};
 pub use encode::{HEARTBEAT, envelope, fields, id, retry_hint};

@@ -7,7 +7,7 @@ use evergate_domain::cluster::Load;
 use evergate_proto::control::v1 as proto;
 use proto::lease_request::{Beat, Drained, Ending, Goodbye, Hello, What};
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
@@ -20,8 +20,14 @@ use crate::encode_node;
 /// then it would say nothing new.
 const QUEUE: usize = 8;
 
+/// Until a control node has said that it is there.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_200);
+
 /// Until a control node has taken the node in, which has to be agreed on.
 const GRANT_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// Whatever a control node says.
+const BEAT_MS_MIN: u32 = 20;
 
 /// Before another control node is asked: half of it and up to as much again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -43,8 +49,12 @@ enum LeaseError {
     Connect(#[from] tonic::transport::Error),
     #[error("{:?}: {}", _0.code(), _0.message())]
     Status(#[from] Status),
+    #[error("it did not answer within {ANSWER_TIMEOUT:?}")]
+    Mute,
     #[error("it granted nothing within {GRANT_TIMEOUT:?}")]
     Silent,
+    #[error("it heard no beat for {0:?}")]
+    Unheard(Duration),
     #[error("it ended")]
     Ended,
     #[error("{0}")]
@@ -76,7 +86,12 @@ impl Holder {
                     tracing::error!(%address, why, "the cluster refuses this node");
                     REFUSED_PAUSE
                 }
-                LeaseError::Connect(_) | LeaseError::Status(_) | LeaseError::Silent | LeaseError::Ended => {
+                LeaseError::Connect(_)
+                | LeaseError::Status(_)
+                | LeaseError::Mute
+                | LeaseError::Silent
+                | LeaseError::Unheard(_)
+                | LeaseError::Ended => {
                     tracing::info!(%address, error = %chain(&error), "the lease is held at another control node");
                     PAUSE
                 }
@@ -95,36 +110,30 @@ impl Holder {
         let (say, said) = mpsc::channel(QUEUE);
         let (cluster, node) = (self.settings.cluster.clone(), Some(encode_node(&self.settings.node)));
         say.try_send(message(What::Hello(Hello { cluster, node }))).expect("the queue is empty");
-        let granting = async {
-            let mut answers = client.lease(ReceiverStream::new(said)).await?.into_inner();
-            Ok::<_, Status>((answers.message().await?, answers))
-        };
-        let granted = tokio::time::timeout(GRANT_TIMEOUT, granting).await.map_err(|_| LeaseError::Silent)?;
-        let (first, mut answers) = granted.map_err(|status| {
-            let needs_a_person = matches!(
-                status.code(),
-                Code::FailedPrecondition
-                    | Code::InvalidArgument
-                    | Code::Unauthenticated
-                    | Code::PermissionDenied
-            );
-            if needs_a_person {
-                LeaseError::Refused(status.message().to_owned())
-            } else {
-                LeaseError::Status(status)
-            }
-        })?;
-        let beat_ms = first.ok_or(LeaseError::Ended)?.beat_ms.max(20);
+        // A control node that stands still takes connections, and says nothing: the time for another one is short.
+        let opening = client.lease(ReceiverStream::new(said));
+        let opened = tokio::time::timeout(ANSWER_TIMEOUT, opening).await.map_err(|_| LeaseError::Mute)?;
+        let mut answers = opened.map_err(judged)?.into_inner();
+        let granted = tokio::time::timeout(GRANT_TIMEOUT, answers.message()).await;
+        let first = granted.map_err(|_| LeaseError::Silent)?.map_err(judged)?;
+        let mut beat_ms = first.ok_or(LeaseError::Ended)?.beat_ms.max(BEAT_MS_MIN);
         metrics::gauge!("evergate_lease_held").set(1.0);
         tracing::info!(address = %self.settings.controls[at], beat_ms, "the lease is held");
-        let mut beats = tokio::time::interval(Duration::from_millis(beat_ms.into()));
-        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut beats = beats_every(beat_ms);
+        let mut heard = Instant::now();
         let (mut has_left, mut is_ending) = (false, false);
         loop {
             tokio::select! {
                 biased;
                 answer = answers.message() => match answer {
-                    Ok(Some(_)) => {}
+                    Ok(Some(answer)) => {
+                        heard = Instant::now();
+                        let now_ms = answer.beat_ms.max(BEAT_MS_MIN);
+                        if now_ms != beat_ms {
+                            beat_ms = now_ms;
+                            beats = beats_every(beat_ms);
+                        }
+                    }
                     Ok(None) if has_left => return Ok(()),
                     Ok(None) => return Err(LeaseError::Ended),
                     Err(status) => return Err(status.into()),
@@ -140,6 +149,11 @@ impl Holder {
                 () = self.signals.drained.notified() => {
                     say.send(message(What::Drained(Drained {}))).await.map_err(|_| LeaseError::Ended)?;
                 }
+                // A control node that stands still holds no lease: whoever waited for the connection to break
+                // would be taken for lost before.
+                () = tokio::time::sleep_until(heard + silence_max(beat_ms)), if !has_left => {
+                    return Err(LeaseError::Unheard(silence_max(beat_ms)));
+                }
                 _ = beats.tick(), if !has_left => {
                     let Load { connections, arrivals_per_second } = (self.load)();
                     // What finds no place is no loss: those before it say the same.
@@ -148,6 +162,27 @@ impl Holder {
             }
         }
     }
+}
+
+/// Whether a person has to mend what a control node says.
+fn judged(status: Status) -> LeaseError {
+    let needs_a_person = matches!(
+        status.code(),
+        Code::FailedPrecondition | Code::InvalidArgument | Code::Unauthenticated | Code::PermissionDenied
+    );
+    if needs_a_person { LeaseError::Refused(status.message().to_owned()) } else { LeaseError::Status(status) }
+}
+
+fn beats_every(beat_ms: u32) -> Interval {
+    let mut beats = tokio::time::interval(Duration::from_millis(beat_ms.into()));
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beats
+}
+
+/// A lease lasts ten beats, and nearly eight of them pass until a node is lost: in the rest another control
+/// node has to be found.
+fn silence_max(beat_ms: u32) -> Duration {
+    Duration::from_millis(beat_ms.into()) * 3
 }
 
 fn message(what: What) -> proto::LeaseRequest {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evergate_domain::NodeName;
-use evergate_domain::cluster::{Load, Node, NodeAddress, Spread};
+use evergate_domain::cluster::{Load, Node, NodeAddress, Spread, View};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,7 @@ pub struct MemberSettings {
 /// A node that takes part. Ended by [`leave`](Self::leave); dropped, it is as good as killed.
 pub struct Member {
     node: NodeName,
+    incarnation: u64,
     placement: watch::Receiver<Arc<Placement>>,
     signals: Arc<Signals>,
     stop: CancellationToken,
@@ -62,6 +63,7 @@ impl Member {
         let stop = CancellationToken::new();
         let signals = Arc::new(Signals::default());
         let (node, placement) = (settings.node.name.clone(), told.subscribe());
+        let incarnation = settings.node.incarnation;
         let mut tasks = JoinSet::new();
         let follower = Follower::new(settings.clone(), told);
         let holder = Holder::new(settings, Arc::clone(&signals), Box::new(load));
@@ -74,7 +76,7 @@ impl Member {
         tasks.spawn(async move {
             let _: Option<()> = hold.await;
         });
-        Self { node, placement, signals, stop, tasks }
+        Self { node, incarnation, placement, signals, stop, tasks }
     }
 
     /// What is followed, as it changes. Before the first view it is empty.
@@ -94,10 +96,15 @@ impl Member {
 
     /// Completes when the cluster wants the node's clients elsewhere, and it is this node's turn.
     pub fn asked_to_drain(&self) -> impl Future<Output = ()> + Send + use<> {
-        let (mut placement, name) = (self.placement.clone(), self.node.clone());
+        let (mut placement, name, incarnation) =
+            (self.placement.clone(), self.node.clone(), self.incarnation);
         async move {
+            // A wish that an earlier run did not live to fulfil may still be in the first view that comes.
+            let is_meant =
+                |view: &View| view.nodes().get(&name).is_some_and(|node| node.incarnation == incarnation);
             let runs = |placement: &Arc<Placement>| {
-                placement.view.drains().get(&name).is_some_and(|drain| drain.running)
+                let view = &placement.view;
+                view.drains().get(&name).is_some_and(|drain| drain.running) && is_meant(view)
             };
             let is_over = placement.wait_for(runs).await.is_err();
             if is_over {

@@ -1,0 +1,116 @@
+//! Edges that are drained by the cluster's wish.
+
+use evergate_tests::controls::{Controls, wait};
+use evergate_tests::process::{Evergate, Options};
+use evergate_tests::redis::{Keeps, RedisServer};
+use serde_json::Value;
+
+use crate::audience::Audience;
+use crate::places::{edge, knows};
+
+/// For a drain, in which streams are ended over a window.
+const END_MAX: std::time::Duration = std::time::Duration::from_secs(60);
+
+fn states(nodes: &Value, state: &str) -> usize {
+    let nodes = nodes["nodes"].as_array().expect("a list");
+    nodes.iter().filter(|node| node["state"] == state).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn edges_are_drained_one_at_a_time_and_end() {
+    const TEST: &str = "edges_are_drained_one_at_a_time_and_end";
+    let Some(redis) = RedisServer::start(TEST, Keeps::Everything).await else { return };
+    let controls = Controls::start(3).await;
+    let mut edges = Vec::new();
+    for name in ["edge-a", "edge-b", "edge-c"] {
+        let options = edge(&controls, redis.options(), name).set("shutdown.grace", "200ms");
+        edges.push(Evergate::start(options.set("shutdown.drain", "2s")).await);
+    }
+    for edge in &edges {
+        knows(edge, 3).await;
+    }
+    let addresses: Vec<_> = edges.iter().map(Evergate::http).collect();
+    let mut audience = Audience::gather(60, &addresses).await;
+
+    let asked = controls.ask(0, &["drain", "edge-a"]);
+    assert!(!asked.status.success(), "it is asked first");
+    let told = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert!(told.contains("write --yes"), "{told}");
+    for name in ["edge-a", "edge-b"] {
+        let drained = controls.json(0, &["drain", name, "--yes"]).expect("it is taken");
+        assert!(drained["version"].is_number());
+        audience.injected();
+    }
+    let (mut most, mut waited) = (0, 0);
+    wait("both have left", async || {
+        let nodes = controls.json(2, &["nodes"])?;
+        most = most.max(states(&nodes, "draining"));
+        waited = waited.max(states(&nodes, "to be drained"));
+        (nodes["nodes"].as_array()?.len() == 1).then_some(())
+    })
+    .await;
+    assert_eq!((most, waited), (1, 1), "one at a time, and the other one waits");
+    for edge in &mut edges[..2] {
+        let status = edge.ended(END_MAX).await;
+        assert!(status.success(), "{status}");
+        assert!(edge.output().contains("the cluster drains this node"));
+    }
+    // The last one of its region is not drained, unless by force.
+    let refused = controls.ask(1, &["drain", "edge-c", "--yes"]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && told.contains("no other edge of region eu"), "{told}");
+
+    audience.gone(addresses[0]);
+    audience.gone(addresses[1]);
+    audience.goes_on().await;
+    knows(&edges[2], 1).await;
+    assert_eq!(audience.goaways(), audience.cuts(), "every stream that was ended was told so");
+    let cuts = audience.cuts();
+    assert!(cuts >= 10, "{cuts}");
+    let totals = audience.judge(cuts, 2).await;
+    println!("{totals:?}, 0 lost, 0 doubled; {cuts} streams moved by two drains");
+
+    let audit = controls.json(1, &["audit"]).expect("it is remembered");
+    let entries = audit.as_array().expect("a list");
+    let said = |what: &str| entries.iter().find(|entry| entry["what"] == what);
+    for what in ["drain edge-a", "drain edge-b", "leave edge-a", "leave edge-b"] {
+        assert!(said(what).is_some(), "{what}: {audit}");
+    }
+    let by = said("drain edge-a").map(|entry| entry["by"].to_string()).expect("it is there");
+    assert!(by.contains("operator"), "{by}");
+}
+
+#[tokio::test]
+async fn a_drain_that_waits_can_be_taken_back() {
+    let controls = Controls::start(1).await;
+    let mut edges = Vec::new();
+    for name in ["edge-a", "edge-b", "edge-c"] {
+        let options = edge(&controls, Options::memory(), name).set("shutdown.grace", "4s");
+        edges.push(Evergate::start(options).await);
+    }
+    for edge in &edges {
+        knows(edge, 3).await;
+    }
+    let refused = |arguments: &[&str], why: &str| {
+        let output = controls.ask(0, arguments);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && told.contains(why), "{arguments:?}: {told}");
+    };
+    refused(&["undrain", "edge-b"], "edge-b is not being drained");
+    refused(&["drain", "edge-x", "--yes"], "there is no node \"edge-x\"");
+    refused(&["forget", "edge-b", "--yes"], "edge-b is there");
+    for name in ["edge-a", "edge-b"] {
+        controls.json(0, &["drain", name, "--yes"]).expect("it is taken");
+    }
+    refused(&["drain", "edge-b", "--yes"], "edge-b is being drained already");
+    // The first one still accepts, for its grace; meanwhile the second one waits.
+    controls.json(0, &["undrain", "edge-b"]).expect("it is taken");
+    assert!(edges[0].ended(END_MAX).await.success());
+    wait("it has left", async || {
+        let nodes = controls.json(0, &["nodes"])?;
+        assert_eq!(states(&nodes, "to be drained"), 0, "{nodes}");
+        (states(&nodes, "here") == 2 && nodes["nodes"].as_array()?.len() == 2).then_some(())
+    })
+    .await;
+    knows(&edges[1], 2).await;
+}
