@@ -5,13 +5,14 @@ export CARGO_TARGET_DIR ?= $(EVERGATE_CACHE)/target
 CARGO ?= cargo
 SKIPPED := $(CARGO_TARGET_DIR)/skipped-tests.txt
 
-.PHONY: help dev setup fmt lint test
+.PHONY: help dev setup fmt lint test fuzz
 
 help:
 	@echo "make dev    run everything in one process, with an embedded log"
 	@echo "make test   set up, check format and lints, run every test"
 	@echo "make lint   format check, clippy, and licences where cargo-deny is installed"
 	@echo "make fmt    format the code"
+	@echo "make fuzz   look for inputs that break a parser, for SECONDS=3600"
 	@echo "make setup  install what the tests need"
 
 # The binary takes every EVERGATE_ variable for a setting, and the cache is none.
@@ -32,6 +33,9 @@ lint:
 	else \
 		echo "lint: cargo-deny is not installed; licences were not checked"; \
 	fi
+
+fuzz:
+	scripts/fuzz.sh $(or $(SECONDS),3600)
 
 # The binary is built first: the black-box tests start it as any user would.
 test: setup lint

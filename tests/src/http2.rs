@@ -1,5 +1,7 @@
 //! An HTTP/2 client with prior knowledge, as a proxy in front of the server would be one.
 
+mod frames;
+
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -8,6 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+
+pub use frames::{END_HEADERS, END_STREAM, Frame, Frames, Kind};
 
 use crate::PATIENCE;
 use crate::http1::{BodyError, Head, Response, Wire};
@@ -31,9 +35,21 @@ impl Client {
         Self::over(stream, &address.to_string()).await
     }
 
+    /// The same, with so much room for what it is sent and has not read: on each stream, and in all.
+    pub async fn with_windows(address: SocketAddr, stream: u32, connection: u32) -> Self {
+        let wire = TcpStream::connect(address).await.expect("the server accepts");
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(stream).initial_connection_window_size(connection);
+        Self::begin(&builder, wire, &address.to_string()).await
+    }
+
     /// Over a socket that is connected already, or TLS over one.
     pub async fn over(wire: impl Wire + 'static, authority: &str) -> Self {
-        let (sender, connection) = h2::client::handshake(wire).await.expect("an HTTP/2 handshake");
+        Self::begin(&h2::client::Builder::new(), wire, authority).await
+    }
+
+    async fn begin(builder: &h2::client::Builder, wire: impl Wire + 'static, authority: &str) -> Self {
+        let (sender, connection) = builder.handshake(wire).await.expect("an HTTP/2 handshake");
         let driver = tokio::spawn(async move {
             // Its end shows in the requests under way.
             let _ = connection.await;
@@ -41,9 +57,22 @@ impl Client {
         Self { sender, driver, authority: authority.to_owned() }
     }
 
+    /// Waits until the server has ended the connection.
+    pub async fn closed(&mut self, within: Duration) {
+        tokio::time::timeout(within, &mut self.driver).await.expect("an end in time").expect("it ends");
+    }
+
     /// `GET target`: the head, and the body as it comes.
     pub async fn get(&mut self, target: &str, fields: &[(&str, &str)]) -> (Head, Incoming) {
         self.send("GET", target, fields, Bytes::new()).await
+    }
+
+    /// Begins a `POST` whose body comes in pieces.
+    pub async fn begin_upload(&mut self, target: &str, fields: &[(&str, &str)]) -> Upload {
+        let request = self.request("POST", target, fields);
+        poll_fn(|context| self.sender.poll_ready(context)).await.expect("the connection takes requests");
+        let (answer, stream) = self.sender.send_request(request, false).expect("the request is sent");
+        Upload { stream, _answer: answer }
     }
 
     /// Sends a request and reads the whole answer.
@@ -77,13 +106,7 @@ impl Client {
         (head, trailers.collect())
     }
 
-    async fn send(
-        &mut self,
-        method: &str,
-        target: &str,
-        fields: &[(&str, &str)],
-        body: Bytes,
-    ) -> (Head, Incoming) {
+    fn request(&self, method: &str, target: &str, fields: &[(&str, &str)]) -> http::Request<()> {
         let mut request = http::Request::builder()
             .method(method)
             .uri(format!("http://{}{target}", self.authority))
@@ -91,7 +114,17 @@ impl Client {
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        let request = request.body(()).expect("the test's own request is well formed");
+        request.body(()).expect("the test's own request is well formed")
+    }
+
+    async fn send(
+        &mut self,
+        method: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+        body: Bytes,
+    ) -> (Head, Incoming) {
+        let request = self.request(method, target, fields);
         poll_fn(|context| self.sender.poll_ready(context)).await.expect("the connection takes requests");
         let (response, mut stream) =
             self.sender.send_request(request, body.is_empty()).expect("the request is sent");
@@ -113,6 +146,26 @@ impl Client {
                 .collect(),
         };
         (head, Incoming(body))
+    }
+}
+
+/// A body under way.
+#[derive(Debug)]
+pub struct Upload {
+    stream: h2::SendStream<Bytes>,
+    _answer: h2::client::ResponseFuture,
+}
+
+impl Upload {
+    /// Sends a piece if there is room for it now, or soon.
+    pub async fn offer(&mut self, piece: &Bytes) {
+        self.stream.reserve_capacity(piece.len());
+        let room = poll_fn(|context| self.stream.poll_capacity(context));
+        let soon = tokio::time::timeout(Duration::from_millis(1), room).await;
+        if let Ok(Some(Ok(room))) = soon {
+            // The server may have ended it meanwhile.
+            let _ = self.stream.send_data(piece.slice(..room.min(piece.len())), false);
+        }
     }
 }
 

@@ -3,12 +3,16 @@
 //! gRPC types. A mistake of the server is a panic here, with everything needed to see it.
 
 pub mod cable;
+pub mod controls;
+pub mod mmdb;
 pub mod namespace;
 pub mod process;
 pub mod program;
 pub mod proxy;
 pub mod redis;
 pub mod tiny_disk;
+
+pub mod authority;
 
 pub mod gunzip;
 pub mod http1;
@@ -21,11 +25,14 @@ pub mod subscription;
 
 pub mod publisher;
 
+pub mod issuer;
 pub mod ledger;
 pub mod offset;
 
 pub mod clients;
+pub mod figures;
 pub mod left_out;
+pub mod mutator;
 pub mod size;
 
 use std::time::Duration;

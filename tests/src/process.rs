@@ -20,6 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How the process is to be started.
 #[derive(Debug, Clone)]
 pub struct Options {
+    role: &'static str,
     log: Log,
     settings: Vec<(String, String)>,
     /// The text of a configuration file.
@@ -85,7 +86,14 @@ impl Options {
 
     fn new(log: Log) -> Self {
         let host = Ipv4Addr::LOCALHOST.into();
-        Self { log, settings: Vec::new(), file: None, host, launcher: Vec::new() }
+        Self { role: "dev", log, settings: Vec::new(), file: None, host, launcher: Vec::new() }
+    }
+
+    /// Runs it as an edge, as it is run in production.
+    #[must_use]
+    pub fn as_edge(mut self) -> Self {
+        self.role = "edge";
+        self
     }
 
     /// Adds `--set key=value`.
@@ -143,6 +151,14 @@ impl Evergate {
         let launched = launch(&options, home.path(), self.addresses, 1).await;
         let (child, addresses) = launched.unwrap_or_else(|why| panic!("{why}"));
         Self { child, addresses, options, home, starts: 1 }
+    }
+
+    /// Starts a second process at the HTTP address of this one, which goes on. The error is what it wrote.
+    pub async fn beside(&self, options: Options) -> Result<Self, String> {
+        let home = new_home();
+        let at = Addresses { http: self.addresses.http, ..Addresses::anywhere(options.host) };
+        let (child, addresses) = launch(&options, home.path(), at, 1).await?;
+        Ok(Self { child, addresses, options, home, starts: 1 })
     }
 
     /// Starts a process that must refuse to run. Returns what it wrote.
@@ -288,6 +304,15 @@ impl Drop for Evergate {
     }
 }
 
+/// Every setting can also come from the environment; those of whoever runs the tests must not leak in.
+pub fn own_settings_only(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("EVERGATE_") {
+            command.env_remove(name);
+        }
+    }
+}
+
 /// The binary under test: `EVERGATE_BIN`, or the one built beside the test.
 #[must_use]
 pub fn binary() -> PathBuf {
@@ -325,7 +350,7 @@ async fn launch(
     let mut words: Vec<String> = vec!["setpriv".into(), "--pdeathsig".into(), "KILL".into()];
     words.extend(options.launcher.iter().cloned());
     words.push(binary().display().to_string());
-    words.push("dev".into());
+    words.push(options.role.into());
     let log = match &options.log {
         Log::Memory => "memory".to_owned(),
         Log::Redis(url) => url.clone(),
@@ -361,12 +386,7 @@ async fn launch(
         .stdin(Stdio::null())
         .stdout(output.try_clone().expect("a file handle can be cloned"))
         .stderr(output);
-    // Every setting can also come from the environment; the caller's must not leak in.
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("EVERGATE_") {
-            command.env_remove(name);
-        }
-    }
+    own_settings_only(&mut command);
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{} cannot be started: {error}", words[0]));
 
     let deadline = Instant::now() + START_MAX;

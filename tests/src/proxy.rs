@@ -7,12 +7,13 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 use crate::PATIENCE;
 use crate::clients::{checkout, pinned, system};
@@ -135,6 +136,14 @@ impl Proxy {
     pub async fn connect(&self) -> Connection {
         let wire = self.certificate.connect(self.address, "http/1.1").await;
         Connection::over(wire.expect("the proxy accepts"))
+    }
+
+    /// The same from an address of this machine's own, such as any in `127.0.0.0/8`.
+    pub async fn connect_from(&self, source: Ipv4Addr) -> Connection {
+        let socket = TcpSocket::new_v4().expect("a socket can be had");
+        socket.bind(SocketAddr::from((source, 0))).expect("it is ours");
+        let wire = socket.connect(self.address).await.expect("the proxy accepts");
+        Connection::over(self.certificate.over(wire, "http/1.1").await.expect("it is the proxy"))
     }
 
     /// An HTTP/2 connection over TLS, as a browser makes one.

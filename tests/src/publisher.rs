@@ -67,6 +67,12 @@ impl Publisher {
         Self::try_connect(address).await.expect("the server listens for gRPC")
     }
 
+    /// Over a channel that is connected already.
+    #[must_use]
+    pub fn over(channel: Channel) -> Self {
+        Self { client: PublisherClient::new(channel) }
+    }
+
     /// Connects to a server that may be gone.
     ///
     /// # Errors

@@ -59,6 +59,14 @@ impl Certificate {
     /// # Errors
     /// Nobody listens there, or what listens is somebody else.
     pub async fn connect(&self, address: SocketAddr, alpn: &str) -> std::io::Result<TlsStream<TcpStream>> {
+        self.over(TcpStream::connect(address).await?, alpn).await
+    }
+
+    /// The same over a connection that is there.
+    ///
+    /// # Errors
+    /// What is at its other end is somebody else.
+    pub async fn over(&self, socket: TcpStream, alpn: &str) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         let certificate = CertificateDer::from_pem_file(&self.chain).expect("openssl wrote it");
         roots.add(certificate).expect("it is well formed");
@@ -69,7 +77,6 @@ impl Certificate {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
-        let socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
         let name = ServerName::try_from(HOST).expect("a name");
         let stream = TlsConnector::from(Arc::new(config)).connect(name, socket).await?;

@@ -1,14 +1,21 @@
 //! What an edge is told at its start: proven values only.
 
-use std::net::SocketAddr;
-use std::num::NonZeroU32;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
-use evergate_domain::{Network, Rate, RetryRange, StreamPolicies};
+use evergate_domain::cluster::{Geography, Located};
+use evergate_domain::{Network, Rate, RegionName, RetryRange, StreamPolicies};
 use evergate_fanout::HubConfig;
 use evergate_member::Placement;
+use evergate_tls::{Authority, Client, Server};
 use tokio::sync::watch;
+
+use crate::access::AccessConfig;
+use crate::memory::MemoryLimit;
+use crate::publish::ProducerBindings;
 
 /// Everything an edge needs to know.
 #[derive(Debug, Clone)]
@@ -21,12 +28,22 @@ pub struct EdgeConfig {
     pub http: SocketAddr,
     /// Where gRPC is served.
     pub grpc: SocketAddr,
+    /// By what HTTP is secured, if it is.
+    pub http_tls: Option<Server>,
+    /// By what gRPC is secured, if it is.
+    pub grpc_tls: Option<GrpcTls>,
+    /// Who may publish as which producer.
+    pub producers: ProducerBindings,
     /// Which streams there are and how much of them is kept.
     pub policies: Arc<StreamPolicies>,
     /// Bounds on publishing.
     pub publish: PublishLimits,
+    /// Bounds on gRPC connections.
+    pub grpc_connections: GrpcLimits,
     /// Bounds on HTTP connections.
     pub connections: ConnectionLimits,
+    /// What HTTP's sockets are asked to do beside what they always are.
+    pub sockets: SocketOptions,
     /// Bounds on what one client may have of them.
     pub clients: ClientLimits,
     /// Who may speak for others.
@@ -35,25 +52,66 @@ pub struct EdgeConfig {
     pub sse: SseConfig,
     /// Which origins a browser may come from.
     pub cors: CorsOrigins,
+    /// Who is let in; `None` for everybody.
+    pub access: Option<AccessConfig>,
     /// The fan-out below.
     pub hub: HubConfig,
     /// Tasks that share the connections among them; one per core.
     pub shards: usize,
     /// The other edges, to which calls about their streams are passed on.
     pub peers: Vec<PeerNode>,
-    /// What the cluster agrees on, if there is one to belong to.
+    /// What the cluster agrees on, if there is one to belong to. Its other edges are peers, too.
     pub placement: Option<watch::Receiver<Arc<Placement>>>,
+    /// What the process may take of memory.
+    pub memory: MemoryLimit,
+    /// Which region clients belong to by their addresses, if anybody says so.
+    pub geographer: Option<Geographer>,
+    /// By what edges of the cluster are connected to that are not among `peers`, where they serve by TLS.
+    pub links: Option<Client>,
     /// The demo page and what it needs, for development only.
     pub demo: bool,
 }
 
+/// Tells which region a client belongs to.
+#[derive(Clone)]
+pub struct Geographer {
+    /// What follows from where it is.
+    pub rules: Geography,
+    /// Where it is; must not wait.
+    pub locate: Arc<dyn Fn(IpAddr) -> Located + Send + Sync>,
+}
+
+impl Geographer {
+    /// The region of an address; `None` if no rule is about it.
+    pub(crate) fn region(&self, address: IpAddr) -> Option<&RegionName> {
+        self.rules.region(address, &*self.locate)
+    }
+}
+
+impl fmt::Debug for Geographer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Geographer").field(&self.rules).finish()
+    }
+}
+
+/// By what the gRPC listener is secured.
+#[derive(Debug, Clone)]
+pub struct GrpcTls {
+    /// What it shows, and whose certificates it takes.
+    pub server: Server,
+    /// Who vouches for the other nodes. Without, whoever may connect may make their calls.
+    pub cluster: Option<Authority>,
+}
+
 /// Another edge.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct PeerNode {
     /// Its name, with which the ids of its connections begin.
     pub node: String,
-    /// Where it serves gRPC: `http://HOST:PORT`.
+    /// Where it serves gRPC: `http://HOST:PORT` or `https://HOST:PORT`.
     pub grpc: http::Uri,
+    /// By what it is connected to, where it serves by TLS.
+    pub tls: Option<Client>,
 }
 
 /// Bounds on what a publisher may send.
@@ -67,8 +125,29 @@ pub struct PublishLimits {
     pub batch_bytes_max: usize,
     /// Requests of one `PublishStream` that are under way at once.
     pub stream_window: usize,
-    /// Events of one client address.
-    pub rate: Option<Rate>,
+    /// How many events a second.
+    pub rates: Rates,
+}
+
+/// Bounds on gRPC connections.
+#[derive(Debug, Clone, Copy)]
+pub struct GrpcLimits {
+    /// Those that may be open at once; beyond it none is accepted.
+    pub connections_max: NonZeroUsize,
+    /// The same of one address; beyond it a connection is closed. `None` is no bound.
+    pub connections_per_address: Option<NonZeroU32>,
+}
+
+/// Options of sockets whose worth depends on the network and the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SocketOptions {
+    /// Whether other processes of the same user may listen on the port too, each with a queue of its own
+    /// among which the system spreads those who come (`SO_REUSEPORT`).
+    pub share_port: bool,
+    /// The algorithm that decides how fast is sent, as the system names it (`TCP_CONGESTION`).
+    pub congestion: Option<&'static str>,
+    /// Whether what a client sends first is acknowledged at once (`TCP_QUICKACK`).
+    pub quick_ack: bool,
 }
 
 /// Bounds on HTTP connections.
@@ -85,6 +164,8 @@ pub struct ConnectionLimits {
     /// Descriptors that HTTP connections may take; the others are for the log, the links between nodes
     /// and the admin pages.
     pub descriptors_max: usize,
+    /// Connections of one address; beyond it a connection is closed. `None` is no bound.
+    pub connections_per_address: Option<NonZeroU32>,
     /// Connections accepted that have not sent a whole head yet; beyond it none is accepted.
     pub pending_max: usize,
     /// The same of one address; beyond it a connection is closed.
@@ -115,6 +196,22 @@ impl ConnectionLimits {
     }
 }
 
+/// How fast something may be done; `None` is no bound.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rates {
+    /// By one address.
+    pub address: Option<Rate>,
+    /// By one principal: whoever its token says it is.
+    pub principal: Option<Rate>,
+    /// To one stream, by all together.
+    pub stream: Option<Rate>,
+}
+
+impl Rates {
+    /// As fast as it goes.
+    pub const UNBOUNDED: Self = Self { address: None, principal: None, stream: None };
+}
+
 /// Bounds on what one client may have; `None` is no bound.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ClientLimits {
@@ -122,8 +219,16 @@ pub struct ClientLimits {
     pub streams_per_address: Option<NonZeroU32>,
     /// Event streams of one `client_id`.
     pub streams_per_client: Option<NonZeroU32>,
-    /// How fast one address may open them.
-    pub connects: Option<Rate>,
+    /// Event streams of one principal.
+    pub streams_per_principal: Option<NonZeroU32>,
+    /// Event streams that carry one stream.
+    pub subscribers_per_stream: Option<NonZeroU32>,
+    /// How fast they may be opened.
+    pub connects: Rates,
+    /// How fast one address may acknowledge, ping and renew tokens.
+    pub calls: Option<Rate>,
+    /// How fast one address may bring a `client_id` of which nothing is kept: each takes room in the store.
+    pub newcomers: Option<Rate>,
 }
 
 /// Who may say where a connection or request really comes from, and how.
@@ -179,6 +284,9 @@ pub struct SseConfig {
     pub keys_max: usize,
     /// Whether clients that ask for it get their streams compressed.
     pub gzip: bool,
+    /// How many events of each stream a kept position stays behind where the socket's own bytes are not
+    /// the client's; `None` leaves it where it is.
+    pub cursor_overlap: Option<NonZeroU32>,
 }
 
 /// Which origins a browser may come from.
@@ -209,6 +317,7 @@ mod tests {
                 idle_timeout: Duration::ZERO,
                 descriptors_max,
                 pending_max: 1,
+                connections_per_address: None,
                 pending_per_address: None,
                 accepts: None,
                 peer_timeout: Duration::ZERO,

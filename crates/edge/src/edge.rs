@@ -3,27 +3,40 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use evergate_access::{Full, Revocation, Revoked};
 use evergate_domain::cluster::Load;
 use evergate_eventlog::{CursorStore, EventLog};
 use evergate_fanout::{Deliveries, Engine, Hub};
 use parking_lot::Mutex;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+use crate::access::{self, Gate};
 use crate::calls::{Owner, Service};
-use crate::config::EdgeConfig;
+use crate::config::{EdgeConfig, SocketOptions};
 use crate::cursors::{Keeper, Reason};
 use crate::http::Context;
 use crate::http::server::Server;
+use crate::memory::{Budget, Level, MemoryLimit, Shortage, Step};
 use crate::publish::{self, Publisher};
 
 /// How often within a ping interval it is looked for leases that have run out.
 const SWEEPS: u32 = 4;
+
+/// How often it is looked whose tokens run out.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often other edges are asked what was called back.
+const REVOCATIONS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How often it is looked how much memory is left.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How often idle streams are trimmed.
 const TRIM_INTERVAL: Duration = Duration::from_secs(30);
@@ -68,8 +81,8 @@ impl Edge {
         log: Arc<dyn EventLog>,
         cursors: Arc<dyn CursorStore>,
     ) -> Result<Self, BindError> {
-        let http = listen("HTTP", config.http, bound.http)?;
-        let grpc = listen("gRPC", config.grpc, bound.grpc)?;
+        let http = listen("HTTP", config.http, bound.http, config.sockets)?;
+        let grpc = listen("gRPC", config.grpc, bound.grpc, SocketOptions::default())?;
         Ok(Self { config, log, cursors, http, grpc })
     }
 
@@ -99,13 +112,21 @@ impl Edge {
     pub fn start(self) -> RunningEdge {
         let hub = Hub::new(Arc::clone(&self.log), self.config.hub.clone());
         let policies = Arc::clone(&self.config.policies);
-        let publisher = Publisher::new(Arc::clone(&self.log), policies, self.config.publish);
+        let shortage = Arc::<Shortage>::default();
+        let publisher = Publisher::new(
+            Arc::clone(&self.log),
+            policies,
+            self.config.publish,
+            self.config.producers.clone(),
+            Arc::clone(&shortage),
+        );
         let engine = Engine::start(&hub, self.config.shards);
         // Those of streams that have gone wait beside those of the streams that are open.
         let waiting_max = self.config.connections.streams_max * 2;
         let cursors = Keeper::new(self.cursors, engine.clone(), waiting_max);
         let flush_every = self.config.hub.trail_interval;
-        let context = Context::new(self.config, hub.clone(), engine, publisher.clone(), Arc::clone(&cursors));
+        let context =
+            Context::new(self.config, hub.clone(), engine, publisher.clone(), Arc::clone(&cursors), shortage);
         let proxies = Arc::new(context.config.proxies.clone());
         let server = Arc::new(Server::new());
         let stop_grpc = CancellationToken::new();
@@ -122,12 +143,18 @@ impl Edge {
         });
         let grpc = tokio::spawn({
             let (listener, stop) = (self.grpc, stop_grpc.clone());
-            let besides = Routes::new(Service::server(Owner::new(Arc::clone(&context.streams))));
+            let tls = context.config.grpc_tls.clone();
+            let limits = context.config.grpc_connections;
+            let of_cluster_only = tls.as_ref().is_some_and(|tls| tls.cluster.is_some());
+            let gate = context.gate.clone();
+            let owner = Owner::new(Arc::clone(&context.streams), gate.clone());
+            let besides = Routes::new(Service::server(owner, of_cluster_only));
+            let place = publish::Place { listener, tls, limits };
             let ended = ended.clone().drop_guard();
             async move {
                 let _ended = ended;
                 let served =
-                    publish::serve_grpc(listener, publisher, proxies, besides, stop.cancelled_owned());
+                    publish::serve_grpc(place, publisher, proxies, gate, besides, stop.cancelled_owned());
                 if let Err(error) = served.await {
                     tracing::error!(%error, "the gRPC server failed");
                 }
@@ -157,7 +184,35 @@ impl Edge {
                 let _: Option<()> = stop.run_until_cancelled(lapse(&context)).await;
             }
         });
-        let tasks = [http, grpc, trim, flush, lapse];
+        let keys = tokio::spawn({
+            let (context, stop) = (Arc::clone(&context), stop_chores.clone());
+            let ended = ended.clone().drop_guard();
+            async move {
+                let _ended = ended;
+                match &context.gate {
+                    Some(gate) => gate.keyring().run(&stop).await,
+                    None => stop.cancelled().await,
+                }
+            }
+        });
+        let watch = tokio::spawn({
+            let (context, stop) = (Arc::clone(&context), stop_chores.clone());
+            let ended = ended.clone().drop_guard();
+            async move {
+                let _ended = ended;
+                let both = async { tokio::join!(watch(&context), hear_of_revocations(&context)) };
+                let _: Option<((), ())> = stop.run_until_cancelled(both).await;
+            }
+        });
+        let spare = tokio::spawn({
+            let (context, stop) = (Arc::clone(&context), stop_chores.clone());
+            let ended = ended.clone().drop_guard();
+            async move {
+                let _ended = ended;
+                let _: Option<()> = stop.run_until_cancelled(spare_memory(&context)).await;
+            }
+        });
+        let tasks = [http, grpc, trim, flush, lapse, keys, watch, spare];
         RunningEdge { context, hub, server, stop_grpc, stop_chores, ended, tasks }
     }
 }
@@ -170,16 +225,24 @@ fn listen(
     what: &'static str,
     address: SocketAddr,
     bound: Option<std::net::TcpListener>,
+    options: SocketOptions,
 ) -> Result<TcpListener, BindError> {
     let listening = || {
-        if let Some(bound) = bound {
+        let listener = if let Some(bound) = bound {
             bound.set_nonblocking(true)?;
-            return TcpListener::from_std(bound);
+            TcpListener::from_std(bound)?
+        } else {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            socket.set_reuseaddr(true)?;
+            socket.set_reuseport(options.share_port)?;
+            socket.bind(address)?;
+            socket.listen(BACKLOG)?
+        };
+        if let Some(congestion) = options.congestion {
+            // Whatever is accepted has it from here.
+            SockRef::from(&listener).set_tcp_congestion(congestion.as_bytes())?;
         }
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
+        Ok(listener)
     };
     listening().map_err(|source| BindError { what, address, source })
 }
@@ -213,6 +276,103 @@ async fn lapse(context: &Context) {
     }
 }
 
+/// Looks every moment whose tokens run out: one task for all, whose work grows with those that are due.
+async fn watch(context: &Context) {
+    let mut every = tokio::time::interval(WATCH_INTERVAL);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        if context.streams.tick(access::now()) {
+            context.engine.look_for_cuts();
+        }
+    }
+}
+
+/// Looks how much memory is left, and does what has to be done about it.
+async fn spare_memory(context: &Context) {
+    let MemoryLimit { bytes_max, gauge } = &context.config.memory;
+    metrics::gauge!("evergate_memory_limit_bytes").set(bytes_max.map_or(0.0, |bytes| bytes.get() as f64));
+    let mut budget = bytes_max.map(Budget::new);
+    let mut before = Level::Enough;
+    let mut every = tokio::time::interval(MEMORY_INTERVAL);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let Some(used) = gauge.used() else { continue };
+        metrics::gauge!("evergate_memory_used_bytes").set(used as f64);
+        let Some(budget) = &mut budget else { continue };
+        let Step { level, end } = budget.step(used, context.streams.len());
+        if level != before {
+            match level {
+                Level::Enough => tracing::info!(used, "there is enough memory again"),
+                Level::Short | Level::Shedding => tracing::warn!(used, ?level, "memory is short"),
+                Level::Exhausted => tracing::error!(used, "memory is short: nothing is published"),
+            }
+            context.shortage.set(level);
+            context.hub.spare(level >= Level::Short);
+            metrics::gauge!("evergate_memory_short").set(f64::from(level as u8));
+            before = level;
+        }
+        if end > 0 && context.streams.shed(end) {
+            context.engine.look_for_cuts();
+        }
+    }
+}
+
+/// Asks the other edges what was called back there, and ends here what it concerns.
+async fn hear_of_revocations(context: &Context) {
+    let Some(gate) = &context.gate else { return std::future::pending().await };
+    let mut every = tokio::time::interval(REVOCATIONS_INTERVAL);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let mut news = false;
+        for revocation in context.calls.revocations().await {
+            match gate.revoke(revocation) {
+                Ok(new) => news |= new,
+                Err(error) => tracing::error!(%error, "a revocation of another edge is not heeded here"),
+            }
+        }
+        if news {
+            end_revoked(context, gate);
+        }
+    }
+}
+
+fn end_revoked(context: &Context, gate: &Gate) {
+    if context.streams.end_revoked(|principal| gate.is_revoked(principal)) {
+        context.engine.look_for_cuts();
+    }
+}
+
+/// Calls tokens back. Cheap to clone; keeps nothing alive.
+#[derive(Clone)]
+pub struct Revoker(Weak<Context>);
+
+/// Why nothing was called back.
+#[derive(Debug, thiserror::Error)]
+pub enum RevokeError {
+    /// Nobody is asked for a token here, or the edge has ended.
+    #[error("there are no tokens here to be called back")]
+    NoTokens,
+    /// There is no room for another; a retry helps when one has run out.
+    #[error(transparent)]
+    Full(#[from] Full),
+}
+
+impl Revoker {
+    /// Calls back a token, or all of a subject, for so long: streams end at once here, and on every other
+    /// edge that has this one among its peers within a few seconds.
+    pub fn revoke(&self, revoked: Revoked<'_>, lasts: Duration) -> Result<(), RevokeError> {
+        let context = self.0.upgrade().ok_or(RevokeError::NoTokens)?;
+        let gate = context.gate.as_ref().ok_or(RevokeError::NoTokens)?;
+        let until = access::now().saturating_add(lasts.as_secs());
+        gate.revoke(Revocation::new(revoked, until))?;
+        end_revoked(&context, gate);
+        Ok(())
+    }
+}
+
 /// A serving edge. It ends in this order: [`stop_accepting`](Self::stop_accepting),
 /// [`end_streams`](Self::end_streams), [`write_places`](Self::write_places), [`close`](Self::close).
 pub struct RunningEdge {
@@ -223,7 +383,7 @@ pub struct RunningEdge {
     stop_chores: CancellationToken,
     /// Set as soon as one of the tasks has ended, in whatever way.
     ended: CancellationToken,
-    tasks: [JoinHandle<()>; 5],
+    tasks: [JoinHandle<()>; 8],
 }
 
 impl RunningEdge {
@@ -289,6 +449,7 @@ impl RunningEdge {
             metrics::gauge!("evergate_connections_max").set(context.config.connections.places() as f64);
             metrics::gauge!("evergate_connections_parked").set(parked as f64);
             metrics::gauge!("evergate_streams_leased").set(context.streams.leased() as f64);
+            metrics::gauge!("evergate_streams_with_token").set(context.streams.watched() as f64);
             metrics::gauge!("evergate_streams_followed").set(context.hub.feeds() as f64);
         }
     }
@@ -309,6 +470,12 @@ impl RunningEdge {
                 arrivals_per_second: ((arrived - had) as f64 / seconds) as u32,
             }
         }
+    }
+
+    /// Calls tokens back.
+    #[must_use]
+    pub fn revoker(&self) -> Revoker {
+        Revoker(Arc::downgrade(&self.context))
     }
 
     /// What was written to subscribers so far, each time it is called; `None` once the edge is gone.

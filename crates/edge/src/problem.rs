@@ -24,6 +24,8 @@ pub(crate) struct Problem {
     allowance: Option<Allowance>,
     /// What would be right: the methods for a 405, the media types for a 415.
     instead: Option<&'static str>,
+    /// How to prove who one is, for a 401 or 403.
+    challenge: Option<HeaderValue>,
 }
 
 /// What is wrong with one part of the request.
@@ -90,6 +92,7 @@ impl Problem {
             retry_after: None,
             allowance: None,
             instead: None,
+            challenge: None,
         }
     }
 
@@ -114,9 +117,15 @@ impl Problem {
         self
     }
 
-    /// Tells what is left of the client's budget.
+    /// Tells what is left of the client's budget, unless it tells of one already: that is used up.
     pub(crate) fn with_allowance(mut self, allowance: Option<Allowance>) -> Self {
-        self.allowance = allowance;
+        self.allowance = self.allowance.or(allowance);
+        self
+    }
+
+    /// Says how to prove who one is.
+    pub(crate) fn with_challenge(mut self, challenge: HeaderValue) -> Self {
+        self.challenge = Some(challenge);
         self
     }
 
@@ -191,6 +200,9 @@ impl Problem {
         }
         if let Some(allowance) = &self.allowance {
             meter::tell(headers, allowance);
+        }
+        if let Some(challenge) = self.challenge {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if let Some(instead) = self.instead {
             let name =

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use evergate_domain::{Retention, RetryRange, StreamPolicies};
 use evergate_edge::{
-    BoundListeners, ClientLimits, ConnectionLimits, CorsOrigins, Edge, EdgeConfig, Proxies, PublishLimits,
-    RunningEdge, SseConfig,
+    BoundListeners, ClientLimits, ConnectionLimits, CorsOrigins, Edge, EdgeConfig, GrpcLimits, MemoryGauge,
+    MemoryLimit, ProducerBindings, Proxies, PublishLimits, Rates, RunningEdge, SocketOptions, SseConfig,
 };
 use evergate_eventlog::{MemoryCursors, MemoryLog, SystemClock};
 use evergate_fanout::HubConfig;
@@ -20,6 +20,16 @@ const IDLE: Duration = Duration::from_millis(900);
 /// Only for what never happens.
 const TOO_LONG: Duration = Duration::from_secs(20);
 
+/// Nothing is ever taken.
+#[derive(Debug)]
+struct Plenty;
+
+impl MemoryGauge for Plenty {
+    fn used(&self) -> Option<u64> {
+        Some(0)
+    }
+}
+
 async fn edge() -> (RunningEdge, SocketAddr) {
     let policies = Arc::new(StreamPolicies::open(Retention::FOREVER));
     let retry = RetryRange::new(Duration::from_secs(1), Duration::from_secs(2)).expect("ordered");
@@ -27,15 +37,22 @@ async fn edge() -> (RunningEdge, SocketAddr) {
     let config = EdgeConfig {
         node: "n".to_owned(),
         region: "r".to_owned(),
+        http_tls: None,
+        grpc_tls: None,
+        producers: ProducerBindings::default(),
         http: any,
         grpc: any,
         policies: Arc::clone(&policies),
+        grpc_connections: GrpcLimits {
+            connections_max: std::num::NonZeroUsize::new(100).expect("a hundred"),
+            connections_per_address: None,
+        },
         publish: PublishLimits {
             payload_bytes_max: 1 << 18,
             batch_events_max: 1000,
             batch_bytes_max: 1 << 20,
             stream_window: 64,
-            rate: None,
+            rates: Rates::UNBOUNDED,
         },
         connections: ConnectionLimits {
             streams_max: 10,
@@ -44,11 +61,13 @@ async fn edge() -> (RunningEdge, SocketAddr) {
             idle_timeout: IDLE,
             descriptors_max: 100,
             pending_max: 100,
+            connections_per_address: None,
             pending_per_address: None,
             accepts: None,
             peer_timeout: TOO_LONG,
             stall_timeout: TOO_LONG,
         },
+        sockets: SocketOptions::default(),
         clients: ClientLimits::default(),
         proxies: Proxies::default(),
         sse: SseConfig {
@@ -59,12 +78,17 @@ async fn edge() -> (RunningEdge, SocketAddr) {
             streams_max: 16,
             keys_max: 64,
             gzip: true,
+            cursor_overlap: None,
         },
+        access: None,
         cors: CorsOrigins::None,
         hub: HubConfig::default(),
         shards: 2,
         peers: Vec::new(),
         placement: None,
+        memory: MemoryLimit { bytes_max: None, gauge: Arc::new(Plenty) },
+        geographer: None,
+        links: None,
         demo: false,
     };
     let log = Arc::new(MemoryLog::new(policies, Arc::new(SystemClock)));

@@ -1,23 +1,30 @@
-//! The admin listener: `/livez`, `/readyz`, `/metrics` and `/drain`, for supervisors, not for the
+//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/drain` and `/revocations`, for supervisors, not for the
 //! public.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::{Listener, ListenerExt as _};
+use evergate_access::Revoked;
+use evergate_edge::{RevokeError, Revoker};
+use serde::Deserialize;
 use serde_json::json;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use crate::certificates::Certificates;
 use crate::metrics::Metrics;
 use crate::readiness::{Readiness, Stage};
 use crate::troubles::Troubles;
@@ -29,9 +36,12 @@ pub(crate) struct About {
     pub region: String,
     pub readiness: Readiness,
     pub troubles: Troubles,
+    pub certificates: Certificates,
     pub metrics: Metrics,
     /// Cancelled when the process is asked to end.
     pub drain: CancellationToken,
+    /// Calls tokens back, once there is an edge.
+    pub revoker: Arc<OnceLock<Revoker>>,
 }
 
 /// Asks the process to end in order.
@@ -40,6 +50,12 @@ pub(crate) const DRAIN: &str = "/drain";
 /// Must come with it. A page in somebody's browser cannot send it to another origin without asking
 /// first, and that is never allowed here.
 pub(crate) const DRAIN_HEADER: &str = "evergate-admin";
+
+/// Calls tokens back.
+const REVOCATIONS: &str = "/revocations";
+
+/// For so long, if nothing is said: longer than tokens should last.
+const REVOKED_FOR_S: u64 = 24 * 3600;
 
 /// A bound listener; it answers as soon as it [`run`](Self::run)s.
 pub(crate) struct Admin {
@@ -129,6 +145,7 @@ fn router(about: About) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route(DRAIN, post(drain).fallback(only_post))
+        .route(REVOCATIONS, post(revoke).fallback(only_post))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(about)
@@ -147,12 +164,18 @@ async fn readyz(State(about): State<About>) -> Response {
         Stage::Ready => StatusCode::OK,
         Stage::Starting | Stage::Stopping => StatusCode::SERVICE_UNAVAILABLE,
     };
+    let now = SystemTime::now();
+    let troubles = [about.troubles.now(), about.certificates.troubles(now)].concat();
+    let days_left = about.certificates.days_left(now).into_iter();
+    let days_left: BTreeMap<_, _> =
+        days_left.map(|(file, days)| (file.display().to_string(), days)).collect();
     let body = json!({
         "status": stage.as_str(),
         "node": about.node,
         "region": about.region,
         "version": env!("CARGO_PKG_VERSION"),
-        "troubles": about.troubles.now(),
+        "troubles": troubles,
+        "certificates_days_left": days_left,
     });
     reply(status, "application/json", &body)
 }
@@ -172,6 +195,42 @@ async fn drain(State(about): State<About>, headers: HeaderMap) -> Response {
     reply(StatusCode::ACCEPTED, "application/json", &body)
 }
 
+/// `{"subject": "…"}` or `{"token_id": "…"}`, and `"for_s"` if it is not a day. Harmless if repeated.
+async fn revoke(State(about): State<About>, headers: HeaderMap, body: Bytes) -> Response {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Asked {
+        subject: Option<String>,
+        token_id: Option<String>,
+        for_s: Option<u64>,
+    }
+    if !headers.contains_key(DRAIN_HEADER) {
+        return problem(StatusCode::FORBIDDEN, &format!("the header field {DRAIN_HEADER} is missing"));
+    }
+    let Ok(Asked { subject, token_id, for_s }) = serde_json::from_slice(&body) else {
+        return problem(
+            StatusCode::BAD_REQUEST,
+            "expected an object with subject or token_id, and perhaps for_s",
+        );
+    };
+    let revoked = match (&subject, &token_id) {
+        (Some(subject), None) => Revoked::Subject(subject),
+        (None, Some(token)) => Revoked::Token(token),
+        (Some(_), Some(_)) | (None, None) => {
+            return problem(StatusCode::BAD_REQUEST, "expected either subject or token_id");
+        }
+    };
+    let Some(revoker) = about.revoker.get() else {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "there is no edge yet");
+    };
+    let lasts = Duration::from_secs(for_s.unwrap_or(REVOKED_FOR_S));
+    match revoker.revoke(revoked, lasts) {
+        Ok(()) => reply(StatusCode::ACCEPTED, "application/json", &json!({ "for_s": lasts.as_secs() })),
+        Err(error @ RevokeError::NoTokens) => problem(StatusCode::CONFLICT, &error.to_string()),
+        Err(error @ RevokeError::Full(_)) => problem(StatusCode::INSUFFICIENT_STORAGE, &error.to_string()),
+    }
+}
+
 async fn only_post() -> Response {
     let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "only POST is answered here");
     response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("POST"));
@@ -179,7 +238,8 @@ async fn only_post() -> Response {
 }
 
 async fn not_found(uri: Uri) -> Response {
-    let detail = format!("there is no {}, only /livez, /readyz, /metrics and /drain", uri.path());
+    let detail =
+        format!("there is no {}, only /livez, /readyz, /metrics, /drain and /revocations", uri.path());
     problem(StatusCode::NOT_FOUND, &detail)
 }
 
@@ -225,8 +285,10 @@ mod tests {
             region: "eu".to_owned(),
             readiness: Readiness::default(),
             troubles: Troubles::default(),
+            certificates: Certificates::default(),
             metrics: Metrics::of(recorder),
             drain: CancellationToken::new(),
+            revoker: Arc::default(),
         }
     }
 

@@ -9,7 +9,10 @@ use crate::config::{LogFormat, LogOutput};
 /// Starts the log output of this process. Once only.
 pub(crate) fn start(output: &LogOutput) -> anyhow::Result<()> {
     // The configuration has parsed it already; it keeps the text because a filter cannot be copied.
-    let filter = EnvFilter::builder().parse(&output.directives).context("log_output.level")?;
+    // What the Raft library tells at `info` is for whoever works on it. Named by the operator, it counts
+    // as it is named: the last word about a module is the one that holds.
+    let directives = format!("openraft=error,openraft::replication=off,{}", output.directives);
+    let filter = EnvFilter::builder().parse(&directives).context("log_output.level")?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

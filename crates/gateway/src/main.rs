@@ -1,15 +1,23 @@
 //! The `evergate` binary: reads the configuration, wires the roles, owns the shutdown.
 //!
 //! In reading order: [`cli`] says what can be asked, [`config`] what can be set; [`node`] runs a
-//! gateway in this process; [`publish`] and [`tail`] are its clients, and [`doctor`] examines the way to
-//! it. Nothing below this crate reads the environment, a file of settings or the command line.
+//! gateway in this process, [`control`] a node of the control group; [`publish`] and [`tail`] are its
+//! clients, [`doctor`] examines the way to it, and [`bench`] measures it. Nothing below this crate reads
+//! the environment, a file of settings or the command line.
 
 mod cli;
 mod config;
 
 mod admin;
+mod certificates;
+mod cluster;
+mod control;
 mod drain;
+mod geoip;
+mod keys;
 mod logging;
+mod membership;
+mod memory;
 mod metrics;
 mod node;
 mod open_files;
@@ -19,6 +27,8 @@ mod shutdown;
 mod upgrade;
 mod wiring;
 
+mod bench;
+mod dial;
 mod doctor;
 mod printable;
 mod publish;
@@ -56,10 +66,16 @@ fn run(command: Command) -> Exit {
     match command {
         Command::Dev(settings) => start(&settings, Defaults::Dev, Role::Dev),
         Command::Edge(settings) => start(&settings, Defaults::General, Role::Edge),
+        Command::Control(settings) => match load(&settings, Defaults::General) {
+            Ok(config) => told(serve_control(config)),
+            Err(exit) => exit,
+        },
         Command::Publish(args) => told(block_on(publish::run(args))),
         Command::Drain(args) => told(block_on(drain::run(args))),
         Command::Tail(args) => told(block_on(tail::run(args))),
+        Command::Cluster(args) => told(block_on(cluster::run(args))),
         Command::Doctor(args) => told(block_on(doctor::run(args))),
+        Command::Bench(args) => told(on_threads(bench::run(args))),
         Command::Config(ConfigCommand::Check(settings)) => match load(&settings, Defaults::General) {
             Ok(_) => printed("configuration is valid\n"),
             Err(exit) => exit,
@@ -91,9 +107,26 @@ fn serve(config: Config, role: Role) -> anyhow::Result<Exit> {
     finish(runtime, node::run(config, role, activated))?
 }
 
+/// Runs a control node until it is told to end.
+fn serve_control(config: Config) -> anyhow::Result<Exit> {
+    logging::start(&config.log_output)?;
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(config.runtime_threads.resolve().get())
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    finish(runtime, control::run(config))?
+}
+
 /// Runs a client, for which one thread is enough.
 fn block_on(work: impl Future<Output = Exit>) -> anyhow::Result<Exit> {
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    finish(runtime, work)
+}
+
+/// Runs a client that is many at once.
+fn on_threads(work: impl Future<Output = Exit>) -> anyhow::Result<Exit> {
+    let runtime = Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     finish(runtime, work)
 }
 

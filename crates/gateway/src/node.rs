@@ -9,19 +9,24 @@
 //! The admin pages come first and go last, so that a supervisor can follow the whole life.
 
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
-use evergate_edge::{BoundListeners, Edge, RunningEdge};
+use evergate_edge::{BoundListeners, Edge, EdgeConfig, RunningEdge};
+use evergate_member::Member;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use crate::admin::{About, Admin};
+use crate::certificates::Certificates;
 use crate::cli::Exit;
 use crate::config::{self, Config, LogChoice};
+use crate::geoip::Geoip;
+use crate::membership;
 use crate::metrics::{From, Metrics};
 use crate::open_files;
 use crate::readiness::{Readiness, Stage};
@@ -47,7 +52,7 @@ pub(crate) enum Role {
 /// Listeners that are `activated` were bound by whoever started the process.
 pub(crate) async fn run(config: Config, role: Role, activated: Listeners) -> anyhow::Result<Exit> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    let descriptors = open_files::raise(config.http.connections_max.get());
+    let descriptors = open_files::raise(config.http.connections_max.get(), config.grpc.connections_max.get());
     let mut gateway = tokio::select! {
         biased;
         signal = signals.next() => {
@@ -60,6 +65,13 @@ pub(crate) async fn run(config: Config, role: Role, activated: Listeners) -> any
         greet(&config, gateway.addresses);
     }
     let drain = gateway.drain.clone();
+    let asked = gateway.member.as_ref().map(Member::asked_to_drain);
+    let asked = async {
+        match asked {
+            Some(asked) => asked.await,
+            None => std::future::pending().await,
+        }
+    };
     let mut offer = gateway.offer.take();
     let reason = tokio::select! {
         biased;
@@ -73,6 +85,10 @@ pub(crate) async fn run(config: Config, role: Role, activated: Listeners) -> any
         }
         () = drain.cancelled() => {
             info!("asked to drain; shutting down");
+            Reason::Drained
+        }
+        () = asked => {
+            info!("the cluster drains this node; shutting down");
             Reason::Drained
         }
         why = gateway.failed() => {
@@ -112,7 +128,7 @@ pub(crate) async fn run(config: Config, role: Role, activated: Listeners) -> any
 enum Reason {
     /// By a signal.
     Asked,
-    /// Over the admin pages.
+    /// Over the admin pages, or by the cluster.
     Drained,
     /// Another process serves on the same listeners.
     Succeeded,
@@ -129,8 +145,16 @@ struct Gateway {
     drain: CancellationToken,
     /// Keeps the metrics' memory bounded until dropped.
     _metrics: AbortOnDropHandle<()>,
+    /// Has streams go by the cluster's policies until dropped.
+    _heeding: Option<AbortOnDropHandle<()>>,
+    /// Reads the database of addresses anew until dropped.
+    _geoip: Option<AbortOnDropHandle<()>>,
+    /// Reads certificates anew until dropped.
+    _renewal: Option<AbortOnDropHandle<()>>,
     storage: Storage,
     edge: RunningEdge,
+    /// In its cluster, if it belongs to one.
+    member: Option<Member>,
     addresses: Addresses,
     ready_file: Option<ReadyFile>,
     /// What a successor is given, where one may come.
@@ -145,17 +169,23 @@ impl Gateway {
         descriptors: usize,
         activated: Listeners,
     ) -> anyhow::Result<Self> {
+        // First, so that nothing is taken over that could not be served.
+        let certificates = Certificates::load(config)?;
+        let renewal = certificates.renewal()?;
         let (bound, predecessor) = upgrade::begin(config, activated).await?;
         let metrics = Metrics::start(&config.node, &config.region, from(&config.log))?;
         let readiness = Readiness::default();
         let troubles = Troubles::default();
         let drain = CancellationToken::new();
+        let revoker = Arc::<OnceLock<_>>::default();
         let about = About {
             drain: drain.clone(),
+            revoker: Arc::clone(&revoker),
             node: config.node.clone(),
             region: config.region.clone(),
             readiness: readiness.clone(),
             troubles: troubles.clone(),
+            certificates: certificates.clone(),
             metrics: metrics.clone(),
         };
         let admin = Admin::bind(config.admin_address, bound.admin, about)
@@ -177,18 +207,37 @@ impl Gateway {
         });
         let keeper = metrics.clone();
         let keeper = AbortOnDropHandle::new(tokio::spawn(async move { keeper.keep_up().await }));
+        let renewal = renewal.map(|renewal| AbortOnDropHandle::new(tokio::spawn(renewal.run())));
+        metrics.before_each_page(certificates.gauges());
 
         let policies = Arc::new(wiring::policies(config));
         let storage = wiring::open_storage(config, Arc::clone(&policies)).await?;
         let Storage { log, cursors } = &storage;
-        troubles.ask(log);
+        let log_asked = Arc::clone(log);
+        troubles.ask(move || log_asked.troubles());
+        let (placement_told, placement) = watch::channel(Arc::default());
+        let placement = (!config.cluster.control.is_empty()).then_some(placement);
+        let heeding = placement.clone().map(|followed| {
+            let heeding = membership::heed_policies(followed, policies.agreed.clone());
+            AbortOnDropHandle::new(tokio::spawn(heeding))
+        });
         let bound = BoundListeners { http: bound.http, grpc: bound.grpc };
-        let told = wiring::edge(config, role, policies, descriptors);
+        let access = wiring::access(config).await?;
+        let told = wiring::edge(config, role, policies, descriptors, access, &certificates);
+        let geoip = config.cluster.geoip_file.as_deref().map(Geoip::load).transpose()?;
+        let geographer = wiring::geographer(config, geoip.clone());
+        let told = EdgeConfig { placement: placement.clone(), geographer, ..told };
+        let geoip = geoip.map(|geoip| AbortOnDropHandle::new(tokio::spawn(geoip.keep_fresh())));
         let edge = Edge::bind(told, bound, Arc::clone(log), Arc::clone(cursors)).await?;
         let BoundListeners { http, grpc } = edge.listeners()?;
         listeners = Listeners { http, grpc, ..listeners };
         let addresses = Addresses { http: edge.http_addr(), grpc: edge.grpc_addr(), admin: admin_address };
         let edge = edge.start();
+        // Nobody else sets it.
+        let _ = revoker.set(edge.revoker());
+        if config.access.is_none() && !addresses.http.ip().is_loopback() {
+            warn!(http = %addresses.http, "anybody who reaches this may read and publish: access.mode is open");
+        }
         metrics.before_each_page(edge.gauges());
         let deliveries = edge.deliveries();
         metrics.on_each_page(move |labels| {
@@ -207,6 +256,14 @@ impl Gateway {
                 }
             }
         }
+        // Not before: a predecessor that serves on is the node.
+        let member = placement.map(|followed| {
+            metrics.begin(From::Cluster);
+            metrics.before_each_page(membership::gauges(followed.clone()));
+            troubles.ask(move || membership::trouble(&followed.borrow()).into_iter().collect());
+            membership::join(config, addresses, &certificates, placement_told, edge.load())
+        });
+        let member = member.transpose()?;
         let offer = config.upgrade_socket.as_ref().map(|path| {
             Offer::at(path, listeners, config.log.to_string()).context("cannot wait for a successor")
         });
@@ -238,8 +295,12 @@ impl Gateway {
             stop_admin,
             drain,
             _metrics: keeper,
+            _renewal: renewal,
+            _heeding: heeding,
+            _geoip: geoip,
             storage,
             edge,
+            member,
             addresses,
             ready_file,
             offer,
@@ -260,9 +321,27 @@ impl Gateway {
 
     /// Ends everything, in phases. Tells whether each ended by itself.
     async fn stop(self, limits: config::Shutdown, reason: Reason) -> bool {
-        let Self { readiness, admin, leave_admin, stop_admin, _metrics, storage, edge, ready_file, .. } =
-            self;
+        let Self {
+            readiness,
+            admin,
+            leave_admin,
+            stop_admin,
+            _metrics,
+            _renewal,
+            _heeding,
+            _geoip,
+            storage,
+            edge,
+            member,
+            ready_file,
+            ..
+        } = self;
         let Storage { log, cursors } = storage;
+        // A successor has the node's name, and says for itself that it is there.
+        let member = member.filter(|_| reason != Reason::Succeeded);
+        if let Some(member) = &member {
+            member.ending();
+        }
         match reason {
             // The address is as ready as it was: who asks here still must not hear otherwise.
             Reason::Succeeded => leave_admin.cancel(),
@@ -280,13 +359,20 @@ impl Gateway {
 
         shutdown.phase("stop accepting", BRIEF, async { edge.stop_accepting() }, held).await;
         // After the last stream was told to go, clients need a moment to close.
-        let window = limits.window(edge.open_streams());
+        let wished = member.as_ref().map(|member| member.drain_window(edge.open_streams()));
+        let window = limits.window(edge.open_streams(), wished.unwrap_or_default());
         // A stream that does not end must not take the time in which the rest is made safe.
         let patience = (window + BRIEF).min(shutdown.remaining().saturating_sub(limits.reserve()));
         shutdown.phase("end streams", patience, edge.end_streams(window), held).await;
+        if let Some(member) = &member {
+            member.drained();
+        }
         let unwritten = || format!("{} kept places", edge.unwritten_places());
         shutdown.phase("write the kept places", BRIEF, edge.write_places(), unwritten).await;
         shutdown.phase("close the edge", BRIEF, edge.close(), || "tasks of the edge").await;
+        if let Some(member) = member {
+            shutdown.phase("leave the cluster", BRIEF, member.leave(), || "a goodbye").await;
+        }
         shutdown.phase("close the cursor store", BRIEF, cursors.close(), || "cursors under way").await;
         let all = shutdown.remaining();
         shutdown.phase("flush and close the log", all, log.close(), || "appends under way").await;
@@ -350,10 +436,12 @@ fn greet(config: &Config, addresses: Addresses) {
         LogChoice::Disk(directory) => format!("its events are kept in {}", directory.display()),
         LogChoice::Redis(url) => format!("its events are kept in {url}"),
     };
+    let scheme = |secured: bool| if secured { "https" } else { "http" };
+    let (web, rpc) = (scheme(config.http.tls.is_some()), scheme(config.grpc.tls.is_some()));
     let lines = format!(
-        "Evergate is ready: open http://{http}/ for a demo, http://{admin}/metrics for figures; {log}\n\
-         receive:  curl -N http://{http}/v1/streams/demo/events\n\
-         publish:  evergate publish --server http://{grpc} --stream demo hello\n"
+        "Evergate is ready: open {web}://{http}/ for a demo, http://{admin}/metrics for figures; {log}\n\
+         receive:  curl -N {web}://{http}/v1/streams/demo/events\n\
+         publish:  evergate publish --server {rpc}://{grpc} --stream demo hello\n"
     );
     // Nobody may be reading.
     let _ = std::io::stdout().lock().write_all(lines.as_bytes());

@@ -8,10 +8,17 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 /// The real addresses of a running process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Addresses {
     pub http: SocketAddr,
     pub grpc: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+/// The real addresses of a control node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct ControlAddresses {
+    pub control: SocketAddr,
     pub admin: SocketAddr,
 }
 
@@ -22,16 +29,22 @@ pub(crate) struct ReadyFile {
     path: PathBuf,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Contents {
+#[derive(Debug, Serialize)]
+struct Contents<A> {
     pid: u32,
     #[serde(flatten)]
-    addresses: Addresses,
+    addresses: A,
+}
+
+/// Whose a file is.
+#[derive(Debug, Deserialize)]
+struct Owner {
+    pid: u32,
 }
 
 impl ReadyFile {
     /// Writes the file in one step: whoever sees it sees all of it.
-    pub(crate) fn write(path: &Path, addresses: Addresses) -> io::Result<Self> {
+    pub(crate) fn write(path: &Path, addresses: impl Serialize) -> io::Result<Self> {
         let contents = Contents { pid: std::process::id(), addresses };
         let mut text = serde_json::to_vec(&contents)?;
         text.push(b'\n');
@@ -53,8 +66,8 @@ impl ReadyFile {
     fn is_ours(&self) -> bool {
         fs::read(&self.path)
             .ok()
-            .and_then(|text| serde_json::from_slice::<Contents>(&text).ok())
-            .is_some_and(|contents| contents.pid == std::process::id())
+            .and_then(|text| serde_json::from_slice::<Owner>(&text).ok())
+            .is_some_and(|owner| owner.pid == std::process::id())
     }
 }
 

@@ -1,24 +1,26 @@
 //! What of a shared dependency cannot be used right now, for the admin pages. It never makes a
 //! process unready: all of them would be at once, and live streams go on.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use evergate_eventlog::EventLog;
+use parking_lot::Mutex;
 
-/// Asks the log, once there is one.
+/// Says what is amiss, each in a sentence.
+type Told = Box<dyn Fn() -> Vec<String> + Send + Sync>;
+
+/// Asks whoever knows.
 #[derive(Clone, Default)]
-pub(crate) struct Troubles(Arc<OnceLock<Arc<dyn EventLog>>>);
+pub(crate) struct Troubles(Arc<Mutex<Vec<Told>>>);
 
 impl Troubles {
-    /// From now on this log is asked.
-    pub(crate) fn ask(&self, log: &Arc<dyn EventLog>) {
-        // Set once, by whoever opened it.
-        let _ = self.0.set(Arc::clone(log));
+    /// From now on this is asked, too.
+    pub(crate) fn ask(&self, told: impl Fn() -> Vec<String> + Send + Sync + 'static) {
+        self.0.lock().push(Box::new(told));
     }
 
     /// Each in a sentence.
     pub(crate) fn now(&self) -> Vec<String> {
-        self.0.get().map_or_else(Vec::new, |log| log.troubles())
+        self.0.lock().iter().flat_map(|told| told()).collect()
     }
 }
 

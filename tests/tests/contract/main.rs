@@ -10,6 +10,7 @@ mod headers;
 mod http2;
 mod lease;
 mod lifetimes;
+mod overlap;
 mod refusals;
 mod resume;
 mod several;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use evergate_tests::figures::metric;
 use evergate_tests::http1::{Connection, Request, Response, call};
 use evergate_tests::http2;
 use evergate_tests::offset::Offset;
@@ -303,4 +304,19 @@ async fn what_lies_in_the_send_queue_is_sent_again() {
     let (_, opened) = open(&server, "client_id=alice").await;
     let at: Offset = opened.cursor.parse().expect("an offset");
     assert!(at < newest, "{at}");
+}
+
+/// Places are written by the flush, however many events there are.
+#[tokio::test]
+async fn many_events_are_few_writes() {
+    let (server, publisher) = server(options()).await;
+    let (mut stream, _) = open(&server, "client_id=alice").await;
+    let begun = Instant::now();
+    publish(&publisher, 1..=2_000).await;
+    stream.data(2_000).await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let writes = metric(&server, "evergate_cursor_writes_total", "").await as u128;
+    // A pause is nine tenths of the interval at least.
+    let flushes = begun.elapsed().as_millis() / 90 + 2;
+    assert!((1..=flushes).contains(&writes), "{writes} writes in {flushes} flushes of 2,000 events");
 }

@@ -13,3 +13,4 @@ mod founding;
 mod kills;
 mod members;
 mod partitions;
+mod role;

@@ -70,6 +70,31 @@ async fn an_address_that_asks_nothing_cannot_hold_up_the_others() {
     assert_eq!(call(server.http(), route()).await.status(), 200);
 }
 
+/// Whatever they carry: nothing, requests, or a stream that the engine has.
+#[tokio::test]
+async fn an_address_has_its_connections_and_no_more() {
+    let server = Evergate::start(Options::memory().set("limits.connections_per_address", "3")).await;
+    let mut stream = Subscription::open(server.http(), &events_of("s")).await;
+    stream.opened().await;
+    let mut asks = Connection::open(server.http()).await;
+    assert_eq!(asks.call(&route()).await.status(), 200);
+    let silent = Connection::open(server.http()).await;
+    for _ in 0..3 {
+        Connection::open(server.http()).await.closed().await;
+    }
+    assert!(metric(&server, "evergate_connections_refused_total", "connections-of-address").await >= 3.0);
+    assert_eq!(asks.call(&route()).await.status(), 200, "those that are in stay");
+    drop((silent, stream));
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let mut again = Connection::open(server.http()).await;
+        if again.try_call(&route()).await.is_ok_and(|answer| answer.status() == 200) {
+            break;
+        }
+        assert!(Instant::now() < until, "no place was given back");
+    }
+}
+
 #[tokio::test]
 async fn an_http2_connection_that_asks_nothing_is_let_go_too() {
     let options = Options::memory().set("limits.pending_max", "1").set("http.head_timeout", "500ms");
@@ -161,6 +186,8 @@ async fn without_descriptors_connections_wait_and_the_process_rests() {
         (Connection::open(server.admin()).await, Subscription::open(server.http(), &events_of("s")).await);
     stream.opened().await;
     let publisher = Publisher::connect(server.grpc()).await;
+    // It is connected before it was accepted; this is answered after that.
+    publisher.publish("other", event("first")).await;
     let pauses = async |admin: &mut Connection| {
         let page = admin.call(&Request::get("/metrics")).await;
         let line = page.text().lines().find(|line| line.starts_with(PAUSES) && line.contains("descriptors"));

@@ -66,6 +66,78 @@ async fn a_client_has_its_streams_from_wherever_it_comes() {
 }
 
 #[tokio::test]
+async fn a_stream_has_its_subscribers_and_leaves_room_for_those_of_others() {
+    let options = behind_a_proxy().set("limits.subscribers_per_stream", "2");
+    let server = Evergate::start(options).await;
+    let mut held = Vec::new();
+    for address in ["192.0.2.1", "192.0.2.2"] {
+        let mut stream = Subscription::request(server.http(), &from(address)).await;
+        stream.opened().await;
+        held.push(stream);
+    }
+    let reason = "too many subscribers of this stream";
+    assert_busy(&server, &from("192.0.2.3"), reason).await;
+    let with_another = asking("/v1/events?stream=s&stream=other", "192.0.2.3");
+    assert_busy(&server, &with_another, reason).await;
+    let told = call(server.http(), asking(&(events_of("s") + "?errors=http"), "192.0.2.3")).await;
+    told.problem(503);
+    for _ in 0..2 {
+        let other = asking(&events_of("other"), "192.0.2.3");
+        Subscription::request(server.http(), &other).await.opened().await;
+    }
+    drop(held.pop());
+    let until = std::time::Instant::now() + PATIENCE;
+    loop {
+        let mut again = Subscription::request(server.http(), &from("192.0.2.3")).await;
+        if again.frame().await.event.as_deref() == Some("evergate.open") {
+            break;
+        }
+        assert!(std::time::Instant::now() < until, "no place was given back");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_is_opened_only_so_fast_from_however_many_addresses() {
+    let options = behind_a_proxy()
+        .set("limits.stream_connects_per_second", "1")
+        .set("limits.stream_connects_burst", "3");
+    let server = Evergate::start(options).await;
+    let mut opened = 0;
+    for n in 0..20 {
+        let mut stream = Subscription::request(server.http(), &from(&format!("192.0.2.{n}"))).await;
+        opened += usize::from(stream.frame().await.event.as_deref() == Some("evergate.open"));
+    }
+    // The burst, and what a busy machine's seconds add.
+    assert!((3..20).contains(&opened), "{opened}");
+    assert!(metric(&server, "evergate_busy_total", "too many connect to this stream").await >= 1.0);
+    let other = asking(&events_of("other"), "192.0.2.1");
+    Subscription::request(server.http(), &other).await.opened().await;
+}
+
+#[tokio::test]
+async fn calls_about_streams_have_a_rate() {
+    let options = behind_a_proxy().set("limits.calls_per_second", "1").set("limits.calls_burst", "2");
+    let server = Evergate::start(options).await;
+    let ping = |address: &str| {
+        Request::post("/v1/connections/n~0~0~1~0/ping", "text/plain", "").header("X-Forwarded-For", address)
+    };
+    let mut limited = None;
+    for _ in 0..20 {
+        let answer = call(server.http(), ping("192.0.2.1")).await;
+        match answer.status() {
+            404 => {}
+            429 => limited = Some(answer),
+            other => panic!("{other}"),
+        }
+    }
+    let limited = limited.expect("more than two at once");
+    assert_eq!(limited.problem(429)["code"], "rate-limited");
+    assert!(limited.head.must("retry-after").parse::<u64>().expect("seconds") >= 1);
+    assert_eq!(limited.head.must("x-ratelimit-limit"), "2");
+    assert_eq!(call(server.http(), ping("192.0.2.2")).await.status(), 404, "nobody else's budget");
+}
+
+#[tokio::test]
 async fn an_address_that_connects_in_a_loop_is_slowed_and_nobody_else() {
     let options = behind_a_proxy().set("limits.connects_per_second", "1").set("limits.connects_burst", "3");
     let server = Evergate::start(options).await;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use evergate_tests::cable::{Cable, End};
 use evergate_tests::http1::{Connection, Request};
+use evergate_tests::http2::Client;
 use evergate_tests::left_out::left_out;
 use evergate_tests::process::{Evergate, Options};
 use evergate_tests::subscription::Subscription;
@@ -64,18 +65,24 @@ async fn peers_that_vanish_are_gone_from_every_table_within_a_known_time() {
         stream.opened().await;
         streams.push(stream);
     }
+    let mut http2 = Client::over(far(server.http()), "far").await;
+    for target in [&events_of("s"), &several] {
+        let mut stream = Subscription::over_http2(&mut http2, target, &[]).await;
+        stream.opened().await;
+        streams.push(stream);
+    }
     let mut publishing = Connection::over(far(server.grpc()));
     // An HTTP/2 preface and empty settings: enough to be a connection.
     publishing.send_bytes(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
     let mut asked = Connection::over(far(server.http()));
     assert_eq!(asked.call(&Request::get("/v1/route")).await.status(), 200);
     let during = holds(&server, &mut admin).await;
-    assert!(during.gauges[0] > 29.0 && during.descriptors >= before.descriptors + 31, "{during:?}");
+    assert!(during.gauges[0] > 31.0 && during.descriptors >= before.descriptors + 32, "{during:?}");
 
     cable.cut();
     let cut = Instant::now();
     // What we close now is not heard of at the other end.
-    drop((streams, publishing, asked));
+    drop((streams, http2, publishing, asked));
     let mut gone = None;
     loop {
         let now = holds(&server, &mut admin).await;

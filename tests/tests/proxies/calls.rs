@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use evergate_proto::edge::v1::edge_client::EdgeClient;
 use evergate_proto::edge::v1::{AcknowledgeRequest, PingRequest};
 use evergate_tests::PATIENCE;
+use evergate_tests::figures::metric;
 use evergate_tests::http1::{Request, Response, call};
 use evergate_tests::process::{Evergate, Options};
 use evergate_tests::proxy::{Product, Proxy, Upstream};
@@ -91,13 +92,6 @@ async fn open(edge: &Evergate, target: &str) -> (Subscription, Opened) {
     (stream, opened)
 }
 
-/// The sum of all figures of this name.
-async fn figure(edge: &Evergate, name: &str) -> f64 {
-    let page = call(edge.admin(), Request::get("/metrics")).await;
-    let lines = page.text().lines().filter(|line| line.starts_with(name));
-    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-}
-
 #[tokio::test]
 async fn a_client_need_not_know_which_edge_has_its_stream() {
     const TEST: &str = "a_client_need_not_know_which_edge_has_its_stream";
@@ -139,7 +133,7 @@ async fn a_client_need_not_know_which_edge_has_its_stream() {
         }
     }
     for edge in &cluster.edges {
-        let passed_on = figure(edge, "evergate_calls_passed_on_total").await;
+        let passed_on = metric(edge, "evergate_calls_passed_on_total", "").await;
         assert!(passed_on >= 1.0, "every edge was asked for streams that it has not");
     }
 }
@@ -196,7 +190,7 @@ async fn a_call_is_passed_on_once_and_not_again() {
         let gone = format!("{}~0~0~1~0000000000000000", NODES[asked]);
         let refused = client.ping(PingRequest { connection: gone }).await.expect_err("nobody's");
         assert_eq!(refused.code(), Code::NotFound, "{refused:?}");
-        assert_eq!(figure(edge, "evergate_calls_passed_on_total").await, 0.0, "{}", NODES[asked]);
+        assert_eq!(metric(edge, "evergate_calls_passed_on_total", "").await, 0.0, "{}", NODES[asked]);
     }
 }
 
@@ -290,11 +284,11 @@ async fn a_client_of_two_streams_moves_between_the_edges_exactly() {
         // It acknowledges half of what follows, at an edge that has not its stream.
         let seen = alternate(&publisher, &mut there, &format!("{round} after")).await;
         let (cursor, owner) = (seen[1].1.clone(), edge(round + 1));
-        let before = figure(owner, "evergate_cursor_writes_total").await;
+        let before = metric(owner, "evergate_cursor_writes_total", "").await;
         let answer = call(edge(round + 2).http(), acknowledgement(&opened.connection, &cursor)).await;
         assert_eq!(answer.status(), 204);
         let until = Instant::now() + PATIENCE;
-        while figure(owner, "evergate_cursor_writes_total").await <= before {
+        while metric(owner, "evergate_cursor_writes_total", "").await <= before {
             assert!(Instant::now() < until, "the acknowledgement was never written down");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -1,6 +1,8 @@
 //! The gateway behind nginx, HAProxy and Envoy, each with the very file of `deploy/proxies`, and what
 //! `evergate doctor` says of them when they are set up wrong.
 
+mod addresses;
+mod admission;
 mod away;
 mod browsers;
 mod calls;

@@ -1,5 +1,6 @@
 //! A rolling restart: two edges with one log, behind nginx as documented. Each edge is told to end in
-//! turn while thousands listen and publishers go on; nobody misses an event and nobody gets one twice.
+//! turn while thousands listen and publishers go on; nobody misses an event and nobody gets one twice, and
+//! no edge takes connections in faster than it is allowed to.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -18,11 +19,15 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::EVENTS;
+use crate::admission::Admission;
 
 const STREAM: &str = "s";
 /// More by `EVERGATE_ROLLING_SUBSCRIBERS`; each costs three descriptors here and four in nginx.
 const SUBSCRIBERS: usize = 2_000;
 const ROUNDS: usize = 2;
+/// Connections that an edge takes in a second, and at once after a rest: far fewer than come when the
+/// other one ends.
+const ACCEPTS: u32 = 300;
 /// So many connect at the same time at first: a crowd is another test.
 const ARRIVE_TOGETHER: usize = 100;
 const PUBLISHERS: usize = 2;
@@ -183,11 +188,18 @@ async fn a_rolling_restart_loses_and_doubles_nothing() {
     const TEST: &str = "a_rolling_restart_loses_and_doubles_nothing";
     let subscribers = size::of("EVERGATE_ROLLING_SUBSCRIBERS", SUBSCRIBERS);
     let Some(redis) = RedisServer::start(TEST, Keeps::Everything).await else { return };
-    let edge = |node| Evergate::start(redis.options().set("node", node));
+    let limit = ACCEPTS.to_string();
+    let edge = |node| {
+        let options = redis.options().set("node", node).set("limits.accepts_per_second", &limit);
+        Evergate::start(options)
+    };
     let mut servers = [edge("a").await, edge("b").await];
     let behind = servers.each_ref().map(Upstream::of);
     let Some(proxy) = Proxy::start(TEST, Product::Nginx, behind).await else { return };
     let (proxy, books) = (Arc::new(proxy), Arc::<Books>::default());
+    let watched = Arc::<AtomicBool>::default();
+    let admissions =
+        servers.each_ref().map(|server| tokio::spawn(Admission::watch(server.admin(), watched.clone())));
 
     let mut reading = JoinSet::new();
     for n in 0..subscribers {
@@ -240,6 +252,14 @@ async fn a_rolling_restart_loses_and_doubles_nothing() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     reading.shutdown().await;
+    watched.store(true, Ordering::Relaxed);
+    let (mut accepted, mut paused) = (0.0, 0.0);
+    for admission in admissions {
+        let (here, pauses) = admission.await.expect("it only looks").check(f64::from(ACCEPTS));
+        accepted += here;
+        paused += pauses;
+    }
+    assert!(paused >= 1.0, "nobody ever had to wait, so the limit was not shown to hold");
     let verdict: Verdict = books.ledger().judge_run(demands);
     let totals = verdict.expect_sound();
     let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
@@ -247,7 +267,7 @@ async fn a_rolling_restart_loses_and_doubles_nothing() {
     assert_eq!(goaways, cuts, "every stream that was ended was told so");
     println!(
         "{} restarts in {took:.1?}, {subscribers} subscribers: {totals:?}, {} connections, {cuts} streams ended, \
-         {} times busy, {} publishes tried again",
+         {} times busy, {} publishes tried again; {accepted} connections accepted, {paused} waits for the rate",
         ROUNDS * servers.len(),
         count(&books.connections),
         count(&books.busy),

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use evergate_tests::PATIENCE;
+use evergate_tests::figures::metric;
 use evergate_tests::http1::{Request, call};
 use evergate_tests::process::{Evergate, Options};
 use evergate_tests::proxy::{Product, Proxy, Upstream};
@@ -130,10 +131,7 @@ async fn an_edge_that_falls_silent_is_noticed(test: &str, product: Product) {
 }
 
 async fn open_streams(server: &Evergate) -> u64 {
-    let metrics = call(server.admin(), Request::get("/metrics")).await;
-    let line = metrics.text().lines().find(|line| line.starts_with("evergate_streams_open{"));
-    let count = line.and_then(|line| line.rsplit(' ').next()).expect("it is told from the start");
-    count.parse().expect("a count")
+    metric(server, "evergate_streams_open", "").await as u64
 }
 
 async fn until_open(server: &Evergate, wanted: u64) {

@@ -2,23 +2,27 @@
 
 use std::time::Duration;
 
+use evergate_access::Refusal;
 use evergate_proto::edge::v1 as proto;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
+use crate::access::Denied;
 use crate::problem::{FieldError, Problem};
 
 /// When to repeat a call whose stream's edge did not answer.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// What a client says about a stream.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) enum Call {
     /// It lives.
     Ping(proto::PingRequest),
     /// It has worked through everything up to a position.
     Acknowledge(proto::AcknowledgeRequest),
+    /// It has a fresh token.
+    Renew(proto::RenewRequest),
 }
 
 /// Why a call was of no effect.
@@ -30,6 +34,12 @@ pub(crate) enum CallError {
     /// The client's mistake.
     #[error("the call is malformed: {}", FieldError::summary(_0))]
     Invalid(Vec<FieldError>),
+    /// The token is not taken.
+    #[error("{0}")]
+    Unauthorized(String),
+    /// The token does not keep the stream.
+    #[error("{0}")]
+    Forbidden(String),
     /// The call came to an edge that the id does not name: a mistake in a list of peers.
     #[error("the connection belongs to node {node}, not to {here}")]
     Misdirected { node: String, here: String },
@@ -44,6 +54,7 @@ impl Call {
         match self {
             Self::Ping(ping) => &ping.connection,
             Self::Acknowledge(acknowledge) => &acknowledge.connection,
+            Self::Renew(renew) => &renew.connection,
         }
     }
 
@@ -52,6 +63,7 @@ impl Call {
         match self {
             Self::Ping(_) => "ping",
             Self::Acknowledge(_) => "acknowledge",
+            Self::Renew(_) => "renew",
         }
     }
 }
@@ -73,23 +85,39 @@ impl CallError {
                 let details = ErrorDetails::with_bad_request(violations.collect::<Vec<_>>());
                 Status::with_error_details(Code::InvalidArgument, message, details)
             }
+            Self::Unauthorized(_) => Status::unauthenticated(message),
+            Self::Forbidden(_) => Status::permission_denied(message),
             Self::Misdirected { .. } => Status::failed_precondition(message),
             Self::Unreachable { .. } => Status::unavailable(message),
         }
     }
 
-    /// What another edge has said. Only two of its answers are about the call; all others mean that it
+    /// What another edge has said. Only four of its answers are about the call; all others mean that it
     /// could not judge it.
     pub(super) fn told_by(node: &str, status: &Status) -> Self {
         let violations = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
         if status.code() == Code::NotFound {
             Self::Gone
+        } else if status.code() == Code::Unauthenticated {
+            Self::Unauthorized(status.message().to_owned())
+        } else if status.code() == Code::PermissionDenied {
+            Self::Forbidden(status.message().to_owned())
         } else if status.code() == Code::InvalidArgument && !violations.is_empty() {
             let errors = violations.into_iter().map(|bad| FieldError::new(bad.field, bad.description));
             Self::Invalid(errors.collect())
         } else {
             let why = format!("{:?}: {}", status.code(), status.message());
             Self::Unreachable { node: node.to_owned(), why }
+        }
+    }
+
+    /// What it means for whoever came with a ticket.
+    pub(crate) fn denied(&self) -> Denied {
+        match self {
+            Self::Misdirected { .. } | Self::Unreachable { .. } => Denied::KeysAway,
+            Self::Gone | Self::Invalid(_) | Self::Unauthorized(_) | Self::Forbidden(_) => {
+                Denied::Refused(Refusal::Malformed("the ticket was used, has run out, or never was one"))
+            }
         }
     }
 
@@ -103,6 +131,15 @@ impl CallError {
                 "no open stream has this name; open one with the same client_id to go on",
             ),
             Self::Invalid(errors) => Problem::bad_request(errors),
+            Self::Unauthorized(why) => {
+                Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Who asks is not known", why)
+                    .with_challenge(HeaderValue::from_static(
+                        "Bearer realm=\"evergate\", error=\"invalid_token\"",
+                    ))
+            }
+            Self::Forbidden(why) => {
+                Problem::new(StatusCode::FORBIDDEN, "forbidden", "Who asks may not do this", why)
+            }
             // Nothing about the nodes: that is for the operator, who finds it in the log.
             Self::Misdirected { .. } | Self::Unreachable { .. } => Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -111,6 +148,18 @@ impl CallError {
                 "nobody here can tell what became of the stream; repeat the call, or open the stream anew",
             )
             .retry_after(RETRY_AFTER),
+        }
+    }
+}
+
+impl From<Denied> for CallError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Missing | Denied::Refused(_) => Self::Unauthorized(denied.to_string()),
+            Denied::Forbidden => Self::Forbidden(denied.to_string()),
+            Denied::KeysAway => {
+                Self::Unreachable { node: "with the keys".to_owned(), why: denied.to_string() }
+            }
         }
     }
 }

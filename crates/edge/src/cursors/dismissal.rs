@@ -11,6 +11,12 @@ pub(crate) enum Reason {
     Replaced,
     /// Its client holds it by a lease and was silent for too long.
     LeaseExpired,
+    /// Its token has expired, and no fresh one came.
+    TokenExpired,
+    /// Its token or its subject was called back.
+    Revoked,
+    /// The process is short of memory.
+    Overload,
 }
 
 impl Reason {
@@ -19,6 +25,9 @@ impl Reason {
         match self {
             Self::Replaced => "replaced",
             Self::LeaseExpired => "lease-expired",
+            Self::TokenExpired => "token-expired",
+            Self::Revoked => "revoked",
+            Self::Overload => "overload",
         }
     }
 }

@@ -2,15 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use evergate_domain::{Claim, CursorKey, PackedCursor, StoredCursor, StreamSet};
-use evergate_eventlog::{CursorStore, CursorStoreError, CursorWrite, Move, TakeOver, Written};
+use evergate_eventlog::{CursorStore, CursorStoreError, CursorWrite, Move, Only, TakeOver, Wish, Written};
 use evergate_fanout::Engine;
+use futures_util::stream::{self, StreamExt as _};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::cursors::late::Late;
+use crate::cursors::waiting::{Waiting, Waits};
 use crate::cursors::{Dismissal, Place, Reason};
 
 /// Cursors written by one call, so that a failure costs little.
@@ -18,6 +22,10 @@ const BATCH: usize = 4096;
 
 /// How many take-overs may be under way at once, of different cursors.
 const TURNS: usize = 1024;
+
+/// Connections that began while the store was away and come to their places in one turn, and at once.
+const LATE: usize = 4096;
+const LATE_TOGETHER: usize = 32;
 
 /// How often the cursors of connections that stand still are touched, so that the store does not
 /// take them for forgotten.
@@ -27,19 +35,17 @@ const TOUCH_EVERY: Duration = Duration::from_secs(6 * 3600);
 pub(crate) struct Keeper {
     store: Arc<dyn CursorStore>,
     engine: Engine,
-    /// Moves that may wait to be written. Beyond it, hints are dropped: the cursors stay where they
-    /// are, further back.
-    waiting_max: usize,
     /// Keep apart those who take over the same cursor at once.
     turns: Box<[tokio::sync::Mutex<()>]>,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     /// One for each cursor: the stream that moves it.
     live: HashMap<CursorKey, Live>,
-    /// What is not written yet, the newest move of each cursor.
+    /// Those of them that began while the store was away.
+    late: Late,
+    /// What is not written yet.
     waiting: Waiting,
 }
 
@@ -52,16 +58,41 @@ struct Live {
     acknowledges: bool,
 }
 
+/// What came of the wish for a client's cursor.
+pub(crate) struct Taken {
+    pub(crate) place: Place,
+    /// What is kept of it.
+    pub(crate) kept: Option<StoredCursor>,
+    /// Whether the store is away, so that the place is taken when it answers again.
+    pub(crate) late: bool,
+}
+
+/// Why a client's cursor was not taken over.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotTaken {
+    /// The store does not answer.
+    #[error(transparent)]
+    Away(#[from] CursorStoreError),
+    /// Nothing is kept of it, and it may not be one more.
+    #[error("too many new clients")]
+    TooManyNewcomers,
+}
+
 impl Keeper {
+    /// `waiting_max` is how many moves may wait to be written.
     pub(crate) fn new(store: Arc<dyn CursorStore>, engine: Engine, waiting_max: usize) -> Arc<Self> {
         let turns = (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect();
-        Arc::new(Self { store, engine, waiting_max, turns, state: Mutex::default() })
+        let waiting = Waiting::new(waiting_max);
+        let state = Mutex::new(State { live: HashMap::new(), late: Late::default(), waiting });
+        Arc::new(Self { store, engine, turns, state })
     }
 
     /// Takes a client's cursor over for a new stream. An older stream here is told to go; one on
     /// another edge learns it when it next moves the cursor.
     ///
-    /// Answers with what is kept; `asserted` is where the client itself says that it is.
+    /// Answers with what is kept; `asserted` is where the client itself says that it is. One that says
+    /// so does not need the store to begin, and comes to its place when the store answers again.
+    /// `newcomer` is asked whether there may be one more of whom nothing is kept.
     pub(crate) async fn take(
         self: &Arc<Self>,
         key: CursorKey,
@@ -69,28 +100,68 @@ impl Keeper {
         dismissal: Dismissal,
         asserted: Option<PackedCursor>,
         acknowledges: bool,
-    ) -> Result<(Place, Option<StoredCursor>), CursorStoreError> {
+        newcomer: Option<&(dyn Fn() -> bool + Sync)>,
+    ) -> Result<Taken, NotTaken> {
         let claim = Claim::new(fastrand::u32(1..));
         let place = Place { keeper: Arc::clone(self), key, claim, streams };
         // Those who come at once take over one after the other, here as in the store.
-        let stripe = usize::from(u16::from_be_bytes([place.key.field()[2], place.key.field()[3]]));
-        let _turn = self.turns[stripe % TURNS].lock().await;
-        // What the stream before has moved is to be found, also if it was not written yet.
-        self.write_one(&place.key).await?;
+        let _turn = self.turn(&place.key).lock().await;
         let take = TakeOver { claim, position: asserted, acknowledges };
-        let kept = self.store.take_over(&place.key, take).await?;
+        let (kept, late) = match self.take_now(&place.key, &take, newcomer).await {
+            Ok(kept) => (kept, false),
+            Err(NotTaken::Away(error)) if take.position.is_some() => {
+                tracing::debug!(%error, "a client's place is taken later");
+                (None, true)
+            }
+            Err(not) => return Err(not),
+        };
         let live = Live {
             claim,
             dismissal,
             position: kept.as_ref().map(|kept| kept.position.clone()),
             acknowledges: acknowledges || kept.as_ref().is_some_and(|kept| kept.acknowledged),
         };
-        let before = self.state.lock().live.insert(place.key.clone(), live);
-        if let Some(before) = before {
+        if let Some(before) = self.enter(&place, live, late.then_some(take)) {
             before.dismissal.dismiss(Reason::Replaced);
             self.engine.look_for_cuts();
         }
-        Ok((place, kept))
+        Ok(Taken { place, kept, late })
+    }
+
+    async fn take_now(
+        &self,
+        key: &CursorKey,
+        take: &TakeOver,
+        newcomer: Option<&(dyn Fn() -> bool + Sync)>,
+    ) -> Result<Option<StoredCursor>, NotTaken> {
+        // What the stream before has moved is to be found, also if it was not written yet.
+        self.write_one(key).await?;
+        if let Some(newcomer) = newcomer {
+            match self.store.take_if(key, take.clone(), Only::Known).await? {
+                Wish::Taken(kept) => return Ok(kept),
+                Wish::Denied if newcomer() => {}
+                Wish::Denied => return Err(NotTaken::TooManyNewcomers),
+            }
+        }
+        Ok(self.store.take_over(key, take.clone()).await?)
+    }
+
+    /// Makes a stream the one that moves a cursor, now or later; gives the one before.
+    fn enter(&self, place: &Place, live: Live, later: Option<TakeOver>) -> Option<Live> {
+        let key = &place.key;
+        let mut state = self.state.lock();
+        let State { live: all, late, waiting } = &mut *state;
+        let before = all.insert(key.clone(), live);
+        let held = !late.forget(key);
+        if let Some(take) = later {
+            metrics::counter!("evergate_cursors_late_total").increment(1);
+            // The one before has it in the store, and must let go of it.
+            if let Some(before) = before.as_ref().filter(|_| held) {
+                waiting.put(key, Waits::last(before.claim, before.position.clone()));
+            }
+            late.wait(key.clone(), take, place.streams.clone());
+        }
+        before
     }
 
     /// Puts down where a stream begins of which nothing was kept, before its client hears of it. False
@@ -101,7 +172,7 @@ impl Keeper {
         position: PackedCursor,
     ) -> Result<bool, CursorStoreError> {
         let (key, claim) = (place.key.clone(), place.claim);
-        let begin = CursorWrite { key, claim, position: position.clone(), by: Move::Hint };
+        let begin = Waits::new(claim, position.clone(), Move::Hint).of(key);
         for written in self.store.write(&[begin]).await {
             if written? == Written::Replaced {
                 return Ok(false);
@@ -118,7 +189,7 @@ impl Keeper {
     /// Notes a move for the next flush. False if another stream has taken the cursor over.
     pub(super) fn note(&self, place: &Place, position: PackedCursor, by: Move) -> bool {
         let mut state = self.state.lock();
-        let State { live, waiting } = &mut *state;
+        let State { live, late, waiting } = &mut *state;
         let Some(live) = live.get_mut(&place.key).filter(|live| live.claim == place.claim) else {
             return false;
         };
@@ -127,23 +198,29 @@ impl Keeper {
             Move::Hint if live.acknowledges => return true,
             Move::Hint => {}
         }
-        live.position = Some(position.clone());
-        put(waiting, self.waiting_max, &place.key, (place.claim, position, by));
+        if let Some(position) = late.moved(&place.key, position, by) {
+            live.position = Some(position.clone());
+            waiting.put(&place.key, Waits::new(place.claim, position, by));
+        }
         true
     }
 
-    /// A stream has ended. What it has moved is still written.
+    /// A stream has ended. What it has moved is still written, and that nobody holds the cursor now.
     pub(super) fn leave(&self, key: &CursorKey, claim: Claim) {
         let mut state = self.state.lock();
-        if state.live.get(key).is_some_and(|live| live.claim == claim) {
-            state.live.remove(key);
+        let State { live, late, waiting } = &mut *state;
+        let Some(gone) = live.get(key).filter(|live| live.claim == claim) else { return };
+        let position = gone.position.clone();
+        live.remove(key);
+        if !late.forget(key) {
+            waiting.put(key, Waits::last(claim, position));
         }
     }
 
     /// Flushes at this pace until told to stop, and then finishes the flush that is under way.
     pub(crate) async fn run(&self, every: Duration, stop: &CancellationToken) {
         let mut touch_at = Instant::now() + TOUCH_EVERY;
-        loop {
+        for turn in 0.. {
             // Edges that were started together do not stay together.
             let pause = tokio::time::sleep(every.mul_f64(0.9 + 0.2 * fastrand::f64()));
             if stop.run_until_cancelled(pause).await.is_none() {
@@ -157,28 +234,75 @@ impl Keeper {
                 }
             }
             self.flush().await;
+            self.take_late(turn).await;
         }
+    }
+
+    /// Brings connections that began while the store was away to their places, those that nobody holds.
+    pub(super) async fn take_late(&self, turn: u64) {
+        let due = self.state.lock().late.due(turn, LATE);
+        let away = &AtomicBool::new(false);
+        stream::iter(due)
+            .for_each_concurrent(LATE_TOGETHER, |key| async move {
+                if away.load(Ordering::Relaxed) {
+                    return;
+                }
+                if let Err(error) = self.take_one_late(&key, turn).await
+                    && !away.swap(true, Ordering::Relaxed)
+                {
+                    tracing::debug!(%error, "the store is still away");
+                }
+            })
+            .await;
+        let waiting = self.state.lock().late.waiting();
+        metrics::gauge!("evergate_cursors_late").set(waiting as f64);
+    }
+
+    async fn take_one_late(&self, key: &CursorKey, turn: u64) -> Result<(), CursorStoreError> {
+        let _turn = self.turn(key).lock().await;
+        // Another one may have come, or this one gone.
+        let Some(take) = self.state.lock().late.wish(key) else { return Ok(()) };
+        let claim = take.claim;
+        let wish = self.store.take_if(key, take, Only::Free).await?;
+        let mut state = self.state.lock();
+        let State { live, late, waiting } = &mut *state;
+        let kept = match wish {
+            Wish::Denied => {
+                late.held(key, claim, turn);
+                return Ok(());
+            }
+            Wish::Taken(kept) => kept,
+        };
+        let Some(live) = live.get_mut(key).filter(|live| live.claim == claim) else {
+            // It went away meanwhile.
+            waiting.put(key, Waits::last(claim, None));
+            return Ok(());
+        };
+        live.acknowledges |= kept.as_ref().is_some_and(|kept| kept.acknowledged);
+        live.position = kept.map(|kept| kept.position);
+        if let Some((position, by)) = late.taken(key, live.position.clone()) {
+            live.position = Some(position.clone());
+            waiting.put(key, Waits::new(claim, position, by));
+        }
+        Ok(())
+    }
+
+    /// Keeps those apart who take over the same cursor.
+    fn turn(&self, key: &CursorKey) -> &tokio::sync::Mutex<()> {
+        let stripe = usize::from(u16::from_be_bytes([key.field()[2], key.field()[3]]));
+        &self.turns[stripe % TURNS]
     }
 
     /// Writes everything that waits. What cannot be written goes on waiting.
     pub(crate) async fn flush(&self) {
-        let mut waiting: Vec<_> = std::mem::take(&mut self.state.lock().waiting)
-            .into_iter()
-            .map(|(key, (claim, position, by))| CursorWrite { key, claim, position, by })
-            .collect();
-        // Redis is given a bucket at a time: scattered over all batches, each costs three times as much.
-        waiting.sort_unstable_by(|a, b| a.key.service_and_bucket().cmp(&b.key.service_and_bucket()));
+        let mut waiting = self.state.lock().waiting.take();
         let mut failure = None;
         while !waiting.is_empty() {
             let batch = waiting.split_off(waiting.len().saturating_sub(BATCH));
-            let Err(Unwritten { all, error }) = self.write(batch).await else { continue };
-            failure = Some(error);
-            // Where only a part of the store is down, the cursors of the others are still written.
-            if all {
-                let mut state = self.state.lock();
-                for write in waiting.drain(..) {
-                    put_back(&mut state.waiting, write);
-                }
+            // Where only a part of the store is down, what belongs to the others is still written. What is
+            // down answers at once after the first time, and is not waited for again and again.
+            if let Err(error) = self.write(batch).await {
+                failure = Some(error);
             }
         }
         if let Some(error) = failure {
@@ -194,19 +318,18 @@ impl Keeper {
 
     /// Writes what waits for one cursor. It waits until it is written, also if the caller goes away.
     async fn write_one(&self, key: &CursorKey) -> Result<(), CursorStoreError> {
-        let waiting = self.state.lock().waiting.get(key).cloned();
-        let Some((claim, position, by)) = waiting.clone() else { return Ok(()) };
-        let write = CursorWrite { key: key.clone(), claim, position, by };
-        self.write(vec![write]).await.map_err(|unwritten| unwritten.error)?;
+        let waits = self.state.lock().waiting.get(key).cloned();
+        let Some(waits) = waits else { return Ok(()) };
+        self.write(vec![waits.clone().of(key.clone())]).await?;
         let mut state = self.state.lock();
-        if state.waiting.get(key) == waiting.as_ref() {
+        if state.waiting.get(key) == Some(&waits) {
             state.waiting.remove(key);
         }
         Ok(())
     }
 
-    /// Writes a batch. What could not be written waits on.
-    async fn write(&self, batch: Vec<CursorWrite>) -> Result<(), Unwritten> {
+    /// Writes a batch. What could not be written waits on; the first error says why.
+    async fn write(&self, batch: Vec<CursorWrite>) -> Result<(), CursorStoreError> {
         let (many, answers) = (batch.len(), self.store.write(&batch).await);
         let (mut replaced, mut failed, mut first) = (false, 0, None);
         let mut state = self.state.lock();
@@ -216,7 +339,7 @@ impl Keeper {
                 Err(error) => {
                     failed += 1;
                     first.get_or_insert(error);
-                    put_back(&mut state.waiting, write);
+                    state.waiting.put_back(write);
                     continue;
                 }
             };
@@ -238,48 +361,20 @@ impl Keeper {
         if replaced {
             self.engine.look_for_cuts();
         }
-        first.map_or(Ok(()), |error| Err(Unwritten { all: failed == many, error }))
+        first.map_or(Ok(()), Err)
     }
 
     /// Has the next flush write every cursor that is in use, moved or not.
     fn touch(&self) {
         let mut state = self.state.lock();
-        let State { live, waiting } = &mut *state;
+        let State { live, late, waiting } = &mut *state;
         for (key, live) in live {
             if let Some(position) = &live.position
-                && !waiting.contains_key(key)
+                && waiting.get(key).is_none()
+                && late.wish(key).is_none()
             {
-                put(waiting, self.waiting_max, key, (live.claim, position.clone(), Move::Hint));
+                waiting.put(key, Waits::new(live.claim, position.clone(), Move::Hint));
             }
         }
     }
-}
-
-/// Why some of a batch was not written.
-struct Unwritten {
-    /// Whether nothing of it was.
-    all: bool,
-    /// The first error there was.
-    error: CursorStoreError,
-}
-
-type Waiting = HashMap<CursorKey, (Claim, PackedCursor, Move)>;
-
-/// The newest move of a cursor is the one that counts, but a hint never hides an acknowledgement.
-fn put(waiting: &mut Waiting, max: usize, key: &CursorKey, new: (Claim, PackedCursor, Move)) {
-    let full = waiting.len() >= max;
-    match waiting.get_mut(key) {
-        Some((claim, _, Move::Acknowledgement)) if new.2 == Move::Hint && *claim == new.0 => {}
-        Some(old) => *old = new,
-        None if full && new.2 == Move::Hint => {
-            metrics::counter!("evergate_cursor_hints_dropped_total").increment(1);
-        }
-        None => drop(waiting.insert(key.clone(), new)),
-    }
-}
-
-/// What could not be written waits on, unless something newer does by now.
-fn put_back(waiting: &mut Waiting, write: CursorWrite) {
-    let CursorWrite { key, claim, position, by } = write;
-    waiting.entry(key).or_insert((claim, position, by));
 }

@@ -9,8 +9,15 @@
 
 mod dismissal;
 mod keeper;
+mod late;
+mod overlap;
 mod place;
+mod waiting;
+
+#[cfg(test)]
+mod tests;
 
 pub(crate) use dismissal::{Dismissal, Reason};
-pub(crate) use keeper::Keeper;
+pub(crate) use keeper::{Keeper, NotTaken, Taken};
+pub(crate) use overlap::Overlap;
 pub(crate) use place::Place;

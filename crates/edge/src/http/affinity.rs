@@ -13,6 +13,8 @@ use evergate_domain::{ClientAddress, NodeName, RegionName, RetryRange};
 use evergate_member::Placement;
 use tokio::sync::watch;
 
+use crate::config::{EdgeConfig, Geographer};
+
 /// Where clients belong. Without a cluster every client belongs here.
 pub(crate) struct Affinity {
     cluster: Option<Cluster>,
@@ -24,12 +26,15 @@ struct Cluster {
     node: NodeName,
     region: RegionName,
     placement: watch::Receiver<Arc<Placement>>,
+    geographer: Option<Geographer>,
 }
 
 /// Where a client belongs.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Belongs {
     pub(crate) region: String,
+    /// By which name the region is found from outside, if it has one.
+    pub(crate) host: Option<String>,
     pub(crate) edge: Site,
     /// Where else it may go, the best first.
     pub(crate) alternatives: Vec<Site>,
@@ -47,10 +52,20 @@ pub(crate) struct Site {
 
 impl Affinity {
     /// As a node of a cluster, or alone.
-    pub(crate) fn new(node: &str, region: &str, placement: Option<watch::Receiver<Arc<Placement>>>) -> Self {
+    pub(crate) fn new(config: &EdgeConfig) -> Self {
+        let EdgeConfig { node, region, placement, geographer, .. } = config;
+        Self::of(node, region, placement.clone(), geographer.clone())
+    }
+
+    fn of(
+        node: &str,
+        region: &str,
+        placement: Option<watch::Receiver<Arc<Placement>>>,
+        geographer: Option<Geographer>,
+    ) -> Self {
         let cluster = placement.and_then(|placement| {
             let (node, region) = (NodeName::new(node).ok()?, RegionName::new(region).ok()?);
-            Some(Cluster { node, region, placement })
+            Some(Cluster { node, region, placement, geographer })
         });
         Self { cluster, arrived: AtomicU64::new(0) }
     }
@@ -61,7 +76,8 @@ impl Affinity {
         let placement = cluster.placement.borrow().clone();
         let load = |node: &NodeName| u64::from(placement.load(node).connections);
         let key = PlacementKey::of(client.group());
-        let route = placement.rings().route([&cluster.region], key, placement.bound(), load)?;
+        let wanted = cluster.wanted(client);
+        let route = placement.rings().route(wanted, key, placement.bound(), load)?;
         let site = |name: &NodeName| {
             let node = placement.view.nodes().get(name);
             let http = node.and_then(|node| node.addresses.http.as_ref());
@@ -69,6 +85,7 @@ impl Affinity {
         };
         Some(Belongs {
             region: route.region.to_string(),
+            host: placement.view.regions().get(route.region).and_then(|region| region.public_host.clone()),
             edge: site(route.placed.edge),
             alternatives: route.placed.alternatives.iter().map(|name| site(name)).collect(),
             version: placement.view.version(),
@@ -85,12 +102,19 @@ impl Affinity {
         self.arrived.fetch_add(1, Ordering::Relaxed);
         let Some(cluster) = &self.cluster else { return };
         let placement = cluster.placement.borrow().clone();
-        let Some(ring) = placement.rings().by_region().get(&cluster.region) else { return };
-        let candidates = ring.candidates(PlacementKey::of(client.group()), 3);
-        let place = match candidates.iter().position(|name| **name == cluster.node) {
-            Some(0) => "own",
-            Some(_) => "alternative",
-            None => "misplaced",
+        let rings = placement.rings().by_region();
+        // Where nobody serves in the region it belongs to, the next one is its own.
+        let own = cluster.wanted(client).into_iter().find_map(|region| rings.get_key_value(region));
+        let Some((region, ring)) = own else { return };
+        let candidates = || ring.candidates(PlacementKey::of(client.group()), 3);
+        let place = if *region != cluster.region {
+            "other-region"
+        } else {
+            match candidates().iter().position(|name| **name == cluster.node) {
+                Some(0) => "own",
+                Some(_) => "alternative",
+                None => "misplaced",
+            }
         };
         metrics::counter!("evergate_clients_placed_total", "place" => place).increment(1);
     }
@@ -106,6 +130,14 @@ impl Affinity {
         let open = u32::try_from(open).unwrap_or(u32::MAX);
         let longest = Duration::from_millis(placement.settings().retry_ms_max.into());
         configured.widened(placement.survivors(&cluster.node).retry(open, longest))
+    }
+}
+
+impl Cluster {
+    /// The regions a client belongs to, the best first: by where it is, and then where it came.
+    fn wanted(&self, client: ClientAddress) -> impl IntoIterator<Item = &RegionName> {
+        let by_place = self.geographer.as_ref().and_then(|geographer| geographer.region(client.address()));
+        by_place.into_iter().chain([&self.region])
     }
 }
 
@@ -126,7 +158,7 @@ mod tests {
         let load = |connections| Load { connections, arrivals_per_second: 0 };
         let loads = loads.iter().map(|(node, connections)| (name(node), load(*connections))).collect();
         let placement = Placement::new(view, loads);
-        Affinity::new("a", "eu", Some(watch::channel(Arc::new(placement)).1))
+        Affinity::of("a", "eu", Some(watch::channel(Arc::new(placement)).1), None)
     }
 
     #[test]
@@ -139,7 +171,24 @@ mod tests {
         assert_eq!(all, ["a", "b", "c"]);
         assert_eq!(belongs.edge.http, Some(format!("{}:8080", belongs.edge.edge)));
         assert_eq!(affinity.route(client("192.0.2.1")), Some(belongs), "always the same");
-        assert_eq!(Affinity::new("a", "eu", None).route(client("192.0.2.1")), None);
+        assert_eq!(Affinity::of("a", "eu", None, None).route(client("192.0.2.1")), None);
+    }
+
+    #[test]
+    fn a_client_belongs_where_it_is_as_long_as_somebody_serves_there() {
+        let us = RegionName::new("us").expect("a name");
+        let rules = ["network:198.51.100.0/24=us", "network:203.0.113.0/24=as"];
+        let rules =
+            rules.map(|rule| rule.parse::<evergate_domain::cluster::GeographyRule>().expect("a rule"));
+        let nodes = vec![edge("a"), Node { region: us, ..edge("b") }];
+        let mut affinity = affinity(nodes, &[]);
+        let cluster = affinity.cluster.as_mut().expect("it belongs to one");
+        cluster.geographer =
+            Some(Geographer { rules: rules.into_iter().collect(), locate: Arc::new(|_| Default::default()) });
+        let region = |address: &str| affinity.route(client(address)).expect("there are edges").region;
+        assert_eq!(region("198.51.100.7"), "us");
+        assert_eq!(region("192.0.2.7"), "eu", "of which no rule says anything");
+        assert_eq!(region("203.0.113.7"), "eu", "nobody serves there");
     }
 
     #[test]
@@ -157,7 +206,7 @@ mod tests {
         assert_eq!(affinity.retry(configured, 10), configured);
         // The other one lets in 2,000 a second.
         assert_eq!(affinity.retry(configured, 20_000).pick_ms(u64::MAX), 11_000);
-        let alone = Affinity::new("a", "eu", None);
+        let alone = Affinity::of("a", "eu", None, None);
         assert_eq!(alone.retry(configured, 20_000), configured);
     }
 }

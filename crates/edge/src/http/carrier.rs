@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as Poller, Poll};
 
 use bytes::Bytes;
+use evergate_tls::Identity;
 use http_body::{Body as HttpBody, Frame};
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -31,6 +32,8 @@ use crate::http::stream::Live;
 pub(crate) struct Carrier {
     /// Who is at its other end.
     pub(crate) peer: Peer,
+    /// Whom its client proved to be, where it did.
+    pub(crate) identity: Option<Arc<Identity>>,
     /// Ends the whole connection at once.
     pub(crate) cut: CancellationToken,
     /// Where an event stream is left for whoever takes the socket; `None` if nobody will.
@@ -55,6 +58,11 @@ impl<T> Handover<T> {
     pub(crate) fn leave(self: &Arc<Self>, live: T) -> Placeholder<T> {
         *self.live.lock() = Some(live);
         Placeholder(Arc::clone(self))
+    }
+
+    /// The stream, where nobody takes its socket.
+    pub(crate) fn left(&self) -> Option<T> {
+        self.live.lock().take()
     }
 
     /// The stream, once the head of its answer is provably on the wire.

@@ -8,27 +8,31 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use evergate_domain::{Cursor, PackedCursor};
 use evergate_fanout::{End, Farewell, Guard, Handover as Handed};
-use hyper::rt::Executor;
-use hyper::server::conn::{http1, http2};
+use evergate_tls::{Accepted, Identity, Protocol};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use crate::config::SocketOptions;
+use crate::handshake;
 use crate::http::carrier::{self, Carrier, Handover, Step, Watched};
 use crate::http::context::Context;
-use crate::http::door::{Entry, FirstHead, REFUSED};
+use crate::http::door::{Entry, FirstHead, Held, REFUSED};
+use crate::http::http2;
 use crate::http::patient::Patient;
 use crate::http::peer::{NotAdmitted, Peer};
 use crate::http::router;
 use crate::http::stream::{Keep, Live};
+use crate::http::wire::Wire;
 use crate::liveness;
 
 /// Bytes that may wait unsent in the kernel, per connection. Without a bound it takes 4 MB for every
@@ -36,10 +40,10 @@ use crate::liveness;
 const UNSENT_MAX: u32 = 16 << 10;
 
 /// How long a closed connection is read on for the peer's own end.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// The parser's bound is this many times the one that is answered with an explanation.
-const PARSER_SLACK: usize = 4;
+pub(super) const PARSER_SLACK: usize = 4;
 
 /// What every HTTP/2 connection begins with; no HTTP/1 method does.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
@@ -53,6 +57,12 @@ pub(crate) struct Ends {
     pub(crate) kill: CancellationToken,
 }
 
+/// Who is at the other end, as far as the connection tells.
+struct Who {
+    peer: Peer,
+    identity: Option<Arc<Identity>>,
+}
+
 /// Serves a connection to its end.
 pub(crate) async fn serve(
     mut stream: TcpStream,
@@ -62,7 +72,7 @@ pub(crate) async fn serve(
     entry: Entry,
 ) {
     let limits = &context.config.connections;
-    if let Err(error) = set_options(&stream, limits.peer_timeout) {
+    if let Err(error) = set_options(&stream, limits.peer_timeout, context.config.sockets) {
         tracing::debug!(%error, "a connection was gone before it was served");
         return;
     }
@@ -70,17 +80,47 @@ pub(crate) async fn serve(
     let served = async {
         let begun = async {
             let peer = context.config.proxies.admit(&mut stream, from).await?;
-            let http2 = speaks_http2(&stream).await?;
+            // Over TLS it is agreed on in the handshake.
+            let http2 = context.config.http_tls.is_none() && speaks_http2(&stream).await?;
             Ok::<_, NotAdmitted>((peer, http2))
         };
-        match timeout(limits.head_timeout, begun).await {
-            Ok(Ok((peer, true))) => serve_http2(stream, peer, &context, &ends, &cut, entry).await,
-            Ok(Ok((peer, false))) => serve_http1(stream, peer, &context, &ends, &cut, entry).await,
+        let (peer, http2) = match timeout(limits.head_timeout, begun).await {
+            Ok(Ok(begun)) => begun,
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a connection is not served");
-                refused(error.reason());
+                return refused(error.reason());
             }
-            Err(_) => refused("head-timeout"),
+            Err(_) => return refused("head-timeout"),
+        };
+        let wire = Patient::new(stream, limits.stall_timeout);
+        let Some(tls) = &context.config.http_tls else {
+            if http2 {
+                let carrier = Carrier { peer, identity: None, cut: cut.clone(), handover: None };
+                // In a box, so that connections over HTTP/1.1 take no room for it.
+                Box::pin(http2::serve(wire, &context, &ends, carrier, entry)).await;
+            } else {
+                let who = Who { peer, identity: None };
+                serve_http1(wire, who, &context, &ends, &cut, entry).await;
+            }
+            return;
+        };
+        // In boxes, so that connections without TLS take no room for it.
+        let Accepted { stream, protocol, identity, .. } =
+            match Box::pin(handshake::accept(tls, "http", wire)).await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::debug!(%error, "a connection is not served");
+                    return refused(error.reason());
+                }
+            };
+        let who = Who { peer, identity: identity.map(Arc::new) };
+        match protocol {
+            Protocol::Http2 => {
+                let Who { peer, identity } = who;
+                let carrier = Carrier { peer, identity, cut: cut.clone(), handover: None };
+                Box::pin(http2::serve(stream, &context, &ends, carrier, entry)).await;
+            }
+            Protocol::Http1 => Box::pin(serve_http1(stream, who, &context, &ends, &cut, entry)).await,
         }
     };
     tokio::select! {
@@ -91,24 +131,26 @@ pub(crate) async fn serve(
 }
 
 /// Counts a connection that is closed before it was answered.
-fn refused(reason: &'static str) {
+pub(super) fn refused(reason: &'static str) {
     metrics::counter!(REFUSED, "reason" => reason).increment(1);
 }
 
-async fn serve_http1(
-    stream: TcpStream,
-    peer: Peer,
+async fn serve_http1<W: Wire>(
+    wire: W,
+    who: Who,
     context: &Arc<Context>,
     ends: &Ends,
     cut: &CancellationToken,
     entry: Entry,
 ) {
     let limits = context.config.connections;
-    let Entry { place, first_head } = entry;
+    let Entry { held, first_head } = entry;
     let handover = Arc::<Handover>::default();
     let service = service_fn(|request| {
         first_head.arrived();
-        let carrier = Carrier { peer, cut: cut.clone(), handover: Some(Arc::clone(&handover)) };
+        let handover = Some(Arc::clone(&handover));
+        let identity = who.identity.clone();
+        let carrier = Carrier { peer: who.peer, identity, cut: cut.clone(), handover };
         let answer = router::answer(Arc::clone(context), request, carrier);
         Box::pin(async move { Ok::<_, Infallible>(answer.await) })
     });
@@ -116,10 +158,7 @@ async fn serve_http1(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle_timeout)
         .max_buf_size(limits.head_bytes_max * PARSER_SLACK)
-        .serve_connection(
-            Watched::new(Patient::new(stream, limits.stall_timeout), Arc::clone(&handover)),
-            service,
-        );
+        .serve_connection(Watched::new(wire, Arc::clone(&handover)), service);
     let mut head_due = pin!(sleep(limits.head_timeout));
     let mut waiting = true;
     let mut draining = false;
@@ -128,7 +167,7 @@ async fn serve_http1(
         tokio::select! {
             biased;
             () = cut.cancelled() => {
-                reset(&connection.into_parts().io.into_inner().into_inner());
+                reset(connection.into_parts().io.into_inner().socket());
                 return;
             }
             () = drained(ends, &first_head), if !draining => {
@@ -144,13 +183,13 @@ async fn serve_http1(
             }
             step = &mut step => {
                 match step {
-                    Step::Over(Ok(())) => linger(connection.into_parts().io.into_inner().into_inner()).await,
+                    Step::Over(Ok(())) => linger(connection.into_parts().io.into_inner()).await,
                     Step::Over(Err(error)) => tracing::debug!(%error, "a connection ended early"),
                     Step::Streams((first, Live { subscriber, keep })) => {
                         // What came behind the request is dropped: the answer to it would never come.
-                        let socket = connection.into_parts().io.into_inner().into_inner();
-                        let guard = Box::new(Placed { keep, _place: place });
-                        context.engine.serve(Handed { socket, first, subscriber, guard }).await;
+            let guard = Box::new(Placed { keep, _held: held });
+            let (socket, session) = connection.into_parts().io.into_inner().take_apart();
+            context.engine.serve(Handed { socket, session, first, subscriber, guard }).await;
                     }
                 }
                 return;
@@ -166,10 +205,10 @@ async fn drained(ends: &Ends, first_head: &FirstHead) {
     first_head.came().await;
 }
 
-/// A stream's keep, with the connection's place among all connections.
+/// A stream's keep, with the connection's places among all connections.
 struct Placed {
     keep: Keep,
-    _place: OwnedSemaphorePermit,
+    _held: Held,
 }
 
 impl Guard for Placed {
@@ -192,96 +231,13 @@ impl Guard for Placed {
     fn passed(&self, position: PackedCursor) {
         self.keep.passed(position);
     }
-}
 
-async fn serve_http2(
-    stream: TcpStream,
-    peer: Peer,
-    context: &Arc<Context>,
-    ends: &Ends,
-    cut: &CancellationToken,
-    entry: Entry,
-) {
-    let limits = context.config.connections;
-    let first_head = entry.first_head;
-    let service = service_fn(|request| {
-        first_head.arrived();
-        let carrier = Carrier { peer, cut: cut.clone(), handover: None };
-        let answer = router::answer(Arc::clone(context), request, carrier);
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
-    // The streams of a connection are tasks of their own; they end with it.
-    let streams = Streams::default();
-    // Also when this connection is killed in the middle.
-    let _ended = streams.gone.clone().drop_guard();
-    let header_list = u32::try_from(limits.head_bytes_max * PARSER_SLACK);
-    let connection = http2::Builder::new(streams.clone())
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(128)
-        .max_header_list_size(header_list.unwrap_or(u32::MAX))
-        .max_send_buf_size(64 << 10)
-        .keep_alive_interval(Some(Duration::from_secs(20)))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .serve_connection(TokioIo::new(Patient::new(stream, limits.stall_timeout)), service);
-    let mut connection = pin!(connection);
-    let mut draining = false;
-    let mut look = pin!(sleep(limits.head_timeout));
-    let mut idle = false;
-    loop {
-        tokio::select! {
-            biased;
-            () = cut.cancelled() => break,
-            () = &mut look => {
-                if first_head.is_awaited() {
-                    refused("head-timeout");
-                    break;
-                }
-                // Idle at two looks in a row; what came and went in between was short.
-                let was_idle = std::mem::replace(&mut idle, streams.tasks.is_empty());
-                if was_idle && idle && !draining {
-                    draining = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                look.as_mut().reset(tokio::time::Instant::now() + limits.idle_timeout / 2);
-            }
-            () = ends.drain.cancelled(), if !draining => {
-                draining = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            result = &mut connection => {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "a connection ended early");
-                }
-                break;
-            }
-        }
+    fn word(&self) -> Option<Bytes> {
+        self.keep.word()
     }
-    streams.end().await;
-}
 
-/// Spawns what hyper spawns for a connection's streams, and ends it with the connection.
-#[derive(Clone, Default)]
-struct Streams {
-    tasks: TaskTracker,
-    gone: CancellationToken,
-}
-
-impl<F> Executor<F> for Streams
-where
-    F: Future + Send + 'static,
-    F::Output: Send,
-{
-    fn execute(&self, future: F) {
-        let gone = self.gone.clone();
-        self.tasks.spawn(async move { drop(gone.run_until_cancelled_owned(future).await) });
-    }
-}
-
-impl Streams {
-    async fn end(self) {
-        self.gone.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+    fn bell(&self) -> Option<Arc<Notify>> {
+        self.keep.bell()
     }
 }
 
@@ -301,16 +257,19 @@ async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-fn set_options(stream: &TcpStream, peer_timeout: Duration) -> io::Result<()> {
+fn set_options(stream: &TcpStream, peer_timeout: Duration, options: SocketOptions) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
+    if options.quick_ack {
+        socket.set_tcp_quickack(true)?;
+    }
     socket.set_tcp_notsent_lowat(UNSENT_MAX)?;
     liveness::watch(&socket, peer_timeout)
 }
 
 /// Ends a connection so that the peer surely got the last bytes: our end, then its end, then close.
 /// Closing at once could reset the connection over unread input and take those bytes along.
-async fn linger(mut stream: TcpStream) {
+async fn linger(mut stream: impl Wire) {
     let farewell = async {
         stream.shutdown().await?;
         let mut rest = [0; 1024];

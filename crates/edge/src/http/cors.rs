@@ -56,6 +56,25 @@ fn is_own(origin: &HeaderValue, headers: &HeaderMap, uri: &Uri) -> bool {
     matches!((host, authority), (Some(host), Some((_, authority))) if host.eq_ignore_ascii_case(authority))
 }
 
+/// Whether the page that caused a request, if one did, may bring its cookies along: only one that `Origin`
+/// or the browser's own word show to be ours or on the list. A cookie comes by itself, also when a page
+/// of somebody else asks, and an `EventSource` asks without a preflight.
+pub(crate) fn brings_cookies(verdict: &Verdict, method: &Method, headers: &HeaderMap) -> bool {
+    let listed = match verdict {
+        Verdict::Allowed { credentials, .. } => return *credentials,
+        Verdict::Refused => return false,
+        Verdict::SameOrigin => headers.contains_key(header::ORIGIN),
+    };
+    match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
+        Some(b"same-origin") => true,
+        // Typed by somebody, who types no POST.
+        Some(b"none") => method != Method::POST,
+        Some(_) => listed,
+        // No browser of these days; an older one sends `Origin` with every POST.
+        None => listed || method != Method::POST,
+    }
+}
+
 /// A refusal that no cross-origin page can read, and that does nothing.
 pub(crate) fn refusal() -> Problem {
     Problem::new(
@@ -134,6 +153,37 @@ mod tests {
     fn the_servers_own_pages_need_no_list() {
         assert_eq!(verdict(&CorsOrigins::None, Some("http://push.example:8080")), Verdict::SameOrigin);
         assert_eq!(verdict(&CorsOrigins::None, Some("http://push.example")), Verdict::Refused);
+    }
+
+    #[test]
+    fn only_pages_that_may_bring_their_cookies() {
+        let listed = CorsOrigins::Listed(vec!["https://app.example".to_owned()]);
+        let brings = |origins: &CorsOrigins, method: Method, fields: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, HeaderValue::from_static("push.example"));
+            for (name, value) in fields {
+                headers.insert(*name, HeaderValue::from_static(value));
+            }
+            let verdict = judge(origins, &headers, &Uri::from_static("/v1/events"));
+            brings_cookies(&verdict, &method, &headers)
+        };
+        let (get, post) = (|| Method::GET, || Method::POST);
+        let (app, own, evil) = (
+            ("origin", "https://app.example"),
+            ("origin", "https://push.example"),
+            ("origin", "https://evil.example"),
+        );
+        assert!(brings(&listed, get(), &[app]) && brings(&listed, post(), &[app]));
+        assert!(brings(&listed, post(), &[own]) && brings(&CorsOrigins::None, post(), &[own]));
+        assert!(!brings(&listed, get(), &[evil]) && !brings(&CorsOrigins::Any, get(), &[evil]));
+        // As an `EventSource`, or an image, asks without `Origin`.
+        for (site, fits) in
+            [("same-origin", true), ("same-site", false), ("cross-site", false), ("none", true)]
+        {
+            assert_eq!(brings(&listed, get(), &[("sec-fetch-site", site)]), fits, "{site}");
+        }
+        assert!(!brings(&listed, post(), &[("sec-fetch-site", "none")]));
+        assert!(brings(&listed, get(), &[]) && !brings(&listed, post(), &[]));
     }
 
     #[test]

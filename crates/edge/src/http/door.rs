@@ -28,6 +28,7 @@ pub(crate) struct Door {
     places: Arc<Semaphore>,
     pending: Arc<Semaphore>,
     by_address: Option<Tally<AddressGroup>>,
+    pending_by_address: Option<Tally<AddressGroup>>,
     accepts: Option<Rate>,
     begun: Instant,
     full_at: u64,
@@ -37,8 +38,16 @@ pub(crate) struct Door {
 
 /// A connection's place among all, and its first request head, which is waited for.
 pub(crate) struct Entry {
-    pub(crate) place: OwnedSemaphorePermit,
+    pub(crate) held: Held,
     pub(crate) first_head: FirstHead,
+}
+
+/// A connection's places; given back when dropped.
+#[expect(dead_code, reason = "held, not read")]
+pub(crate) struct Held {
+    among_all: OwnedSemaphorePermit,
+    /// In a box, as most servers set no such bound, and there may be many connections.
+    among_its_address: Option<Box<Place<AddressGroup>>>,
 }
 
 /// A place among those that have asked for nothing yet; given back with the first head.
@@ -78,7 +87,8 @@ impl Door {
         Self {
             places: Arc::new(Semaphore::new(limits.places())),
             pending: Arc::new(Semaphore::new(limits.pending_max)),
-            by_address: limits.pending_per_address.map(Tally::new),
+            by_address: limits.connections_per_address.map(Tally::new),
+            pending_by_address: limits.pending_per_address.map(Tally::new),
             accepts: limits.accepts,
             begun: Instant::now(),
             full_at: 0,
@@ -94,20 +104,32 @@ impl Door {
             self.pace(rate).await;
         }
         let pending = Pending { among_all: pending, among_its_address: None };
-        Entry { place, first_head: FirstHead { pending: Mutex::new(Some(pending)), here: Notify::new() } }
+        let held = Held { among_all: place, among_its_address: None };
+        Entry { held, first_head: FirstHead { pending: Mutex::new(Some(pending)), here: Notify::new() } }
     }
 
-    /// Lets a connection in that was accepted, unless its address has as many waiting already: else one
-    /// address could hold up all others. A trusted proxy is many clients, and has no such bound.
-    pub(crate) fn admit(&self, from: SocketAddr, entry: &Entry, proxies: &Proxies) -> bool {
+    /// Lets a connection in that was accepted, unless its address has as many already, or as many that wait:
+    /// else one address could hold up all others. A trusted proxy is many clients, and has no such bounds.
+    pub(crate) fn admit(&self, from: SocketAddr, entry: &mut Entry, proxies: &Proxies) -> bool {
         let client = ClientAddress::resolve(&proxies.trusted, from.ip(), []);
-        let Some(tally) = self.by_address.as_ref().filter(|_| !client.is_proxied()) else { return true };
-        let Some(place) = tally.enter(client.group()) else {
-            metrics::counter!(REFUSED, "reason" => "pending-of-address").increment(1);
-            return false;
-        };
-        if let Some(pending) = &mut *entry.first_head.pending.lock() {
-            pending.among_its_address = Some(place);
+        if client.is_proxied() {
+            return true;
+        }
+        if let Some(tally) = &self.by_address {
+            let Some(place) = tally.enter(client.group()) else {
+                metrics::counter!(REFUSED, "reason" => "connections-of-address").increment(1);
+                return false;
+            };
+            entry.held.among_its_address = Some(Box::new(place));
+        }
+        if let Some(tally) = &self.pending_by_address {
+            let Some(place) = tally.enter(client.group()) else {
+                metrics::counter!(REFUSED, "reason" => "pending-of-address").increment(1);
+                return false;
+            };
+            if let Some(pending) = &mut *entry.first_head.pending.lock() {
+                pending.among_its_address = Some(place);
+            }
         }
         true
     }

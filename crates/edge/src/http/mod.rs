@@ -2,7 +2,8 @@
 //!
 //! In reading order: [`server`] accepts when [`door`] lets it, [`peer`] knows who comes, [`connection`] speaks the protocol, [`router`] finds the
 //! handler, [`wanted`] reads what a subscriber asks for, [`stream`] answers with an event stream. Over
-//! HTTP/1.1 the socket is then taken back from the parser ([`carrier`]) and given to the engine.
+//! HTTP/1.1 the socket is then taken back from the parser ([`carrier`]) and given to the engine. Over
+//! HTTP/2 ([`http2`]) the connection's own task drives all its event streams.
 
 pub(crate) mod server;
 
@@ -25,16 +26,21 @@ mod acks;
 mod affinity;
 mod carrier;
 mod demo;
+mod http2;
 mod kept;
 mod leases;
 mod limits;
+mod looks;
 mod patient;
 mod ping;
 mod query;
 pub(crate) mod registry;
 mod stream;
-mod tally;
+pub(crate) mod tally;
+mod tokens;
 mod wanted;
+mod wire;
 
 pub(crate) use context::Context;
 pub(crate) use peer::Peer;
+pub(crate) use query::Query;

@@ -22,6 +22,10 @@ impl Patient {
         Self { socket, patience, ends: None }
     }
 
+    pub(crate) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
     pub(crate) fn into_inner(self) -> TcpStream {
         self.socket
     }

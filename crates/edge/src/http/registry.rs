@@ -1,13 +1,17 @@
 //! The event streams that are open here, each under a name of its own.
 
+use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use evergate_access::Principal;
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::{NotRenewed, Term, Watch, Watched};
 use crate::cursors::{Dismissal, Place};
 use crate::http::leases::Leases;
 
@@ -53,6 +57,9 @@ struct Open {
     records: Slab<Record>,
     generation: u64,
     leases: Leases,
+    watch: Watch,
+    /// Those that were told to end for want of memory, until they have.
+    shed: HashSet<usize>,
 }
 
 /// What is kept of every open stream; there may be many, so it is small.
@@ -117,6 +124,52 @@ impl Registry {
         self.open.lock().leases.lapsed(Instant::now(), ping_interval)
     }
 
+    /// Tells the streams whose tokens run out, and ends those whose have. True if the engine is to look.
+    pub(crate) fn tick(&self, now: u64) -> bool {
+        self.open.lock().watch.tick(now)
+    }
+
+    /// A fresh token came for this stream. `None` if there is none.
+    pub(crate) fn renew(
+        &self,
+        id: &str,
+        fresh: Arc<Principal>,
+        term: Option<Term>,
+    ) -> Option<Result<(), NotRenewed>> {
+        self.find(id, |open, slot| open.watch.renew(slot, fresh, term))
+    }
+
+    /// Ends the streams whose bearers are believed no longer. True if there was one.
+    pub(crate) fn end_revoked(&self, revoked: impl Fn(&Principal) -> bool) -> bool {
+        self.open.lock().watch.end_revoked(revoked)
+    }
+
+    /// Ends so many streams, for want of memory: those without a token first, then those of the lowest
+    /// priority, and among equals the newest. True if the engine is to look.
+    pub(crate) fn shed(&self, streams: usize) -> bool {
+        let mut open = self.open.lock();
+        let Open { records, watch, shed, .. } = &mut *open;
+        let mut rest: Vec<_> = records
+            .iter()
+            .filter(|(slot, _)| !shed.contains(slot))
+            .map(|(slot, record)| (watch.priority(slot), Reverse(record.generation), slot))
+            .collect();
+        let streams = streams.min(rest.len());
+        if streams < rest.len() {
+            rest.select_nth_unstable(streams);
+        }
+        for (.., slot) in &rest[..streams] {
+            shed.insert(*slot);
+            records[*slot].cut.cancel();
+        }
+        streams > 0
+    }
+
+    /// How many streams were opened with a token.
+    pub(crate) fn watched(&self) -> usize {
+        self.open.lock().watch.len()
+    }
+
     /// How many streams are held by a lease.
     pub(crate) fn leased(&self) -> usize {
         self.open.lock().leases.len()
@@ -143,6 +196,16 @@ impl Registry {
 }
 
 impl Entry {
+    /// From now on the stream lasts as long as its token.
+    pub(crate) fn watch(&self, watched: Watched) {
+        self.open.lock().watch.enter(self.slot, watched);
+    }
+
+    /// Whether it is to end for want of memory.
+    pub(crate) fn is_shed(&self) -> bool {
+        self.open.lock().shed.contains(&self.slot)
+    }
+
     /// Lets the hold on a kept cursor be found by the stream's name.
     pub(crate) fn hold(&self, place: Arc<Place>) {
         if let Some(record) = self.open.lock().records.get_mut(self.slot) {
@@ -161,6 +224,8 @@ impl Drop for Entry {
         let mut open = self.open.lock();
         let record = open.records.remove(self.slot);
         open.leases.end(self.slot);
+        open.watch.leave(self.slot);
+        open.shed.remove(&self.slot);
         metrics::gauge!("evergate_streams_open").set(open.records.len() as f64);
         // What it holds may have more to do than this lock should wait for.
         drop(open);
@@ -193,6 +258,25 @@ mod tests {
         assert!(registry.lapsed(Duration::from_secs(60)).is_empty());
         drop(entry);
         assert!(!registry.heard(&id) && registry.leased() == 0);
+    }
+
+    #[test]
+    fn the_newest_are_shed_first_and_each_once() {
+        let registry = Registry::new("n".to_owned(), 9);
+        let cuts: Vec<_> = (0..3).map(|_| CancellationToken::new()).collect();
+        let mut entries: Vec<_> =
+            cuts.iter().map(|cut| registry.enter(cut.clone()).expect("room").0).collect();
+        let ended = || cuts.iter().map(CancellationToken::is_cancelled).collect::<Vec<_>>();
+        assert!(registry.shed(1));
+        assert_eq!(ended(), [false, false, true]);
+        assert!(entries[2].is_shed() && !entries[1].is_shed());
+        assert!(registry.shed(1));
+        assert_eq!(ended(), [false, true, true], "the newest is on its way already");
+        // Whoever gets the slot after it is not meant.
+        entries.pop();
+        let (next, _) = registry.enter(CancellationToken::new()).expect("room");
+        assert!(!next.is_shed());
+        assert!(registry.shed(9) && !registry.shed(9));
     }
 
     #[test]

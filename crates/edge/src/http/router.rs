@@ -8,14 +8,15 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use percent_encoding::percent_decode_str;
 
+use crate::access::{Asked, Denied};
 use crate::http::answer::{Answer, empty, full};
 use crate::http::carrier::Carrier;
 use crate::http::context::Context;
 use crate::http::query::Query;
 use crate::http::stream::{self, StreamRequest};
-use crate::http::{acks, cors, demo, ping, trace};
+use crate::http::{acks, cors, demo, ping, tokens, trace};
 use crate::problem::{FieldError, Problem};
-use crate::publish;
+use crate::publish::{self, Sender};
 
 /// Answers a request.
 pub(crate) async fn answer<B>(context: Arc<Context>, request: Request<B>, carrier: Carrier) -> Answer
@@ -34,7 +35,8 @@ where
     } else if cors::is_preflight(&parts.method, &parts.headers) {
         Ok(cors::preflight(&origin, &parts.headers))
     } else {
-        route(&context, &parts, body, &trace, carrier).await
+        let cookies = cors::brings_cookies(&origin, &parts.method, &parts.headers);
+        route(&context, &parts, body, &trace, carrier, cookies).await
     };
     let mut answer = answer.unwrap_or_else(|problem| {
         tracing::debug!(status = problem.status().as_u16(), code = problem.code(), "refused");
@@ -51,6 +53,7 @@ async fn route<B>(
     body: B,
     trace: &evergate_domain::TraceParent,
     carrier: Carrier,
+    cookies: bool,
 ) -> Result<Answer, Problem>
 where
     B: http_body::Body<Data = Bytes> + Send + Unpin,
@@ -70,13 +73,38 @@ where
     }
     if path == "/v1/acks" {
         return match *method {
-            Method::POST => acks::take(context, parts, body).await,
+            Method::POST => {
+                context.limits.call(client)?;
+                acks::take(context, parts, body).await
+            }
+            _ => other_method(method, "POST, OPTIONS"),
+        };
+    }
+    if let Some(connection) = tokens::connection_of(path) {
+        return match *method {
+            Method::POST => {
+                context.limits.call(client)?;
+                tokens::renew(context, connection, &Asked { headers: &parts.headers, query: None, cookies })
+                    .await
+            }
+            _ => other_method(method, "POST, OPTIONS"),
+        };
+    }
+    if path == "/v1/tickets" {
+        return match *method {
+            Method::POST => {
+                context.limits.call(client)?;
+                tokens::give_ticket(context, &Asked { headers: &parts.headers, query: None, cookies }).await
+            }
             _ => other_method(method, "POST, OPTIONS"),
         };
     }
     if let Some(connection) = ping::connection_of(path) {
         return match *method {
-            Method::POST => ping::take(context, connection).await,
+            Method::POST => {
+                context.limits.call(client)?;
+                ping::take(context, connection).await
+            }
             _ => other_method(method, "POST, OPTIONS"),
         };
     }
@@ -96,13 +124,19 @@ where
                 trace,
                 client,
                 carrier,
+                cookies,
             };
             stream::open(context, request).await
         }
         Method::POST if let Some(stream) = stream => {
             let name = StreamName::new(&stream)
                 .map_err(|error| Problem::bad_request(vec![FieldError::new("path.stream", error)]))?;
-            publish::publish_http(&context.publisher, client, &name, parts, body).await.map(full)
+            let asked = Asked { headers: &parts.headers, query: None, cookies };
+            let caller = context.identify(&asked).await.map_err(Denied::into_problem)?;
+            // Before its body is read.
+            caller.publishes_to(&name).map_err(Denied::into_problem)?;
+            let sender = Sender { from: client, caller, identity: carrier.identity };
+            publish::publish_http(&context.publisher, &sender, &name, parts, body).await.map(full)
         }
         _ => other_method(
             method,
@@ -119,7 +153,7 @@ fn stream_of(path: &str) -> Result<String, Problem> {
             StatusCode::NOT_FOUND,
             "no-such-path",
             "There is nothing at this path",
-            "known: /v1/streams/{stream}/events, /v1/events, /v1/acks, /v1/connections/{id}/ping, /v1/route",
+            "known: /v1/streams/{stream}/events, /v1/events, /v1/acks, /v1/connections/{id}/ping, /v1/connections/{id}/token, /v1/tickets, /v1/route",
         ));
     };
     let decoded = percent_decode_str(encoded).decode_utf8();
@@ -145,6 +179,7 @@ fn placement(context: &Context, client: ClientAddress) -> Answer {
     let body = match context.affinity.route(client) {
         Some(belongs) => serde_json::json!({
             "region": belongs.region,
+            "host": belongs.host,
             "edge": belongs.edge.edge,
             "http": belongs.edge.http,
             "alternatives": belongs.alternatives,
@@ -167,9 +202,13 @@ fn placement(context: &Context, client: ClientAddress) -> Answer {
     answer
 }
 
-/// 431 with an explanation. The parser below has a bound of its own, a few times as wide, at which
+/// 400 if the target names a user; 431 with an explanation. The parser below has a bound of its own, a few times as wide, at which
 /// it answers without one.
 fn head_fits(context: &Context, parts: &http::request::Parts) -> Result<(), Problem> {
+    // Two readers may take different parts of such a target for the host (RFC 9110, section 4.2.4).
+    if parts.uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(Problem::bad_request(vec![FieldError::new("target", "names a user")]));
+    }
     let line = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     let fields: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     let max = context.config.connections.head_bytes_max;

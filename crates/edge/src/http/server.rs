@@ -34,11 +34,11 @@ impl Server {
         let mut door = Door::new(&context.config.connections);
         let accepting = async {
             loop {
-                let entry = door.opens().await;
+                let mut entry = door.opens().await;
                 match listener.accept().await {
                     Ok((stream, from)) => {
                         door.accepted();
-                        if !door.admit(from, &entry, &context.config.proxies) {
+                        if !door.admit(from, &mut entry, &context.config.proxies) {
                             continue;
                         }
                         let (context, ends) = (Arc::clone(&context), self.ends.clone());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use evergate_domain::{
-    ClientAddress, ClientId, Cursor, PackedCursor, ResumeKind, RetryRange, TraceParent, sse,
+    ClientAddress, ClientId, Cursor, KeyFilter, PackedCursor, ResumeKind, RetryRange, TraceParent, sse,
 };
 use evergate_eventlog::CursorStoreError;
 use evergate_fanout::{
@@ -15,15 +15,18 @@ use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::{Asked, Caller, Denied, Shown, Watched};
 use crate::cursors::Reason;
 use crate::http::accept_encoding;
 use crate::http::answer::{Aborted, Answer, Body, empty, full};
 use crate::http::carrier::Carrier;
 use crate::http::context::Context;
-use crate::http::kept::{Bonds, Kept, named};
-use crate::http::limits::{Admitted, Refusal};
+use crate::http::kept::{Bonds, Kept, Named, Way, named};
+use crate::http::limits::{Admitted, Asking, Refusal};
+use crate::http::looks::Looks;
 use crate::http::query::Query;
 use crate::http::registry::Entry;
 use crate::http::wanted::{self, Wanted};
@@ -32,6 +35,10 @@ use crate::problem::Problem;
 /// How much later a client comes back whose place another of its connections has taken. A browser
 /// comes back by itself, and two pages under one name would throw each other out all the time.
 const REPLACED_PAUSE_MS: u64 = 30_000;
+
+/// How much later, at least, a client comes back that was let go for want of memory, and as much again by
+/// chance: what it held is given back only after some seconds.
+const OVERLOAD_PAUSE_MS: u64 = 20_000;
 
 /// A request for an event stream.
 pub(crate) struct StreamRequest<'a> {
@@ -43,6 +50,8 @@ pub(crate) struct StreamRequest<'a> {
     pub(crate) trace: &'a TraceParent,
     pub(crate) client: ClientAddress,
     pub(crate) carrier: Carrier,
+    /// Whether the page that caused it, if one did, may bring its cookies along.
+    pub(crate) cookies: bool,
 }
 
 /// Answers with an event stream, or says why not.
@@ -51,6 +60,17 @@ pub(crate) async fn open(context: &Arc<Context>, request: StreamRequest<'_>) -> 
     let sse_config = &context.config.sse;
     let wanted = wanted::read(request.path_stream, request.query, request.headers, sse_config)
         .map_err(Problem::bad_request)?;
+    let asked = Asked { headers: request.headers, query: Some(request.query), cookies: request.cookies };
+    let caller = match context.identify(&asked).await {
+        Ok(caller) => caller,
+        Err(denied @ Denied::KeysAway) if !request.head_only => {
+            let busy = Busy(denied.title());
+            return busy.answer(&wanted, sse_config.busy_retry, request.version);
+        }
+        Err(denied) => return Err(denied.into_problem()),
+    };
+    // Before it is looked whether there are such streams: who may not see them learns nothing.
+    let shown = may_see(&caller, &wanted).map_err(Denied::into_problem)?;
     if wanted.streams.names().iter().any(|name| !context.config.policies.exists(name)) {
         return Err(Problem::new(
             StatusCode::NOT_FOUND,
@@ -61,7 +81,7 @@ pub(crate) async fn open(context: &Arc<Context>, request: StreamRequest<'_>) -> 
     }
     // How far a client has come is told from the bytes its system took, which must be those of events.
     // One that acknowledges tells it itself.
-    let followed = wanted.client.is_some() && !wanted.acknowledges;
+    let followed = wanted.client.is_some() && !wanted.acknowledges && sse_config.cursor_overlap.is_none();
     let encoding = if sse_config.gzip && !followed {
         accept_encoding::preferred(request.headers)
     } else {
@@ -70,9 +90,14 @@ pub(crate) async fn open(context: &Arc<Context>, request: StreamRequest<'_>) -> 
     if request.head_only {
         return Ok(event_stream(crate::http::answer::no_body(), request.version, encoding));
     }
-    let client_id = wanted.client.as_ref().map(ClientId::as_str);
-    let opened = match context.limits.enter(request.client, client_id) {
-        Ok(admitted) => subscribe(context, &wanted, encoding, &request, admitted).await,
+    let asking = Asking {
+        from: request.client,
+        principal: caller.principal().map(AsRef::as_ref),
+        client_id: wanted.client.as_ref().map(ClientId::as_str),
+        streams: &wanted.streams,
+    };
+    let opened = match context.limits.enter(&asking) {
+        Ok(admitted) => subscribe(context, &wanted, &caller, shown, encoding, &request, admitted).await,
         Err(refusal) => Err(Busy(refusal.reason())),
     };
     match opened {
@@ -81,9 +106,19 @@ pub(crate) async fn open(context: &Arc<Context>, request: StreamRequest<'_>) -> 
     }
 }
 
+/// What of the subscription its caller is shown.
+fn may_see(caller: &Caller, wanted: &Wanted) -> Result<Vec<KeyFilter>, Denied> {
+    if let Some(client) = &wanted.client {
+        caller.is_client(client)?;
+    }
+    caller.narrow(&wanted.streams, &wanted.filters)
+}
+
 async fn subscribe(
     context: &Arc<Context>,
     wanted: &Wanted,
+    caller: &Caller,
+    shown: Vec<KeyFilter>,
     encoding: Encoding,
     asked: &StreamRequest<'_>,
     admitted: Admitted,
@@ -92,18 +127,22 @@ async fn subscribe(
     if context.is_stopping() {
         return Err(Busy("shutting down"));
     }
+    if context.shortage.refuses_streams() {
+        return Err(Busy("short of memory"));
+    }
     let (entry, connection) = context.streams.enter(carrier.cut.clone()).ok_or(Busy("full"))?;
     // Chunked framing is the engine's only one; HTTP/1.0 ends a body by closing.
-    let handover = carrier.handover.filter(|_| asked.version == Version::HTTP_11);
-    let direct = !asked.client.is_proxied();
-    let kept = Kept::of(context, wanted, carrier.cut, handover.is_some(), direct).await?;
-    let Kept { begin, stored, cut, bonds } = kept;
+    let handover = carrier.handover.filter(|_| asked.version != Version::HTTP_10);
+    let own_socket = handover.is_some() && asked.version == Version::HTTP_11;
+    let by_token = caller.principal().is_some();
+    let kept = Kept::of(context, wanted, asked.client, carrier.cut, own_socket, by_token).await?;
+    let Kept { begin, stored, cut, mut bonds } = kept;
     if let Some(named) = named(&bonds) {
         entry.hold(Arc::clone(&named.place));
     }
     let request = SubscribeRequest {
         streams: wanted.streams.clone(),
-        filters: wanted.filters.clone(),
+        filters: shown.clone(),
         begin,
         framing: wanted.framing,
         encoding,
@@ -120,6 +159,11 @@ async fn subscribe(
     if stored && opening.kind == ResumeKind::Exact {
         opening.kind = ResumeKind::Stored;
     }
+    if let Some(named) = bonds.as_mut().and_then(|bonds| bonds.named.as_mut()) {
+        let direct = own_socket && !asked.client.is_proxied() && encoding == Encoding::Identity;
+        let way = if direct { Way::Direct } else { Way::Indirect };
+        named.begin(way, context.config.sse.cursor_overlap, subscriber.cursor());
+    }
     if let Some(named) = named(&bonds).filter(|named| named.fresh) {
         // Before the client hears where it is: it may go away right after.
         let begun = context.cursors.begin(&named.place, subscriber.cursor().pack()).await;
@@ -132,6 +176,20 @@ async fn subscribe(
     if let Some(bonds) = leased {
         // Not before: what went before may have taken its time.
         entry.lease(bonds.dismissal.clone());
+    }
+    if let (Some((gate, principal)), Some(bonds)) = (caller.known(), &bonds) {
+        entry.watch(Watched {
+            connection: connection.clone(),
+            principal: Arc::clone(principal),
+            term: gate.term(principal),
+            shown: Shown { streams: wanted.streams.clone(), filters: shown, client: wanted.client.clone() },
+            word: Arc::clone(&bonds.word),
+            dismissal: bonds.dismissal.clone(),
+        });
+        // It may have been called back while the stream was being opened.
+        if gate.stands(principal).is_err() {
+            bonds.dismissal.dismiss(Reason::Revoked);
+        }
     }
     let ping_interval = context.config.sse.ping_interval.as_millis();
     context.affinity.count(asked.client);
@@ -146,11 +204,11 @@ async fn subscribe(
         retry_ms: retry.pick_ms(fastrand::u64(..)),
     }
     .write_to(&mut first);
-    let keep = Keep { retry, abort: wanted.end_abort, cut, bonds, _entry: entry, _admitted: admitted };
+    let keep = Keep { retry, abort: wanted.end_abort, cut, bonds, entry, _admitted: admitted };
     let live = Live { subscriber, keep };
     Ok(match handover {
         Some(handover) => handover.leave((first.into(), live)).boxed_unsync(),
-        None => live.body(&first),
+        None => live.body(&first, context.config.hub.trail_interval),
     })
 }
 
@@ -166,34 +224,62 @@ pub(crate) struct Keep {
     abort: bool,
     cut: CancellationToken,
     bonds: Option<Box<Bonds>>,
-    _entry: Entry,
+    entry: Entry,
     _admitted: Admitted,
 }
 
 enum State {
-    First(Bytes, Live),
-    Running(Live),
+    First(Bytes, Live, Option<Looks>),
+    Running(Live, Option<Looks>),
     Ending { abort: bool },
 }
 
 impl Live {
-    /// The stream as a body, where no socket can be taken: HTTP/2 and HTTP/1.0.
-    fn body(mut self, first: &[u8]) -> Body {
+    /// What comes next, of its streams or beside them. Not cancel-safe.
+    async fn next(&mut self) -> Next {
+        let Some(bell) = self.keep.bell() else { return self.subscriber.next().await };
+        loop {
+            match self.subscriber.next_unless(&bell).await {
+                Some(next) => return next,
+                None => {
+                    if let Some(word) = self.keep.word() {
+                        return Next::Bytes(self.subscriber.say(&word));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The stream as a body, where no socket can be taken: HTTP/1.0.
+    fn body(mut self, first: &[u8], look_every: Duration) -> Body {
         let first = self.subscriber.begin(first);
-        let frames = stream::unfold(State::First(first, self), |state| async move {
+        let looks = self.keep.follows().then(|| Looks::new(look_every));
+        let frames = stream::unfold(State::First(first, self, looks), |state| async move {
             match state {
-                State::First(first, live) => Some((Ok(Frame::data(first)), State::Running(live))),
-                State::Running(mut live) => {
+                State::First(first, live, looks) => {
+                    Some((Ok(Frame::data(first)), State::Running(live, looks)))
+                }
+                State::Running(mut live, mut looks) => {
+                    if let Some(looks) = &mut looks
+                        && let Some(position) = looks.look(live.subscriber.cursor())
+                    {
+                        live.keep.passed(position);
+                    }
                     // A stream that is dismissed may lose what it was about to be sent: its client has
                     // the id of what it got.
                     let cut = live.keep.cut.clone();
-                    match cut.run_until_cancelled(live.subscriber.next()).await {
-                        Some(Next::Bytes(bytes)) => Some((Ok(Frame::data(bytes)), State::Running(live))),
+                    match cut.run_until_cancelled(live.next()).await {
+                        Some(Next::Bytes(bytes)) => {
+                            Some((Ok(Frame::data(bytes)), State::Running(live, looks)))
+                        }
                         ended => {
                             let end = match ended {
                                 Some(Next::End(end)) => end,
                                 Some(Next::Bytes(_)) | None => End::Dismissed,
                             };
+                            // Who was told why is not told something else at the end.
+                            let told = live.subscriber.was_told();
+                            let end = if told && end == End::Dismissed { End::Stopped } else { end };
                             let Farewell { bytes, abort } = live.keep.farewell(end, live.subscriber.cursor());
                             let last = live.subscriber.finish(&bytes, abort);
                             Some((Ok(Frame::data(last)), State::Ending { abort }))
@@ -215,7 +301,8 @@ impl Live {
 impl Keep {
     /// Why somebody else ended the stream, if so.
     fn dismissed_for(&self) -> Option<Reason> {
-        self.bonds.as_ref()?.dismissal.reason()
+        let reason = self.bonds.as_ref().and_then(|bonds| bonds.dismissal.reason());
+        reason.or_else(|| self.entry.is_shed().then_some(Reason::Overload))
     }
 }
 
@@ -228,12 +315,20 @@ impl Guard for Keep {
             End::Dismissed => self.dismissed_for().map_or("closed", Reason::as_str),
         };
         metrics::counter!("evergate_streams_ended_total", "reason" => reason).increment(1);
+        if end == End::Stopped {
+            // It was told before.
+            return Farewell { bytes: Bytes::new(), abort: self.abort };
+        }
         if end == End::Damaged {
             tracing::error!(%cursor, "a stream ends: the log is damaged behind its cursor");
         }
         let mut retry_ms = self.retry.pick_ms(fastrand::u64(..));
-        if end == End::Dismissed && self.dismissed_for() == Some(Reason::Replaced) {
-            retry_ms += REPLACED_PAUSE_MS;
+        if end == End::Dismissed {
+            retry_ms += match self.dismissed_for() {
+                Some(Reason::Replaced) => REPLACED_PAUSE_MS,
+                Some(Reason::Overload) => OVERLOAD_PAUSE_MS + fastrand::u64(..OVERLOAD_PAUSE_MS),
+                Some(Reason::LeaseExpired | Reason::TokenExpired | Reason::Revoked) | None => 0,
+            };
         }
         let mut frame = Vec::new();
         sse::Goaway { reason, retry_ms }.write_to(&mut frame);
@@ -248,14 +343,26 @@ impl Guard for Keep {
         self.dismissed_for().is_some()
     }
 
+    fn has_own_cut(&self) -> bool {
+        self.bonds.is_some()
+    }
+
     fn follows(&self) -> bool {
-        named(&self.bonds).is_some_and(|named| named.direct)
+        named(&self.bonds).is_some_and(Named::follows)
     }
 
     fn passed(&self, position: PackedCursor) {
         if let Some(named) = named(&self.bonds) {
-            named.place.passed(position);
+            named.passed(position);
         }
+    }
+
+    fn word(&self) -> Option<Bytes> {
+        self.bonds.as_ref()?.word.take()
+    }
+
+    fn bell(&self) -> Option<Arc<Notify>> {
+        Some(self.bonds.as_ref()?.word.bell())
     }
 }
 

@@ -220,6 +220,7 @@ mod tests {
             streams_max: 3,
             keys_max: 4,
             gzip: true,
+            cursor_overlap: None,
         };
         let mut headers = HeaderMap::new();
         if let Some(id) = last_event_id {

@@ -11,6 +11,8 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use super::{Faults, Naming, Part};
+use crate::access::{Denied, KEYS_AWAY_RETRY};
+use crate::meter::Whose;
 use crate::problem::{FieldError, Problem};
 
 /// Why events were not published. Nothing of the submission is in the log, unless the variant says
@@ -23,6 +25,9 @@ pub(crate) enum PublishError {
     /// It is well-formed, but beyond a limit.
     #[error("the submission is too large")]
     TooLarge(Faults),
+    /// Whoever sends it may not.
+    #[error("{0}")]
+    Denied(Denied),
     /// The stream does not exist, and publishing does not create it.
     #[error("there is no such stream")]
     UnknownStream,
@@ -40,13 +45,23 @@ pub(crate) enum PublishError {
         seq: Seq,
         newest: Seq,
     },
+    /// The producer is bound to others than who publishes.
+    #[error("producer {producer} is not yours: no certificate was shown that may publish as it")]
+    NotItsProducer {
+        /// Which event, from 0.
+        index: usize,
+        producer: ProducerId,
+    },
     /// An earlier event of the producer was not taken, in the same call. If this one went before
     /// it, a retry of that one would come too late.
     #[error("sequence {seq} of producer {producer} was not taken: repeat it, then this one")]
     Behind { producer: ProducerId, seq: Seq, after: Duration },
-    /// The client's address has used up its budget for now.
-    #[error("this address publishes too fast: {} events are allowed at once", _0.allowance.limit)]
-    TooFast(TooFast),
+    /// A budget is used up for now.
+    #[error("{}: {} events are allowed at once", too_fast_whose(*whose), too_fast.allowance.limit)]
+    TooFast { whose: Whose, too_fast: TooFast },
+    /// The process has no memory left for anything new.
+    #[error("the server is short of memory")]
+    ShortOfMemory,
     /// The log has no room.
     #[error("the log is full")]
     Full { after: Duration },
@@ -69,6 +84,9 @@ struct Row {
     retry: Retry,
 }
 
+/// When to come again if there was no memory left.
+const ROOM_RETRY: Duration = Duration::from_secs(5);
+
 /// How many faults a gRPC status names: it travels in header fields, and clients refuse more than
 /// 8 to 16 KiB of those.
 const VIOLATIONS_MAX: usize = 16;
@@ -88,13 +106,15 @@ impl PublishError {
     /// Which event of those that were appended together is at fault, from 0.
     pub(super) fn index(&self) -> usize {
         match self {
-            Self::SequenceTooOld { index, .. } => *index,
+            Self::SequenceTooOld { index, .. } | Self::NotItsProducer { index, .. } => *index,
             Self::Invalid(_)
             | Self::TooLarge(_)
+            | Self::Denied(_)
             | Self::UnknownStream
             | Self::LevelUnavailable { .. }
             | Self::Behind { .. }
-            | Self::TooFast(_)
+            | Self::TooFast { .. }
+            | Self::ShortOfMemory
             | Self::Full { .. }
             | Self::Unavailable { .. }
             | Self::Closed { .. } => 0,
@@ -118,6 +138,16 @@ impl PublishError {
                 Code::InvalidArgument,
                 Retry::Never,
             ),
+            Self::Denied(denied) => (
+                denied.code(),
+                denied.title(),
+                denied.http(),
+                denied.grpc(),
+                match denied {
+                    Denied::KeysAway => Retry::After(KEYS_AWAY_RETRY),
+                    Denied::Missing | Denied::Refused(_) | Denied::Forbidden => Retry::Never,
+                },
+            ),
             Self::UnknownStream => (
                 "unknown-stream",
                 "There is no such stream",
@@ -139,6 +169,13 @@ impl PublishError {
                 Code::FailedPrecondition,
                 Retry::Never,
             ),
+            Self::NotItsProducer { .. } => (
+                "not-its-producer",
+                "The producer belongs to somebody else",
+                StatusCode::FORBIDDEN,
+                Code::PermissionDenied,
+                Retry::Never,
+            ),
             Self::Behind { after, .. } => (
                 "behind",
                 "An earlier event of the producer was not taken",
@@ -146,12 +183,19 @@ impl PublishError {
                 Code::Unavailable,
                 Retry::After(*after),
             ),
-            Self::TooFast(too_fast) => (
+            Self::TooFast { too_fast, .. } => (
                 "rate-limited",
-                "Too many events from this address",
+                "Too many events at once",
                 StatusCode::TOO_MANY_REQUESTS,
                 Code::ResourceExhausted,
                 Retry::After(too_fast.after),
+            ),
+            Self::ShortOfMemory => (
+                "short-of-memory",
+                "The server is short of memory",
+                StatusCode::SERVICE_UNAVAILABLE,
+                Code::Unavailable,
+                Retry::After(ROOM_RETRY),
             ),
             Self::Full { after } => (
                 "log-full",
@@ -196,9 +240,14 @@ impl PublishError {
             Self::SequenceTooOld { index, .. } => {
                 vec![naming.locate(*index, &Part::ProducerSeq, &self.to_string())]
             }
-            Self::UnknownStream
+            Self::NotItsProducer { index, .. } => {
+                vec![naming.locate(*index, &Part::ProducerId, &self.to_string())]
+            }
+            Self::Denied(_)
+            | Self::UnknownStream
             | Self::Behind { .. }
-            | Self::TooFast(_)
+            | Self::TooFast { .. }
+            | Self::ShortOfMemory
             | Self::Full { .. }
             | Self::Unavailable { .. }
             | Self::Closed { .. } => Vec::new(),
@@ -210,25 +259,31 @@ impl PublishError {
         let Row { word, title, http, retry, .. } = self.row();
         let fields = self.fields(naming);
         let allowance = match &self {
-            Self::TooFast(too_fast) => Some(too_fast.allowance),
+            Self::TooFast { too_fast, .. } => Some(too_fast.allowance),
             Self::Invalid(_)
             | Self::TooLarge(_)
+            | Self::Denied(_)
             | Self::UnknownStream
             | Self::LevelUnavailable { .. }
             | Self::SequenceTooOld { .. }
+            | Self::NotItsProducer { .. }
             | Self::Behind { .. }
+            | Self::ShortOfMemory
             | Self::Full { .. }
             | Self::Unavailable { .. }
             | Self::Closed { .. } => None,
         };
         let problem = match self {
+            Self::Denied(denied) => return denied.into_problem(),
             Self::Invalid(_) => Problem::bad_request(fields),
             Self::TooLarge(_)
             | Self::UnknownStream
             | Self::LevelUnavailable { .. }
             | Self::SequenceTooOld { .. }
+            | Self::NotItsProducer { .. }
             | Self::Behind { .. }
-            | Self::TooFast(_)
+            | Self::TooFast { .. }
+            | Self::ShortOfMemory
             | Self::Full { .. }
             | Self::Unavailable { .. }
             | Self::Closed { .. } => {
@@ -265,9 +320,12 @@ impl PublishError {
             Self::SequenceTooOld { producer, .. } => {
                 details.add_precondition_failure_violation(reason, format!("producers/{producer}"), &message);
             }
-            Self::UnknownStream
+            Self::Denied(_)
+            | Self::UnknownStream
+            | Self::NotItsProducer { .. }
             | Self::Behind { .. }
-            | Self::TooFast(_)
+            | Self::TooFast { .. }
+            | Self::ShortOfMemory
             | Self::Full { .. }
             | Self::Unavailable { .. }
             | Self::Closed { .. } => {}
@@ -297,15 +355,26 @@ impl PublishError {
     fn message(&self, fields: &[FieldError]) -> String {
         match self {
             Self::Invalid(_) | Self::TooLarge(_) => FieldError::summary(fields),
-            Self::UnknownStream
+            Self::Denied(_)
+            | Self::UnknownStream
             | Self::LevelUnavailable { .. }
             | Self::SequenceTooOld { .. }
+            | Self::NotItsProducer { .. }
             | Self::Behind { .. }
-            | Self::TooFast(_)
+            | Self::TooFast { .. }
+            | Self::ShortOfMemory
             | Self::Full { .. }
             | Self::Unavailable { .. }
             | Self::Closed { .. } => self.to_string(),
         }
+    }
+}
+
+fn too_fast_whose(whose: Whose) -> &'static str {
+    match whose {
+        Whose::Address => "this address publishes too fast",
+        Whose::Principal => "whom this token names publishes too fast",
+        Whose::Stream => "too much is published to this stream",
     }
 }
 

@@ -6,7 +6,9 @@
 
 mod error;
 mod fault;
+mod producers;
 mod publisher;
+mod sender;
 mod submission;
 
 mod grpc;
@@ -18,8 +20,10 @@ mod testing;
 use error::PublishError;
 use fault::{Faults, Naming, Part};
 use publisher::Transport;
+pub(crate) use sender::Sender;
 use submission::{Admitted, RawEvent, RawProducer, Submission};
 
-pub(crate) use grpc::serve_grpc;
+pub(crate) use grpc::{Place, serve_grpc};
 pub(crate) use http::publish as publish_http;
+pub use producers::{ProducerBinding, ProducerBindings};
 pub(crate) use publisher::Publisher;

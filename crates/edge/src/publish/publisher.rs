@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use evergate_domain::{Allowance, ClientAddress, EventDraft, StreamName, StreamPolicies};
+use evergate_domain::{Allowance, EventDraft, StreamName, StreamPolicies};
 use evergate_eventlog::{AppendError, EventLog, Placed};
+use tokio::sync::Semaphore;
 
-use super::{Admitted, PublishError, Submission};
+use super::{Admitted, ProducerBindings, PublishError, Sender, Submission};
 use crate::config::PublishLimits;
-use crate::meter::Meter;
+use crate::memory::Shortage;
+use crate::meter::{Meters, smaller};
 
 /// Takes submissions, decides whether they may go to the log, and sends them there. Cheap to clone.
 ///
@@ -23,7 +25,11 @@ struct Shared {
     log: Arc<dyn EventLog>,
     policies: Arc<StreamPolicies>,
     limits: PublishLimits,
-    meter: Option<Meter>,
+    producers: ProducerBindings,
+    meters: Meters,
+    shortage: Arc<Shortage>,
+    /// Places for large bodies over HTTP.
+    large: Arc<Semaphore>,
     /// Whether the last append failed for a reason of the log's own, so that an outage is one line
     /// in the output and not one for each event.
     failing: AtomicBool,
@@ -37,13 +43,26 @@ pub(crate) enum Transport {
     GrpcStream,
 }
 
+/// Large bodies over HTTP that are in memory at once, from all connections together.
+const LARGE_BODIES_MAX: usize = 64;
+
 const EVENTS: &str = "evergate_publish_events_total";
 const SECONDS: &str = "evergate_publish_seconds";
 
 impl Publisher {
-    pub(crate) fn new(log: Arc<dyn EventLog>, policies: Arc<StreamPolicies>, limits: PublishLimits) -> Self {
-        let meter = limits.rate.map(Meter::new);
-        Self { shared: Arc::new(Shared { log, policies, limits, meter, failing: AtomicBool::new(false) }) }
+    pub(crate) fn new(
+        log: Arc<dyn EventLog>,
+        policies: Arc<StreamPolicies>,
+        limits: PublishLimits,
+        producers: ProducerBindings,
+        shortage: Arc<Shortage>,
+    ) -> Self {
+        let meters = Meters::new(&limits.rates);
+        let large = Arc::new(Semaphore::new(LARGE_BODIES_MAX));
+        let failing = AtomicBool::new(false);
+        Self {
+            shared: Arc::new(Shared { log, policies, limits, producers, meters, shortage, large, failing }),
+        }
     }
 
     /// The bounds on a submission.
@@ -51,21 +70,38 @@ impl Publisher {
         self.shared.limits
     }
 
-    /// Takes so many events from the budget of a client's address; `None` if nothing is bounded.
-    pub(super) fn charge(
-        &self,
-        from: ClientAddress,
-        events: usize,
-    ) -> Result<Option<Allowance>, PublishError> {
-        let Some(meter) = &self.shared.meter else { return Ok(None) };
-        let events = u32::try_from(events.max(1)).unwrap_or(u32::MAX);
-        meter.take(from.group(), events).map(Some).map_err(PublishError::TooFast)
+    /// Places for bodies that are large, of which so many are in memory at once; more of them wait.
+    pub(super) fn large_bodies(&self) -> &Arc<Semaphore> {
+        &self.shared.large
     }
 
-    /// Admits a submission, or says why not. Limits come first, then whether the stream exists, then
-    /// the level.
-    pub(super) fn admit(&self, submission: Submission) -> Result<Admitted, PublishError> {
-        let (admitted, level) = submission.check(self.shared.limits)?;
+    /// Whether an event has room at all now.
+    pub(super) fn has_room(&self) -> Result<(), PublishError> {
+        if self.shared.shortage.refuses_publishes() { Err(PublishError::ShortOfMemory) } else { Ok(()) }
+    }
+
+    /// Takes so many events from the budgets of whoever sends them; `None` if nothing is bounded.
+    pub(super) fn charge(&self, sender: &Sender, events: usize) -> Result<Option<Allowance>, PublishError> {
+        self.has_room()?;
+        let who = sender.caller.principal().map(AsRef::as_ref);
+        let taken = self.shared.meters.of_sender(sender.from.group(), who, counted(events));
+        taken.map_err(|(whose, too_fast)| PublishError::TooFast { whose, too_fast })
+    }
+
+    /// Admits a submission, or says why not. Limits come first, then whether its sender may, also as whom,
+    /// then whether the stream exists, then the level, and at last the stream's budget, which only those
+    /// use up who may.
+    pub(super) fn admit(&self, sender: &Sender, submission: Submission) -> Result<Admitted, PublishError> {
+        let (mut admitted, level) = submission.check(self.shared.limits)?;
+        sender.may_publish(&admitted.stream, &admitted.events)?;
+        let producers = admitted.events.iter().enumerate();
+        for (index, producer) in
+            producers.filter_map(|(index, event)| Some((index, event.producer.as_ref()?)))
+        {
+            if !self.shared.producers.allow(sender.identity.as_deref(), &producer.id) {
+                return Err(PublishError::NotItsProducer { index, producer: producer.id.clone() });
+            }
+        }
         if !self.shared.policies.exists(&admitted.stream) {
             return Err(PublishError::UnknownStream);
         }
@@ -73,10 +109,13 @@ impl Publisher {
         match level {
             // More safety than was asked for is no reason to refuse.
             Some(demanded) if demanded > offered => {
-                Err(PublishError::LevelUnavailable { stream: admitted.stream, demanded, offered })
+                return Err(PublishError::LevelUnavailable { stream: admitted.stream, demanded, offered });
             }
-            Some(_) | None => Ok(admitted),
+            Some(_) | None => {}
         }
+        let taken = self.shared.meters.of_stream(&admitted.stream, counted(admitted.events.len()));
+        admitted.allowance = taken.map_err(|(whose, too_fast)| PublishError::TooFast { whose, too_fast })?;
+        Ok(admitted)
     }
 
     /// Appends admitted events of one stream: all or none.
@@ -95,10 +134,18 @@ impl Publisher {
         Ok(placed)
     }
 
-    /// Admits and appends.
-    pub(super) async fn publish(&self, submission: Submission) -> Result<Vec<Placed>, PublishError> {
-        let Admitted { stream, events } = self.admit(submission)?;
-        self.append(&stream, events).await
+    /// Admits and appends; tells what is left of the budgets.
+    ///
+    /// `charged` is what is left of the sender's.
+    pub(super) async fn publish(
+        &self,
+        sender: &Sender,
+        submission: Submission,
+        charged: Option<Allowance>,
+    ) -> Result<(Vec<Placed>, Option<Allowance>), PublishError> {
+        let Admitted { stream, events, allowance } = self.admit(sender, submission)?;
+        let placed = self.append(&stream, events).await?;
+        Ok((placed, smaller(charged, allowance)))
     }
 
     /// Counts a submission that was answered.
@@ -141,6 +188,11 @@ impl Publisher {
             Some(_) | None => tracing::info!("the log takes events again"),
         }
     }
+}
+
+/// Events as they are charged: what holds none was an attempt.
+fn counted(events: usize) -> u32 {
+    u32::try_from(events.max(1)).unwrap_or(u32::MAX)
 }
 
 /// A refusal, as it is counted.

@@ -1,8 +1,8 @@
 //! What a transport hands in, and what it is once it was admitted.
 
 use evergate_domain::{
-    EventDraft, EventType, Key, Level, NUMBER_MAX, NameError, ProducerId, ProducerSeq, Seq, StreamName,
-    TraceParent,
+    Allowance, EventDraft, EventType, Key, Level, NUMBER_MAX, NameError, ProducerId, ProducerSeq, Seq,
+    StreamName, TraceParent,
 };
 
 use super::{Faults, Part, PublishError};
@@ -44,6 +44,8 @@ pub(crate) struct RawProducer {
 pub(crate) struct Admitted {
     pub(super) stream: StreamName,
     pub(super) events: Vec<EventDraft>,
+    /// What is left of the stream's budget, if it has one.
+    pub(super) allowance: Option<Allowance>,
 }
 
 impl Submission {
@@ -76,7 +78,7 @@ impl Submission {
             );
         }
         match stream {
-            Some(stream) if faults.is_empty() => Ok((Admitted { stream, events }, level)),
+            Some(stream) if faults.is_empty() => Ok((Admitted { stream, events, allowance: None }, level)),
             _ => Err(PublishError::faulty(faults)),
         }
     }
@@ -150,7 +152,7 @@ mod tests {
         batch_events_max: 3,
         batch_bytes_max: 16,
         stream_window: 4,
-        rate: None,
+        rates: crate::config::Rates::UNBOUNDED,
     };
 
     fn event(data: &str) -> RawEvent {

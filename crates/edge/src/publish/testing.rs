@@ -13,8 +13,9 @@ use evergate_eventlog::{
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
-use super::Publisher;
-use crate::config::PublishLimits;
+use super::{ProducerBindings, Publisher, Sender};
+use crate::access::Caller;
+use crate::config::{PublishLimits, Rates};
 
 /// Limits small enough to be reached.
 pub(super) const LIMITS: PublishLimits = PublishLimits {
@@ -22,7 +23,7 @@ pub(super) const LIMITS: PublishLimits = PublishLimits {
     batch_events_max: 10,
     batch_bytes_max: 4000,
     stream_window: 8,
-    rate: None,
+    rates: Rates::UNBOUNDED,
 };
 
 /// A [`MemoryLog`] whose appends are watched and can be made to wait or fail.
@@ -60,7 +61,8 @@ impl TestLog {
 
     /// A publisher onto this log.
     pub(super) fn publisher(self: &Arc<Self>, limits: PublishLimits) -> Publisher {
-        Publisher::new(Arc::clone(self) as Arc<dyn EventLog>, Arc::new(open()), limits)
+        let log = Arc::clone(self) as Arc<dyn EventLog>;
+        Publisher::new(log, Arc::new(open()), limits, ProducerBindings::default(), Arc::default())
     }
 
     /// The next append that begins and is not failing already fails so, without effect.
@@ -180,6 +182,7 @@ impl EventLog for TestLog {
 }
 
 /// Whoever publishes in a test.
-pub(super) fn here() -> ClientAddress {
-    ClientAddress::resolve(&[], std::net::Ipv4Addr::LOCALHOST.into(), [])
+pub(super) fn here() -> Sender {
+    let from = ClientAddress::resolve(&[], std::net::Ipv4Addr::LOCALHOST.into(), []);
+    Sender { from, caller: Caller::anybody(), identity: None }
 }

@@ -7,6 +7,8 @@ use std::ffi::OsString;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench::BenchArgs;
+use crate::cluster::ClusterArgs;
 use crate::doctor::DoctorArgs;
 use crate::drain::DrainArgs;
 use crate::publish::PublishArgs;
@@ -33,12 +35,18 @@ pub(crate) enum Command {
     Dev(SettingsArgs),
     /// Run one process of several: streams and publishes, with the log that is configured, and no demo page
     Edge(SettingsArgs),
+    /// Run a control node: one of the group that agrees on what the cluster does
+    Control(SettingsArgs),
     /// Publish one event, or one for each line of standard input
     Publish(PublishArgs),
     /// Follow one stream or several, resuming after every cut
     Tail(TailArgs),
+    /// Look at a cluster, and have it changed
+    Cluster(ClusterArgs),
     /// Examine the way from a subscriber to the gateway: what proxies do to the stream, and how to mend it
     Doctor(DoctorArgs),
+    /// Put a load on a gateway: how late events arrive, whether all do, and what they cost
+    Bench(BenchArgs),
     /// End a running process in order: readiness, streams, then itself
     Drain(DrainArgs),
     /// Check the configuration, or print its reference
@@ -104,6 +112,7 @@ mod tests {
             ("evergate tail", 2),
             ("evergate publish", 2),
             ("evergate doctor", 2),
+            ("evergate bench --subscribers 0", 2),
             ("evergate doctor http://h --listen-only --publish-to http://h", 2),
             ("evergate --help", 0),
             ("evergate dev --help", 0),
@@ -118,15 +127,19 @@ mod tests {
         for line in [
             "evergate edge --http 127.0.0.1:0 --log memory --set sse.heartbeat=1s --set node=a",
             "evergate dev --http 127.0.0.1:0 --log memory --set sse.heartbeat=1s --set node=a",
+            "evergate control --http 127.0.0.1:0 --log memory --set control.id=1 --set node=a",
             "evergate config check --http 127.0.0.1:0 --log memory --set sse.heartbeat=1s --set node=a",
         ] {
             let settings = match read(line).unwrap().command {
                 Command::Dev(settings)
+                | Command::Control(settings)
                 | Command::Edge(settings)
                 | Command::Config(ConfigCommand::Check(settings)) => settings,
                 other @ (Command::Publish(_)
                 | Command::Tail(_)
+                | Command::Cluster(_)
                 | Command::Doctor(_)
+                | Command::Bench(_)
                 | Command::Drain(_)
                 | Command::Metrics(_)
                 | Command::Config(_)) => {

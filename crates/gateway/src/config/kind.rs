@@ -8,14 +8,16 @@ use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use evergate_domain::Network;
+use evergate_access::Grant;
+use evergate_domain::cluster::GeographyRule;
+use evergate_domain::{Network, ProducerId};
 use evergate_eventlog::RedisUrl;
 use toml::Spanned;
 use toml::de::DeValue;
 use tracing_subscriber::EnvFilter;
 
 use super::quantity::{DurationText, SizeText, parse_duration, parse_size};
-use super::value::{CorsOrigins, LogChoice, Peer, Value};
+use super::value::{CorsOrigins, KeysAt, LogChoice, Peer, Producer, Value};
 
 /// Names are written into ids, metrics and logs, so they stay short and plain.
 const NAME_CHARS_MAX: usize = 64;
@@ -25,6 +27,8 @@ const NAME_CHARS_MAX: usize = 64;
 pub(crate) enum Kind {
     /// `[A-Za-z0-9._-]{1,64}`.
     Name,
+    /// A name of DNS, or an IP address; one of IPv6 stands without brackets.
+    Host,
     /// IP address and port; port 0 lets the system choose.
     Address,
     Duration(RangeInclusive<Duration>),
@@ -45,6 +49,29 @@ pub(crate) enum Kind {
     Directives,
     /// A path; empty for none.
     Path,
+    /// Paths: a list in TOML, separated by commas elsewhere.
+    Paths,
+    /// Identities and what they may publish as: a list in TOML, separated by commas elsewhere.
+    Producers,
+    /// The name of a claim or a cookie; empty for none.
+    Word,
+    /// Several of one kind: a list in TOML, separated by commas elsewhere.
+    List(Entries),
+}
+
+/// What a list is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entries {
+    /// Sources of keys.
+    Keys,
+    /// Grants.
+    Grants,
+    /// Any names that a token may hold.
+    Words,
+    /// Rules by which clients belong to regions.
+    Geography,
+    /// Where nodes of one kind serve, as `http://HOST:PORT` or `https://HOST:PORT`.
+    Places,
 }
 
 /// What is wrong with a TOML value, and where in the file.
@@ -59,6 +86,7 @@ impl Kind {
     pub(crate) fn read_text(&self, text: &str) -> Result<Value, String> {
         match self {
             Self::Name => read_name(text),
+            Self::Host => check_host(text).map(|()| Value::Name(text.to_owned())),
             Self::Address => text.parse().map(Value::Address).map_err(|_| {
                 format!("{text:?} is not an IP address with a port, such as \"127.0.0.1:8080\"")
             }),
@@ -115,6 +143,21 @@ impl Kind {
                 .map(|_| Value::Directives(text.to_owned()))
                 .map_err(|error| format!("{text:?} is not a log level or filter: {error}")),
             Self::Path => Ok(Value::Path((!text.is_empty()).then(|| PathBuf::from(text)))),
+            Self::Producers => {
+                let written = text.split(',').map(str::trim).filter(|written| !written.is_empty());
+                written.map(read_producer).collect::<Result<_, _>>().map(Value::Producers)
+            }
+            Self::Paths => {
+                let written = text.split(',').map(str::trim).filter(|path| !path.is_empty());
+                Ok(Value::Paths(written.map(PathBuf::from).collect()))
+            }
+            Self::Word if text.is_empty() => Ok(Value::Name(String::new())),
+            Self::Word => check_word(text).map(|()| Value::Name(text.to_owned())),
+            Self::List(of) => {
+                let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+                let entries: Vec<_> = entries.map(str::to_owned).collect();
+                entries.iter().try_for_each(|entry| of.check(entry)).map(|()| Value::List(entries))
+            }
         }
     }
 
@@ -124,6 +167,9 @@ impl Kind {
             (Self::Origins, DeValue::Array(array)) => return read_origins(array),
             (Self::Networks, DeValue::Array(array)) => return read_networks(array),
             (Self::Peers, DeValue::Array(array)) => return read_peers(array),
+            (Self::List(of), DeValue::Array(array)) => return of.read(array),
+            (Self::Paths, DeValue::Array(array)) => return read_paths(array),
+            (Self::Producers, DeValue::Array(array)) => return read_producers(array),
             (Self::Switch, DeValue::Boolean(on)) => Ok(Value::Switch(*on)),
             (Self::Count(_) | Self::Size(_) | Self::Duration(_), DeValue::Integer(integer)) => {
                 // A negative or huge integer is out of every range; the text says which it was.
@@ -134,12 +180,14 @@ impl Kind {
             }
             (
                 Self::Name
+                | Self::Host
                 | Self::Address
                 | Self::Duration(_)
                 | Self::Size(_)
                 | Self::Choice(_)
                 | Self::Log
                 | Self::Directives
+                | Self::Word
                 | Self::Path,
                 DeValue::String(text),
             ) => self.read_text(text),
@@ -167,9 +215,17 @@ impl Kind {
             Self::Origins => "a list of origins, such as [\"https://example.com\"]",
             Self::Networks => "a list of networks, such as [\"10.0.0.0/8\"]",
             Self::Peers => "a list of nodes, such as [\"edge-b=http://10.0.0.2:8081\"]",
-            Self::Name | Self::Address | Self::Choice(_) | Self::Log | Self::Directives | Self::Path => {
-                "text in quotes"
-            }
+            Self::List(of) => of.expected(),
+            Self::Producers => "a list such as [\"spiffe://example.com/pricing/*=pricing-*\"]",
+            Self::Paths => "a list of paths, such as [\"edge.pem\"]",
+            Self::Name
+            | Self::Host
+            | Self::Address
+            | Self::Choice(_)
+            | Self::Log
+            | Self::Directives
+            | Self::Word
+            | Self::Path => "text in quotes",
         }
     }
 
@@ -179,6 +235,7 @@ impl Kind {
             Self::Name => format!(
                 "1 to {NAME_CHARS_MAX} letters, digits, `.`, `_` or `-`"
             ),
+            Self::Host => "a name of DNS or an IP address, without a port".to_owned(),
             Self::Address => "an IP address and a port; port 0 lets the system choose".to_owned(),
             Self::Duration(range) => {
                 format!("{} to {}", DurationText(*range.start()), DurationText(*range.end()))
@@ -197,12 +254,18 @@ impl Kind {
                 "a list of exact origins, `scheme://host[:port]`, or `*` alone for any".to_owned()
             }
             Self::Networks => "a list of networks, such as `10.0.0.0/8`, `fd00::/8`, or single addresses".to_owned(),
-            Self::Peers => "a list of other nodes, `NAME=http://HOST:PORT`, each named once".to_owned(),
+            Self::Peers => {
+                "a list of other nodes, `NAME=https://HOST:PORT` or `NAME=http://HOST:PORT`, each named once".to_owned()
+            }
             Self::Log => "`memory`, `disk:DIR`, `redis://[USER:PASSWORD@]HOST[:PORT],…[/DATABASE]`, `redis-sentinel://HOST:PORT,…/NAME` or `redis-cluster://HOST:PORT,…`; with `rediss` over TLS".to_owned(),
             Self::Directives => {
                 "`error`, `warn`, `info`, `debug`, `trace`, `off`, or directives such as `info,evergate_edge=debug`".to_owned()
             }
             Self::Path => "a path; empty for none".to_owned(),
+            Self::Word => "printable ASCII without spaces, quotes, commas, semicolons and `=`; empty for none".to_owned(),
+            Self::List(of) => of.range().to_owned(),
+            Self::Paths => "a list of paths".to_owned(),
+            Self::Producers => "a list of `IDENTITY=PRODUCER`; a `*` at the end of either stands for anything, and `*.` at the beginning of an identity for one label of a host's name".to_owned(),
         }
     }
 
@@ -210,6 +273,7 @@ impl Kind {
     pub(crate) fn placeholder(&self) -> &'static str {
         match self {
             Self::Name => "NAME",
+            Self::Host => "HOST",
             Self::Address => "ADDR",
             Self::Duration(_) => "DURATION",
             Self::Size(_) => "BYTES",
@@ -222,7 +286,84 @@ impl Kind {
             Self::Log => "LOG",
             Self::Directives => "LEVEL",
             Self::Path => "FILE",
+            Self::Word => "NAME",
+            Self::List(_) => "LIST",
+            Self::Paths => "FILES",
+            Self::Producers => "PRODUCERS",
         }
+    }
+}
+
+impl Entries {
+    fn check(self, entry: &str) -> Result<(), String> {
+        match self {
+            Self::Keys => KeysAt::parse(entry).map(drop),
+            Self::Grants => {
+                entry.parse::<Grant>().map(drop).map_err(|error| format!("{entry:?} is no grant: {error}"))
+            }
+            Self::Words => check_word(entry),
+            Self::Places => check_place(entry).map(drop),
+            Self::Geography => entry.parse::<GeographyRule>().map(drop).map_err(|error| error.to_string()),
+        }
+    }
+
+    fn read(self, array: &toml::de::DeArray<'_>) -> Result<Value, Vec<Fault>> {
+        let (mut entries, mut faults) = (Vec::new(), Vec::new());
+        for element in array {
+            let read = match element.get_ref() {
+                DeValue::String(text) => self.check(text).map(|()| entries.push(text.to_string())),
+                other @ (DeValue::Integer(_)
+                | DeValue::Float(_)
+                | DeValue::Boolean(_)
+                | DeValue::Datetime(_)
+                | DeValue::Array(_)
+                | DeValue::Table(_)) => Err(format!("expected text in quotes, found {}", type_name(other))),
+            };
+            if let Err(message) = read {
+                faults.push(Fault { span: element.span(), message });
+            }
+        }
+        if faults.is_empty() { Ok(Value::List(entries)) } else { Err(faults) }
+    }
+
+    fn expected(self) -> &'static str {
+        match self {
+            Self::Keys => "a list of sources, such as [\"file:keys.json\"]",
+            Self::Grants => "a list of grants, such as [\"news.*\"]",
+            Self::Words => "a list of names in quotes",
+            Self::Geography => "a list of rules, such as [\"country:DE=eu-west\"]",
+            Self::Places => "a list of addresses, such as [\"http://control:8083\"]",
+        }
+    }
+
+    fn range(self) -> &'static str {
+        match self {
+            Self::Keys => "a list of `file:PATH` and `https://…`; `http://…` only of this machine",
+            Self::Grants => {
+                "a list of grants: `STREAM` or `STREAM/KEY`, each exactly or as a prefix with `*` behind it"
+            }
+            Self::Geography => {
+                "a list of `network:NETWORK=REGION`, `country:CODE=REGION`, `continent:CODE=REGION` and `elsewhere=REGION`"
+            }
+            Self::Places => "a list of addresses, `https://HOST:PORT` or `http://HOST:PORT`",
+            Self::Words => {
+                "a list of names: printable ASCII without spaces, quotes, commas, semicolons and `=`"
+            }
+        }
+    }
+}
+
+/// Checks what stands in a token or a cookie.
+fn check_word(text: &str) -> Result<(), String> {
+    const BYTES_MAX: usize = 256;
+    let plain =
+        |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b',' | b';' | b'=' | b'\\');
+    if (1..=BYTES_MAX).contains(&text.len()) && text.bytes().all(plain) {
+        Ok(())
+    } else {
+        Err(format!(
+            "{text:?} is no name: 1 to {BYTES_MAX} printable characters of ASCII without spaces, quotes, commas, semicolons and '='"
+        ))
     }
 }
 
@@ -235,6 +376,17 @@ fn within<T: PartialOrd>(
         Ok(())
     } else {
         Err(format!("{} is out of range: {} to {}", print(value), print(range.start()), print(range.end())))
+    }
+}
+
+fn check_host(text: &str) -> Result<(), String> {
+    const BYTES_MAX: usize = 253;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let is_name = (1..=BYTES_MAX).contains(&text.len()) && text.bytes().all(plain);
+    if is_name || text.parse::<std::net::IpAddr>().is_ok() {
+        Ok(())
+    } else {
+        Err(format!("{text:?} is no host, such as \"edge-a.internal\", \"10.0.0.2\" or \"fd00::2\""))
     }
 }
 
@@ -260,18 +412,20 @@ fn add_peer(peers: &mut Vec<Peer>, written: &str) -> Result<(), String> {
     if peers.iter().any(|peer| peer.node == node) {
         return Err(format!("node {node:?} is named twice"));
     }
-    if url.starts_with("https:") {
-        return Err(format!("{url:?}: the links between nodes do not speak TLS yet; write http://HOST:PORT"));
-    }
+    peers.push(Peer { node, grpc: check_place(url)? });
+    Ok(())
+}
+
+/// Where a node serves.
+pub(super) fn check_place(url: &str) -> Result<http::Uri, String> {
     let wrong = || format!("{url:?} is not an address such as \"http://10.0.0.2:8081\"");
     let parsed = url::Url::parse(url).map_err(|_| wrong())?;
     let bare = parsed.username().is_empty() && parsed.password().is_none() && parsed.path() == "/";
     let whole = parsed.query().is_none() && parsed.fragment().is_none();
-    let grpc = url.parse::<http::Uri>().ok().filter(|uri| uri.port_u16().is_some_and(|port| port > 0));
-    match grpc {
-        Some(grpc) if parsed.scheme() == "http" && parsed.has_host() && bare && whole => {
-            peers.push(Peer { node, grpc });
-            Ok(())
+    let uri = url.parse::<http::Uri>().ok().filter(|uri| uri.port_u16().is_some_and(|port| port > 0));
+    match uri {
+        Some(uri) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() && bare && whole => {
+            Ok(uri)
         }
         _ => Err(wrong()),
     }
@@ -382,6 +536,65 @@ fn read_networks(array: &toml::de::DeArray<'_>) -> Result<Value, Vec<Fault>> {
         }
     }
     if faults.is_empty() { Ok(Value::Networks(networks)) } else { Err(faults) }
+}
+
+/// One of the list, `IDENTITY=PRODUCER`. The last `=` counts: a URI may hold one, a producer's id may not.
+fn read_producer(written: &str) -> Result<Producer, String> {
+    let (identity, producer) =
+        written.rsplit_once('=').filter(|(identity, _)| !identity.is_empty()).ok_or_else(|| {
+            format!("{written:?} is no pair such as \"spiffe://example.com/pricing/*=pricing-*\"")
+        })?;
+    let placed = identity.ends_with('*') || identity.starts_with("*.");
+    let stars = identity.matches('*').count();
+    if stars > 1 || (stars == 1 && !placed) {
+        return Err(format!("{identity:?}: a * stands at the end, or with a dot at the beginning"));
+    }
+    let bare = producer.strip_suffix('*').unwrap_or(producer);
+    if producer != "*" {
+        ProducerId::new(bare).map_err(|error| format!("{producer:?}: {error}"))?;
+    }
+    Ok(Producer { identity: identity.to_owned(), producer: producer.to_owned() })
+}
+
+fn read_producers(array: &toml::de::DeArray<'_>) -> Result<Value, Vec<Fault>> {
+    let (mut producers, mut faults) = (Vec::new(), Vec::new());
+    for element in array {
+        let read = match element.get_ref() {
+            DeValue::String(text) => read_producer(text),
+            other @ (DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_)) => Err(format!("expected a pair in quotes, found {}", type_name(other))),
+        };
+        match read {
+            Ok(producer) => producers.push(producer),
+            Err(message) => faults.push(Fault { span: element.span(), message }),
+        }
+    }
+    if faults.is_empty() { Ok(Value::Producers(producers)) } else { Err(faults) }
+}
+
+fn read_paths(array: &toml::de::DeArray<'_>) -> Result<Value, Vec<Fault>> {
+    let (mut paths, mut faults) = (Vec::new(), Vec::new());
+    for element in array {
+        let message = match element.get_ref() {
+            DeValue::String(text) if text.is_empty() => "an empty path".to_owned(),
+            DeValue::String(text) => {
+                paths.push(PathBuf::from(text.as_ref()));
+                continue;
+            }
+            other @ (DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_)) => format!("expected a path in quotes, found {}", type_name(other)),
+        };
+        faults.push(Fault { span: element.span(), message });
+    }
+    if faults.is_empty() { Ok(Value::Paths(paths)) } else { Err(faults) }
 }
 
 fn origins(written: Vec<String>) -> Value {

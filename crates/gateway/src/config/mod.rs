@@ -32,7 +32,9 @@ pub(crate) use environment::CONFIG_VARIABLE;
 pub(crate) use file::FileSource;
 pub(crate) use flags::FlagSource;
 pub(crate) use mistake::Mistakes;
-pub(crate) use proven::{Config, Defaults, LogFormat, LogOutput, Shutdown, Sources};
+pub(crate) use proven::{
+    Access, Clients, Config, Defaults, LogFormat, LogOutput, Rates, Resumption, Shutdown, Sources, Tls,
+};
 pub(crate) use reference::reference;
 pub(crate) use registry::{SETTINGS, Setting};
-pub(crate) use value::{CorsOrigins, LogChoice};
+pub(crate) use value::{CorsOrigins, KeysAt, LogChoice, Peer};

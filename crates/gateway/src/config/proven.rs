@@ -11,17 +11,20 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use evergate_access::Grant;
+use evergate_domain::cluster::{Geography, GeographyRule};
 use evergate_domain::{
-    ByStream, Level, Network, Rate, Retention, RetryRange, SlowReader, SlowReaders, StreamLevels,
-    StreamPattern,
+    AgreedPolicies, ByStream, Level, Network, Rate, Retention, RetryRange, SlowReader, SlowReaders,
+    StreamLevels, StreamPattern,
 };
 
 use super::file::FileSource;
 use super::flags::{self, FlagSource};
+use super::kind::check_place;
 use super::layer::{Key, Layer};
 use super::mistake::{Mistake, Mistakes, Place};
 use super::registry::SETTINGS;
-use super::value::{CorsOrigins, LogChoice, Peer, Value};
+use super::value::{CorsOrigins, KeysAt, LogChoice, Peer, Producer, Value};
 use super::{environment, rules};
 
 /// Everything a process of Evergate is told.
@@ -33,22 +36,27 @@ pub(crate) struct Config {
     /// Where to announce that all listeners are bound, if anybody wants to know.
     pub ready_file: Option<PathBuf>,
     pub http: Http,
-    pub grpc_address: SocketAddr,
+    pub grpc: Grpc,
+    pub tls: Tls,
     pub admin_address: SocketAddr,
-    /// The other edges.
-    pub peers: Vec<Peer>,
+    pub cluster: Cluster,
+    pub control: Control,
     pub sse: Sse,
     pub publish: Publish,
     pub limits: Limits,
     pub streams: Streams,
     pub fanout: Fanout,
-    pub cursor_flush_interval: Duration,
+    /// `None` lets everybody in.
+    pub access: Option<Access>,
+    pub cursors: Cursors,
     pub disk_reserve_bytes: u64,
     pub redis: Redis,
     pub shutdown: Shutdown,
     /// Where a successor may ask for the listeners.
     pub upgrade_socket: Option<PathBuf>,
     pub runtime_threads: Threads,
+    /// 0 takes the container's limit.
+    pub memory_bytes_max: u64,
     pub log_output: LogOutput,
 }
 
@@ -62,21 +70,138 @@ pub(crate) struct Http {
     pub cors_origins: CorsOrigins,
     pub peer_timeout: Duration,
     pub stall_timeout: Duration,
+    pub share_port: bool,
+    pub congestion: &'static str,
+    pub quick_ack: bool,
     pub trusted_proxies: Vec<Network>,
     pub proxy_protocol: &'static str,
     pub forwarded_header: &'static str,
+    pub tls: Option<Clients>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Grpc {
+    pub address: SocketAddr,
+    /// Connections that may be open at once.
+    pub connections_max: NonZeroUsize,
+    pub tls: Option<Clients>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cluster {
+    /// The other edges.
+    pub peers: Vec<Peer>,
+    /// By which roots nodes are judged.
+    pub ca_file: Option<PathBuf>,
+    /// What this node shows to the others, and the key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// The control nodes that it follows, all by TLS or none.
+    pub control: Vec<http::Uri>,
+    /// Which region clients belong to.
+    pub geography: Geography,
+    /// By which database they are located.
+    pub geoip_file: Option<PathBuf>,
+    pub zone: String,
+    pub host: String,
+    pub weight: u64,
+    pub admits_per_second: u64,
+}
+
+/// What a listener that speaks TLS asks of its clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Clients {
+    Nothing,
+    /// Who shows a certificate has to have it from a root in this file.
+    Optional(PathBuf),
+    /// Everybody has to show one.
+    Required(PathBuf),
+}
+
+/// What holds for every listener that speaks TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tls {
+    /// Certificates, and the key of each.
+    pub certificates: Vec<(PathBuf, PathBuf)>,
+    /// Whether nothing before 1.3 is spoken.
+    pub only_1_3: bool,
+    pub resumption: Resumption,
+    pub handshake_timeout: Duration,
+    pub reload_interval: Duration,
+}
+
+/// How clients that come back are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Resumption {
+    /// With the file of the secrets, if there is one.
+    Tickets(Option<PathBuf>),
+    /// So many at the most.
+    Sessions(NonZeroUsize),
+    Off,
+}
+
+/// Who is let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Access {
+    pub keys: Vec<KeysAt>,
+    pub keys_refresh: Duration,
+    pub keys_stale_max: Duration,
+    pub issuers: Vec<String>,
+    pub audiences: Vec<String>,
+    pub required_claims: Vec<String>,
+    pub claim: String,
+    pub leeway: Duration,
+    pub reauth_before: Duration,
+    pub anonymous_subscribe: Vec<Grant>,
+    pub anonymous_publish: Vec<Grant>,
+    pub cookie: Option<String>,
+    pub query_token: bool,
+}
+
+/// What a control node is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Control {
+    pub cluster: String,
+    /// 0 takes it from the node's name.
+    pub id: u64,
+    pub data_dir: Option<PathBuf>,
+    pub address: SocketAddr,
+    pub host: String,
+    pub peers: Vec<Peer>,
+    pub nodes: NonZeroUsize,
+    pub heartbeat: Duration,
+    pub election_min: Duration,
+    pub election_max: Duration,
+    pub snapshot_entries: u64,
+    pub certificate_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
+    pub admin_token_file: Option<PathBuf>,
+}
+
+/// How fast something may be done by one address, by one principal and to one stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rates {
+    pub address: Option<Rate>,
+    pub principal: Option<Rate>,
+    pub stream: Option<Rate>,
 }
 
 /// `None` is no limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub pending_max: NonZeroUsize,
+    pub connections_per_address: Option<NonZeroU32>,
     pub pending_per_address: Option<NonZeroU32>,
     pub accepts: Option<Rate>,
     pub streams_per_address: Option<NonZeroU32>,
     pub streams_per_client: Option<NonZeroU32>,
-    pub connects: Option<Rate>,
-    pub publishes: Option<Rate>,
+    pub streams_per_principal: Option<NonZeroU32>,
+    pub subscribers_per_stream: Option<NonZeroU32>,
+    pub grpc_connections_per_address: Option<NonZeroU32>,
+    pub connects: Rates,
+    pub newcomers: Option<Rate>,
+    pub publishes: Rates,
+    pub calls: Option<Rate>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +229,8 @@ pub(crate) struct Publish {
     pub batch_events_max: NonZeroUsize,
     pub batch_bytes_max: NonZeroUsize,
     pub stream_window: NonZeroUsize,
+    /// Who may publish as which producer.
+    pub producers: Vec<Producer>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,10 +252,19 @@ pub(crate) struct Fanout {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cursors {
+    pub flush_interval: Duration,
+    /// Events; `None` keeps no hint where one would have to stay behind.
+    pub overlap: Option<NonZeroU32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shutdown {
     /// From failing readiness to no longer accepting.
     pub grace: Duration,
     pub drain: Duration,
+    /// From a stream's `goaway` to its end.
+    pub lead: Duration,
     /// Streams ended a second at the most.
     pub pace: Option<NonZeroUsize>,
     pub deadline: Duration,
@@ -140,13 +276,15 @@ impl Shutdown {
         self.deadline.mul_f64(0.2).min(Duration::from_secs(10))
     }
 
-    /// The window over which so many streams are ended: longer than `drain` if the pace asks for it,
-    /// but within the deadline.
-    pub(crate) fn window(&self, streams: usize) -> Duration {
-        let paced = self
-            .pace
-            .map_or(Duration::ZERO, |pace| Duration::from_secs_f64(streams as f64 / pace.get() as f64));
-        self.drain.max(paced.min(self.deadline.mul_f64(0.6)))
+    /// The window over which so many streams are ended: longer than `drain` if the pace asks for it, or
+    /// the cluster wishes it, but within the deadline.
+    pub(crate) fn window(&self, streams: usize, wished: Duration) -> Duration {
+        // They are told to go over what is left of the window without the lead.
+        let paced = self.pace.map_or(Duration::ZERO, |pace| {
+            Duration::from_secs_f64(streams as f64 / pace.get() as f64) + self.lead
+        });
+        let wished = if wished.is_zero() { wished } else { wished + self.lead };
+        self.drain.max(paced.max(wished).min(self.deadline.mul_f64(0.6)))
     }
 }
 
@@ -220,13 +358,50 @@ impl Config {
                 cors_origins: proven.origins("http.cors_origins"),
                 peer_timeout: proven.duration("http.peer_timeout"),
                 stall_timeout: proven.duration("http.stall_timeout"),
+                share_port: proven.switch("http.share_port"),
+                congestion: proven.choice("http.congestion"),
+                quick_ack: proven.switch("http.quick_ack"),
                 trusted_proxies: proven.networks("http.trusted_proxies"),
                 proxy_protocol: proven.choice("http.proxy_protocol"),
                 forwarded_header: proven.choice("http.forwarded_header"),
+                tls: proven.clients("http.tls", "http.client_certificates", "http.client_ca_file"),
             },
-            grpc_address: proven.address("grpc.address"),
+            grpc: Grpc {
+                address: proven.address("grpc.address"),
+                connections_max: proven.count("grpc.connections_max"),
+                tls: proven.clients("grpc.tls", "grpc.client_certificates", "grpc.client_ca_file"),
+            },
+            tls: proven.tls(),
             admin_address: proven.address("admin.address"),
-            peers: proven.peers("cluster.peers"),
+            cluster: Cluster {
+                peers: proven.peers("cluster.peers"),
+                ca_file: proven.path("cluster.ca_file"),
+                certificate: proven.path("cluster.certificate_file").zip(proven.path("cluster.key_file")),
+                control: proven.places("cluster.control"),
+                geography: proven.geography("cluster.geography"),
+                geoip_file: proven.path("cluster.geoip_file"),
+                zone: proven.name("cluster.zone"),
+                host: proven.name("cluster.host"),
+                weight: proven.number("cluster.weight"),
+                admits_per_second: proven.number("cluster.admits_per_second"),
+            },
+            control: Control {
+                cluster: proven.name("control.cluster"),
+                id: proven.number("control.id"),
+                data_dir: proven.path("control.data_dir"),
+                address: proven.address("control.address"),
+                host: proven.name("control.host"),
+                peers: proven.peers("control.peers"),
+                nodes: proven.count("control.nodes"),
+                heartbeat: proven.duration("control.heartbeat"),
+                election_min: proven.duration("control.election_min"),
+                election_max: proven.duration("control.election_max"),
+                snapshot_entries: proven.number("control.snapshot_entries"),
+                certificate_file: proven.path("control.certificate_file"),
+                key_file: proven.path("control.key_file"),
+                ca_file: proven.path("control.ca_file"),
+                admin_token_file: proven.path("control.admin_token_file"),
+            },
             sse: Sse {
                 heartbeat: proven.duration("sse.heartbeat"),
                 ping_interval: proven.duration("sse.ping_interval"),
@@ -241,15 +416,33 @@ impl Config {
                 batch_events_max: proven.count("publish.batch_events_max"),
                 batch_bytes_max: proven.bytes("publish.batch_bytes_max"),
                 stream_window: proven.count("publish.stream_window"),
+                producers: proven.producers("publish.producers"),
             },
             limits: Limits {
                 pending_max: proven.count("limits.pending_max"),
+                connections_per_address: proven.bound("limits.connections_per_address"),
                 pending_per_address: proven.bound("limits.pending_per_address"),
                 accepts: proven.rate("limits.accepts_per_second", "limits.accepts_per_second"),
                 streams_per_address: proven.bound("limits.streams_per_address"),
                 streams_per_client: proven.bound("limits.streams_per_client"),
-                connects: proven.rate("limits.connects_per_second", "limits.connects_burst"),
-                publishes: proven.rate("limits.publishes_per_second", "limits.publishes_burst"),
+                streams_per_principal: proven.bound("limits.streams_per_principal"),
+                subscribers_per_stream: proven.bound("limits.subscribers_per_stream"),
+                grpc_connections_per_address: proven.bound("limits.grpc_connections_per_address"),
+                connects: Rates {
+                    address: proven.rate("limits.connects_per_second", "limits.connects_burst"),
+                    principal: proven
+                        .rate("limits.principal_connects_per_second", "limits.principal_connects_burst"),
+                    stream: proven.rate("limits.stream_connects_per_second", "limits.stream_connects_burst"),
+                },
+                newcomers: proven.rate("limits.newcomers_per_second", "limits.newcomers_burst"),
+                publishes: Rates {
+                    address: proven.rate("limits.publishes_per_second", "limits.publishes_burst"),
+                    principal: proven
+                        .rate("limits.principal_publishes_per_second", "limits.principal_publishes_burst"),
+                    stream: proven
+                        .rate("limits.stream_publishes_per_second", "limits.stream_publishes_burst"),
+                },
+                calls: proven.rate("limits.calls_per_second", "limits.calls_burst"),
             },
             streams: Streams {
                 create: proven.switch("streams.create"),
@@ -267,10 +460,15 @@ impl Config {
                 slow_readers: SlowReaders {
                     default: slow_reader(proven.choice("fanout.slow_reader")),
                     named: proven.named("slow_reader", slow_reader),
+                    agreed: AgreedPolicies::default(),
                     lag_max: proven.number("fanout.slow_reader_lag_events"),
                 },
             },
-            cursor_flush_interval: proven.duration("cursors.flush_interval"),
+            access: proven.access(),
+            cursors: Cursors {
+                flush_interval: proven.duration("cursors.flush_interval"),
+                overlap: proven.bound("cursors.overlap"),
+            },
             disk_reserve_bytes: proven.size("disk.reserve_bytes"),
             redis: Redis {
                 levels: StreamLevels {
@@ -285,12 +483,14 @@ impl Config {
             shutdown: Shutdown {
                 grace: proven.duration("shutdown.grace"),
                 drain: proven.duration("shutdown.drain"),
+                lead: proven.duration("shutdown.lead"),
                 pace: NonZeroUsize::new(proven.whole("shutdown.pace")),
                 deadline: proven.duration("shutdown.deadline"),
             },
             upgrade_socket: proven.path("upgrade.socket"),
             runtime_threads: NonZeroUsize::new(proven.whole("runtime.threads"))
                 .map_or(Threads::FromQuota, Threads::Fixed),
+            memory_bytes_max: proven.size("memory.bytes_max"),
             log_output: LogOutput {
                 format: match proven.choice("log_output.format") {
                     "json" => LogFormat::Json,
@@ -404,6 +604,11 @@ impl Proven<'_> {
         peers.clone()
     }
 
+    fn producers(&self, key: &'static str) -> Vec<Producer> {
+        let Value::Producers(producers) = self.value(key) else { unreachable!("{key} is a list of pairs") };
+        producers.clone()
+    }
+
     /// A number of which 0 means that there is no bound.
     fn bound(&self, key: &'static str) -> Option<NonZeroU32> {
         NonZeroU32::new(u32::try_from(self.number(key)).unwrap_or(u32::MAX))
@@ -426,6 +631,79 @@ impl Proven<'_> {
     fn path(&self, key: &'static str) -> Option<PathBuf> {
         let Value::Path(path) = self.value(key) else { unreachable!("{key} is a path") };
         path.clone()
+    }
+
+    fn paths(&self, key: &'static str) -> Vec<PathBuf> {
+        let Value::Paths(paths) = self.value(key) else { unreachable!("{key} is a list of paths") };
+        paths.clone()
+    }
+
+    fn tls(&self) -> Tls {
+        let (certificates, keys) = (self.paths("tls.certificate_files"), self.paths("tls.key_files"));
+        Tls {
+            certificates: certificates.into_iter().zip(keys).collect(),
+            only_1_3: self.choice("tls.version_min") == "1.3",
+            resumption: match self.choice("tls.resumption") {
+                "sessions" => Resumption::Sessions(self.count("tls.sessions_max")),
+                "off" => Resumption::Off,
+                _ => Resumption::Tickets(self.path("tls.ticket_secrets_file")),
+            },
+            handshake_timeout: self.duration("tls.handshake_timeout"),
+            reload_interval: self.duration("tls.reload_interval"),
+        }
+    }
+
+    /// `None` where no TLS is spoken.
+    fn clients(&self, tls: &'static str, asked: &'static str, ca: &'static str) -> Option<Clients> {
+        (self.choice(tls) == "on").then(|| match (self.choice(asked), self.path(ca)) {
+            ("optional", Some(roots)) => Clients::Optional(roots),
+            ("required", Some(roots)) => Clients::Required(roots),
+            // The rules have seen to it that nothing is asked for without roots.
+            _ => Clients::Nothing,
+        })
+    }
+
+    fn list(&self, key: &'static str) -> Vec<String> {
+        let Value::List(entries) = self.value(key) else { unreachable!("{key} is a list") };
+        entries.clone()
+    }
+
+    fn places(&self, key: &'static str) -> Vec<http::Uri> {
+        let entries = self.list(key);
+        entries.iter().map(|entry| check_place(entry).expect("each entry was checked")).collect()
+    }
+
+    fn geography(&self, key: &'static str) -> Geography {
+        let entries = self.list(key);
+        entries.iter().map(|entry| entry.parse::<GeographyRule>().expect("each entry was checked")).collect()
+    }
+
+    fn grants(&self, key: &'static str) -> Vec<Grant> {
+        let entries = self.list(key);
+        entries.iter().map(|entry| entry.parse().expect("each entry was checked")).collect()
+    }
+
+    fn access(&self) -> Option<Access> {
+        if self.choice("access.mode") != "tokens" {
+            return None;
+        }
+        let keys = self.list("access.keys");
+        let cookie = self.name("access.cookie");
+        Some(Access {
+            keys: keys.iter().map(|entry| KeysAt::parse(entry).expect("each entry was checked")).collect(),
+            keys_refresh: self.duration("access.keys_refresh"),
+            keys_stale_max: self.duration("access.keys_stale_max"),
+            issuers: self.list("access.issuers"),
+            audiences: self.list("access.audiences"),
+            required_claims: self.list("access.required_claims"),
+            claim: self.name("access.claim"),
+            leeway: self.duration("access.leeway"),
+            reauth_before: self.duration("access.reauth_before"),
+            anonymous_subscribe: self.grants("access.anonymous_subscribe"),
+            anonymous_publish: self.grants("access.anonymous_publish"),
+            cookie: (!cookie.is_empty()).then_some(cookie),
+            query_token: self.switch("access.query_token"),
+        })
     }
 
     fn retention(&self) -> Retention {

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::kind::Kind;
+use super::kind::{Entries, Kind};
 
 /// One setting.
 #[derive(Debug)]
@@ -219,6 +219,33 @@ pub(crate) static SETTINGS: &[Setting] = &[
         },
     ),
     setting(
+        "http.share_port",
+        Kind::Switch,
+        "false",
+        "Whether several processes of the same user may listen on this port (`SO_REUSEPORT`); the system spreads clients over them.",
+        Choice(
+            "For machines on which one process may not open enough files, or that have many cores. All of them need it, and each its own gRPC and admin port. One that closes takes along whoever waits in its queue, unless `net.ipv4.tcp_migrate_req` is 1 in the system; a process that is taken over (`upgrade.socket`) passes its queue on and needs neither. Without it a second process is refused the port, which is how a process started twice by mistake is noticed.",
+        ),
+    ),
+    setting(
+        "http.congestion",
+        Kind::Choice(&["system", "cubic", "reno", "bbr"]),
+        "system",
+        "Which algorithm decides how fast is sent to a client (`TCP_CONGESTION`). The system must have it, else the process does not start.",
+        Choice(
+            "Small events leave at once whichever it is. It matters for replays and bursts over long or lossy ways, where `bbr` keeps its rate and the others halve it at each loss; on a local network nothing changes.",
+        ),
+    ),
+    setting(
+        "http.quick_ack",
+        Kind::Switch,
+        "false",
+        "Whether what a client sends first is acknowledged at once (`TCP_QUICKACK`).",
+        Choice(
+            "A subscriber sends one request, and its answer carries the acknowledgement anyway, so nothing is gained here but for a client that sends its request in pieces and waits between them; it costs a system call for each connection.",
+        ),
+    ),
+    setting(
         "http.trusted_proxies",
         Kind::Networks,
         "",
@@ -256,6 +283,153 @@ pub(crate) static SETTINGS: &[Setting] = &[
     )
     .dev("*"),
     setting(
+        "http.tls",
+        Kind::Choice(&["off", "on"]),
+        "off",
+        "Whether subscribers connect by TLS, with the certificates of `tls.certificate_files`: HTTP/2 and HTTP/1.1, as the client chooses.",
+        Choice(
+            "With `off` everything goes over the network as it is, tokens too: for a listener that only a proxy in front reaches. With `on` whoever speaks plain HTTP is cut off.",
+        ),
+    ),
+    setting(
+        "http.client_certificates",
+        Kind::Choice(&["off", "optional", "required"]),
+        "off",
+        "Whether subscribers and publishers over HTTP show a certificate of `http.client_ca_file`.",
+        Choice(
+            "With `required` nobody without one gets further than the handshake. With `optional` whoever shows one has to have it from there.",
+        ),
+    ),
+    setting(
+        "http.client_ca_file",
+        Kind::Path,
+        "",
+        "A file with the roots, in PEM, by which the certificates of HTTP clients are judged.",
+        Choice("When the file changes, those who come are judged by the new roots; whoever is connected stays."),
+    ),
+    setting(
+        "access.mode",
+        Kind::Choice(&["open", "tokens"]),
+        "open",
+        "Who is let in: `open` for everybody who reaches the listeners, `tokens` for whoever brings a JWT that grants what is asked for (see `security.md`).",
+        Choice(
+            "With `open` anybody may read and publish everything; the process says so when a listener is not on a loopback address.",
+        ),
+    ),
+    setting(
+        "access.keys",
+        Kind::List(Entries::Keys),
+        "",
+        "Where the keys are that vouch for tokens: files with a JSON Web Key Set of your own, which may hold shared secrets, and addresses where issuers publish theirs.",
+        Choice(
+            "A file has to be there at the start. An issuer that is away is asked again, and its keys are believed meanwhile for `access.keys_stale_max`. Secrets belong in a file that only the server's user can read.",
+        ),
+    ),
+    setting(
+        "access.keys_refresh",
+        seconds(10, 24 * 3600),
+        "5m",
+        "How often all keys are read anew. A token with a key that is not known causes a look of its own, at most every 5 seconds.",
+        Bounds {
+            small: "issuers are asked more often than their keys change",
+            large: "a key that was withdrawn is believed for so long",
+        },
+    ),
+    setting(
+        "access.keys_stale_max",
+        seconds(60, 30 * 24 * 3600),
+        "1d",
+        "For how long the keys of a source that cannot be read are believed.",
+        Bounds {
+            small: "nobody new is let in while an issuer is away",
+            large: "whoever can keep an issuer away keeps a withdrawn key alive",
+        },
+    ),
+    setting(
+        "access.issuers",
+        Kind::List(Entries::Words),
+        "",
+        "Whose tokens are taken: what their `iss` may say.",
+        Choice("Empty takes the tokens of everybody who has one of the keys."),
+    ),
+    setting(
+        "access.audiences",
+        Kind::List(Entries::Words),
+        "",
+        "By which names this server is meant: one of them has to be in a token's `aud`.",
+        Choice(
+            "Empty takes only tokens without an `aud`. Where an issuer makes tokens for several services, a name of its own keeps those of the others out.",
+        ),
+    ),
+    setting(
+        "access.required_claims",
+        Kind::List(Entries::Words),
+        "exp,sub",
+        "Claims that every token must have, whatever they say.",
+        Choice(
+            "Without `exp` tokens are taken that never expire; without `sub` their bearers cannot be called back by name, nor go on with a fresh token.",
+        ),
+    ),
+    setting(
+        "access.claim",
+        Kind::Word,
+        "evergate",
+        "The claim that holds the grants, an object; issuers that want names to be addresses can have one here.",
+        Choice("A token without this claim is known, and may do nothing."),
+    ),
+    setting(
+        "access.leeway",
+        seconds(0, 300),
+        "30s",
+        "How far an issuer's clock may be away from this one, for `exp` and `nbf`.",
+        Bounds {
+            small: "fresh tokens are refused where clocks differ",
+            large: "tokens are taken for so long after they have expired",
+        },
+    ),
+    setting(
+        "access.reauth_before",
+        seconds(0, 3600),
+        "1m",
+        "How long before its token expires a stream is told by `evergate.reauth`, so that its client can post a fresh one.",
+        Bounds {
+            small: "clients have no time to get a fresh token, and their streams end",
+            large: "clients ask for fresh tokens long before they need them",
+        },
+    ),
+    setting(
+        "access.anonymous_subscribe",
+        Kind::List(Entries::Grants),
+        "",
+        "What may be read without a token.",
+        Choice("Whoever brings a token is judged by the token alone; one that is wrong is refused here, too."),
+    ),
+    setting(
+        "access.anonymous_publish",
+        Kind::List(Entries::Grants),
+        "",
+        "What may be published without a token.",
+        Choice("Everybody who reaches the listeners can write there."),
+    ),
+    setting(
+        "access.cookie",
+        Kind::Word,
+        "",
+        "A cookie that may hold a token, for browsers; its name begins with `__Host-` or `__Secure-`, without which a browser would send it over plain HTTP, too.",
+        Choice(
+            "Whoever sets it should add `HttpOnly` and `SameSite`. It counts only for pages of this server and of `http.cors_origins`, and gives way to a token that was sent on purpose. Empty reads no cookie.",
+        ),
+    ),
+    setting(
+        "access.query_token",
+        Kind::Switch,
+        "false",
+        "Whether a subscriber may have its token in the parameter `access_token`.",
+        Choice(
+            "A token in an address ends up in the logs of proxies and in the histories of browsers. This server writes no address into its own.",
+        ),
+    ),
+    setting(
         "grpc.address",
         Kind::Address,
         "127.0.0.1:8081",
@@ -263,6 +437,39 @@ pub(crate) static SETTINGS: &[Setting] = &[
         Choice("On 127.0.0.1 only this machine reaches it; whoever reaches it may publish."),
     )
     .flag("grpc"),
+    setting(
+        "grpc.tls",
+        Kind::Choice(&["off", "on"]),
+        "off",
+        "Whether publishers and other nodes connect by TLS, with the certificates of `tls.certificate_files`.",
+        Choice("With `off` events go over the network as they are, and nobody can prove anything. With `on` whoever speaks plain gRPC is cut off."),
+    ),
+    setting(
+        "grpc.client_certificates",
+        Kind::Choice(&["off", "optional", "required"]),
+        "off",
+        "Whether publishers show a certificate of `grpc.client_ca_file`.",
+        Choice(
+            "With `required` nobody without one gets further than the handshake; a node that shows one of `cluster.ca_file` does. With `optional` whoever shows one has to have it from there.",
+        ),
+    ),
+    setting(
+        "grpc.client_ca_file",
+        Kind::Path,
+        "",
+        "A file with the roots, in PEM, by which the certificates of publishers over gRPC are judged.",
+        Choice("When the file changes, those who come are judged by the new roots; whoever is connected stays."),
+    ),
+    setting(
+        "grpc.connections_max",
+        count(1, 1_000_000),
+        "1000",
+        "How many gRPC connections, of publishers and other edges, may be open at once. One more waits until another one ends. They are kept out of the file descriptors that event streams may take.",
+        Bounds {
+            small: "publishers wait for a connection, and calls from other edges are answered 503",
+            large: "whoever reaches the port can take this many descriptors, and their memory",
+        },
+    ),
     setting(
         "admin.address",
         Kind::Address,
@@ -272,11 +479,279 @@ pub(crate) static SETTINGS: &[Setting] = &[
     )
     .flag("admin"),
     setting(
+        "tls.certificate_files",
+        Kind::Paths,
+        "",
+        "The certificates that listeners show, each a file in PEM with the chain, its own certificate first. A client is shown the one that stands for the name it asks for, else the first.",
+        Choice(
+            "The files are read anew when they change, without a restart. A file that does not work then is named in the log output, and what was read before goes on. An OCSP response to be stapled lies beside the certificate, under its name with `.ocsp` behind.",
+        ),
+    ),
+    setting(
+        "tls.key_files",
+        Kind::Paths,
+        "",
+        "The keys of `tls.certificate_files`, in the same order, in PEM.",
+        Choice("Whoever can read them can pretend to be this server, so only its user should."),
+    ),
+    setting(
+        "tls.version_min",
+        Kind::Choice(&["1.2", "1.3"]),
+        "1.2",
+        "The oldest version of TLS that is spoken.",
+        Choice(
+            "With `1.3` clients from before 2018 are refused. Of 1.2 only what is sound is spoken: ephemeral keys and authenticated encryption.",
+        ),
+    ),
+    setting(
+        "tls.resumption",
+        Kind::Choice(&["tickets", "sessions", "off"]),
+        "tickets",
+        "How clients that come back are spared the full handshake: by tickets that they keep, or by sessions that this process keeps.",
+        Choice(
+            "Tickets are good at every edge that has the same `tls.ticket_secrets_file`; sessions only at the process that keeps them, so with several edges most clients shake hands in full. With `off` everybody does, and after a cut of thousands the processor is busy with that.",
+        ),
+    ),
+    setting(
+        "tls.ticket_secrets_file",
+        Kind::Path,
+        "",
+        "A file with the secrets that tickets are made of, the same at every edge: 64 hexadecimal digits a line, the newest first; `openssl rand -hex 32` makes one. The keys made of them change every six hours by themselves.",
+        Choice(
+            "Without it tickets are good only at the process that gave them. To replace a secret without a full handshake for anybody, add the new one as the second line everywhere, then make it the first, and take the old one out half a day later. Whoever gets hold of a secret, and has recorded what went over the network, can read what was said over TLS 1.2 with clients that were given tickets.",
+        ),
+    ),
+    setting(
+        "tls.sessions_max",
+        count(1, 10_000_000),
+        "20000",
+        "How many sessions are kept where `tls.resumption` is `sessions`; the oldest are dropped first.",
+        Bounds {
+            small: "clients that come back shake hands in full",
+            large: "memory, about a kilobyte for each",
+        },
+    ),
+    setting(
+        "tls.handshake_timeout",
+        millis(100, 300_000),
+        "5s",
+        "How long a client may take for its TLS handshake; the time for its request head begins after it.",
+        Bounds {
+            small: "clients on slow networks are cut before they have asked for anything",
+            large: "clients that never finish occupy connections for this long",
+        },
+    ),
+    setting(
+        "tls.reload_interval",
+        millis(100, 3_600_000),
+        "10s",
+        "How often it is looked whether a file of TLS has changed. SIGHUP has it looked at once.",
+        Bounds {
+            small: "the files' metadata is asked for all the time",
+            large: "a renewed certificate is shown late",
+        },
+    ),
+    setting(
         "cluster.peers",
         Kind::Peers,
         "",
-        "The other edges and where they serve gRPC, such as `edge-b=http://10.0.0.2:8081`. Pings and acknowledgements that a balancer brings to the wrong edge are passed on to the one that the connection's id names.",
+        "The other edges and where they serve gRPC, such as `edge-b=https://edge-b.internal:8081`, or with `http` where no TLS is spoken. Pings and acknowledgements that a balancer brings to the wrong edge are passed on to the one that the connection's id names.",
         Choice("Without a node in it, calls about that node's streams are answered 404 here, as if the streams were gone: clients open new ones, and what they acknowledged comes again. A node that is in it and cannot be reached is answered 503, so take nodes out that are gone for good. Each edge is told of all others, under the names that they have as `node`."),
+    ),
+    setting(
+        "cluster.ca_file",
+        Kind::Path,
+        "",
+        "A file with the roots, in PEM, that vouch for the nodes of the cluster.",
+        Choice(
+            "With it another node is connected to only if it shows a certificate from there that stands for the host in `cluster.peers`, and the calls of nodes are taken only from who shows one. Without it whoever reaches the gRPC listener may make them, and end or move on the streams of others.",
+        ),
+    ),
+    setting(
+        "cluster.certificate_file",
+        Kind::Path,
+        "",
+        "The certificate, in PEM, by which this node proves to the others that it belongs to the cluster.",
+        Choice("Without it the first of `tls.certificate_files` is shown, which then has to be from `cluster.ca_file`."),
+    ),
+    setting(
+        "cluster.key_file",
+        Kind::Path,
+        "",
+        "The key of `cluster.certificate_file`, in PEM.",
+        Choice("Whoever can read it can pretend to be this node, so only its user should."),
+    ),
+    setting(
+        "cluster.control",
+        Kind::List(Entries::Places),
+        "",
+        "The control nodes that this process follows, such as `http://control-0.control:8083`, or one name behind which they all stand; with `https` where they speak TLS. With it the process belongs to the cluster named `control.cluster`.",
+        Choice("It says that it is there to one of them, and is told by one of them who else is: clients learn where they belong, calls find other edges without `cluster.peers`, and the cluster can drain it. While none can be reached it serves on by what it was told last. Empty, it belongs to no cluster."),
+    ),
+    setting(
+        "cluster.zone",
+        Kind::Name,
+        "local",
+        "The zone of the region in which this process stands: a part of it that fails by itself.",
+        Choice("The alternatives that a client is given stand in other zones than its own edge. With one zone for all, the loss of a zone may take all of them."),
+    ),
+    setting(
+        "cluster.host",
+        Kind::Host,
+        "127.0.0.1",
+        "The host by which others reach this edge, once it belongs to a cluster; the ports are those of `http.address` and `grpc.address`.",
+        Choice("Clients that ask where they belong, and lists made for balancers, get it. With a wrong one, calls about this edge's streams that come to another edge are answered 503."),
+    ),
+    setting(
+        "cluster.weight",
+        count(1, 1000),
+        "100",
+        "This edge's share of its region's clients, beside those of the other edges.",
+        Bounds {
+            small: "the edge idles while others are full",
+            large: "the edge is full while others idle, until placement passes it over",
+        },
+    ),
+    setting(
+        "cluster.admits_per_second",
+        count(1, 1_000_000),
+        "2000",
+        "How many clients this edge can let in each second, on top of what it does otherwise.",
+        Bounds {
+            small: "the clients of an edge that dies are asked to wait for longer than they had to",
+            large: "they all come at once, and wait in front of the others",
+        },
+    ),
+    setting(
+        "cluster.geography",
+        Kind::List(Entries::Geography),
+        "",
+        "Which region clients belong to, by where they are: `network:10.0.0.0/8=eu-west`, `country:DE=eu-west`, `continent:NA=us-east`, `elsewhere=eu-west`. The narrowest that fits holds.",
+        Choice("`GET /v1/route` tells it, with the region's host; whoever comes is served all the same. A client that no rule is about, or whose region has no edge, belongs to the region where it came. Countries and continents need `cluster.geoip_file`."),
+    ),
+    setting(
+        "cluster.geoip_file",
+        Kind::Path,
+        "",
+        "A database of MaxMind's form (GeoLite2-Country, GeoIP2-City or alike) by which addresses are located.",
+        Choice("It is read anew within seconds when the file is replaced; one that does not work then is named in the log output, and the one before goes on. At the start it has to work."),
+    ),
+    setting(
+        "control.cluster",
+        Kind::Name,
+        "evergate",
+        "The name of the cluster that control nodes, and those that follow them, are of.",
+        Choice("Nodes of two names refuse each other, so a node that is told a wrong address does no harm. It is written into a control node's folder and cannot be changed there."),
+    ),
+    setting(
+        "control.id",
+        count(0, 1 << 32),
+        "0",
+        "The number of this control node in its group; 0 takes it from the end of `node`: `control-0` is node 1.",
+        Choice("A number that another node has, or ever had, is refused by all the others: whoever has lost its folder has forgotten what it voted for, and comes back under a new number."),
+    ),
+    setting(
+        "control.data_dir",
+        Kind::Path,
+        "evergate-control",
+        "The folder in which a control node keeps its vote, its log and its snapshot.",
+        Choice("What is agreed on is only as safe as the folders of a majority: each on a disk of its own, of which a sync is a sync. A full disk stops the node, and the others go on."),
+    ),
+    setting(
+        "control.address",
+        Kind::Address,
+        "127.0.0.1:8083",
+        "Where other nodes reach this control node.",
+        Choice("Without `control.certificate_file` whoever reaches it can change what is agreed on, so keep it in a private network."),
+    ),
+    setting(
+        "control.host",
+        Kind::Host,
+        "127.0.0.1",
+        "The host by which other control nodes reach this one; the port is that of `control.address`.",
+        Choice("It goes into the list of members when the node joins, and stays there: a name that outlives the machine is better than an address that does not."),
+    ),
+    setting(
+        "control.peers",
+        Kind::Peers,
+        "",
+        "With whom a control group is founded: all its nodes, this one too, such as `1=http://10.0.0.1:8083,2=http://10.0.0.2:8083`; or one name behind which all of them stand, `any=http://control:8083`.",
+        Choice("All nodes are told the same, and the group is founded once, when all of them are there; the log output says for whom a node waits. Afterwards the group knows its members, and this says nothing any more. Empty, a node waits until a group takes it in."),
+    ),
+    setting(
+        "control.nodes",
+        count(1, 9),
+        "3",
+        "How many nodes stand behind the one name in `control.peers`.",
+        Choice("With fewer the group is not founded; with more, who is too many is not let in."),
+    ),
+    setting(
+        "control.heartbeat",
+        millis(20, 60_000),
+        "250ms",
+        "How often the leader of the control group says that it is there; and how long a message with entries may take.",
+        Bounds {
+            small: "messages are sent again and again where a disk, or the way to a far region, is slower",
+            large: "the loss of a leader is noticed later",
+        },
+    ),
+    setting(
+        "control.election_min",
+        millis(50, 120_000),
+        "1500ms",
+        "The shortest time without a leader after which a control node stands for election.",
+        Bounds {
+            small: "leaders change because of a slow disk or a lost packet, and commands wait meanwhile",
+            large: "nothing can be changed for longer when a leader is lost; streams and publishes go on",
+        },
+    ),
+    setting(
+        "control.election_max",
+        millis(50, 120_000),
+        "3s",
+        "The longest such time; each node draws one in between.",
+        Bounds {
+            small: "close to `control.election_min`, nodes stand against each other and nobody wins",
+            large: "as with `control.election_min`",
+        },
+    ),
+    setting(
+        "control.snapshot_entries",
+        count(10, 1_000_000),
+        "5000",
+        "After so many entries a control node makes a snapshot and drops the log before it.",
+        Bounds {
+            small: "snapshots all the time, and nodes that were away for a moment need a whole one",
+            large: "a larger log, and a longer start",
+        },
+    ),
+    setting(
+        "control.certificate_file",
+        Kind::Path,
+        "",
+        "A control node's certificate with its chain, in PEM, by which it proves to others that it belongs to them; they have to prove it too.",
+        Choice("Without one control nodes talk without TLS and believe each other. Its names have to be those in `control.peers`."),
+    ),
+    setting(
+        "control.key_file",
+        Kind::Path,
+        "",
+        "The key of `control.certificate_file`, in PEM.",
+        Choice("It is read anew with the certificate when the files change."),
+    ),
+    setting(
+        "control.ca_file",
+        Kind::Path,
+        "",
+        "The root, in PEM, from which the other control nodes have their certificates.",
+        Choice("Whoever has a certificate of it is believed to be any node, so let it sign for nothing else."),
+    ),
+    setting(
+        "control.admin_token_file",
+        Kind::Path,
+        "",
+        "A file with a token of at least 16 characters, without which `evergate cluster` is refused.",
+        Choice("Empty, whoever reaches `control.address` can have the cluster changed; with `control.certificate_file` that is whoever has a certificate of the cluster's. What was changed, and in whose name, is remembered either way."),
     ),
     setting(
         "sse.heartbeat",
@@ -408,6 +883,15 @@ pub(crate) static SETTINGS: &[Setting] = &[
         },
     ),
     setting(
+        "publish.producers",
+        Kind::Producers,
+        "",
+        "Who may publish as which producer, such as `spiffe://example.com/pricing/*=pricing-*`: a name of a certificate, or the beginning of one, and the id of a producer, or the beginning of one.",
+        Choice(
+            "Without any, whoever reaches the listener may use any producer's id, and so make another's events count as duplicates. With one, a producer is used only by who showed a certificate with such a name, over gRPC or HTTP; anybody else is refused with PERMISSION_DENIED or 403. Events without a producer are not touched by it.",
+        ),
+    ),
+    setting(
         "streams.create",
         Kind::Switch,
         "true",
@@ -482,7 +966,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "catch-up",
         "What is done about a subscriber that takes less than it is sent and lies more than `fanout.slow_reader_lag_events` behind.",
         Choice(
-            "With `catch-up` it gets everything, late. With `conflate` it gets the latest event of each key, and with `gap` nothing of what it missed, each time with an `evergate.gap` that says exactly what. With `disconnect` its connection is reset, and it comes back with its own position. Applies to subscribers over HTTP/1.1; all others catch up.",
+            "With `catch-up` it gets everything, late. With `conflate` it gets the latest event of each key, and with `gap` nothing of what it missed, each time with an `evergate.gap` that says exactly what. With `disconnect` its connection is reset, and it comes back with its own position. Applies to subscribers over HTTP/1.1 and HTTP/2; those over HTTP/1.0 catch up.",
         ),
     ),
     setting(
@@ -503,6 +987,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
         Bounds {
             small: "Redis, or the disk, is kept busy by clients that all move",
             large: "a client that comes back without a position of its own gets more again that it had",
+        },
+    ),
+    setting(
+        "cursors.overlap",
+        count(0, 1_000_000),
+        "0",
+        "How many events of each stream a kept place stays behind what was sent where the bytes on our socket are not yet the client's: over HTTP/2, compressed, or behind a trusted proxy. It is for clients that do not acknowledge. With 0 their places do not move there at all, and a stream whose place is followed is not compressed.",
+        Bounds {
+            small: "a client whose proxy held more events than this back when it broke misses those, if it brings no position of its own",
+            large: "such a client gets this many events again, and a gap if the stream keeps fewer",
         },
     ),
     setting(
@@ -543,6 +1037,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
         },
     ),
     setting(
+        "limits.connections_per_address",
+        count(0, 10_000_000),
+        "0",
+        "How many HTTP connections one address may have, whatever they carry (an IPv6 network of 64 bits is one; trusted proxies are not counted); 0 sets no limit. One more is closed.",
+        Bounds {
+            small: "people who share an address are cut off: a browser alone has up to six",
+            large: "one address can take all places for connections, and everybody else waits",
+        },
+    ),
+    setting(
         "limits.pending_per_address",
         count(0, 1_000_000),
         "0",
@@ -573,6 +1077,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
         },
     ),
     setting(
+        "limits.grpc_connections_per_address",
+        count(0, 1_000_000),
+        "0",
+        "How many gRPC connections one address may have; 0 sets no limit. One more is closed at once.",
+        Bounds {
+            small: "publishers that share an address, in one host or behind a translated network, turn each other away",
+            large: "one publisher that leaks connections can take all of `grpc.connections_max`",
+        },
+    ),
+    setting(
         "limits.streams_per_client",
         count(0, 10_000_000),
         "0",
@@ -580,6 +1094,26 @@ pub(crate) static SETTINGS: &[Setting] = &[
         Bounds {
             small: "a client whose old connection was not noticed to be gone is turned away",
             large: "a client that leaks connections is never told",
+        },
+    ),
+    setting(
+        "limits.newcomers_per_second",
+        count(0, 10_000_000),
+        "10",
+        "How many times a second one address may come with a `client_id` of which nothing is kept; 0 sets no limit. Each takes about 50 bytes in the store, for one to two days. One more is answered `busy`; clients whose place is kept are served.",
+        Bounds {
+            small: "people who share an address and come for the first time are turned away",
+            large: "one address that makes names up can fill the Redis, or the disk, that keeps the events, too",
+        },
+    ),
+    setting(
+        "limits.newcomers_burst",
+        count(1, 10_000_000),
+        "20000",
+        "How many of these one address may bring at once after a rest.",
+        Bounds {
+            small: "a new audience behind one address is let in slowly",
+            large: "the limit holds only in the long run",
         },
     ),
     setting(
@@ -620,6 +1154,126 @@ pub(crate) static SETTINGS: &[Setting] = &[
         Bounds {
             small: "batches are refused more often than single events",
             large: "`limits.publishes_per_second` is felt only late",
+        },
+    ),
+    setting(
+        "limits.streams_per_principal",
+        count(0, 10_000_000),
+        "0",
+        "How many event streams one subject of tokens may have (the `sub`; without one, the `jti`), from wherever it comes; 0 sets no limit. One more is answered `busy`. Of use only where `access.mode` is `tokens`.",
+        Bounds {
+            small: "somebody with several devices turns itself away",
+            large: "one token that was passed on can take all of `http.connections_max`",
+        },
+    ),
+    setting(
+        "limits.subscribers_per_stream",
+        count(0, 10_000_000),
+        "0",
+        "How many event streams of this process may carry one and the same stream; 0 sets no limit. One more is answered `busy`, with all the streams it asks for.",
+        Bounds {
+            small: "the audience of one stream is turned away while the process has room",
+            large: "one popular stream can take all of `http.connections_max` from the others",
+        },
+    ),
+    setting(
+        "limits.principal_connects_per_second",
+        count(0, 1_000_000),
+        "0",
+        "How many event streams one subject of tokens may open a second; 0 sets no limit. Those above it are answered `busy`.",
+        Bounds {
+            small: "a client with many streams is answered `busy` for some of them after a cut",
+            large: "one token in a loop, from many addresses, is served each time",
+        },
+    ),
+    setting(
+        "limits.principal_connects_burst",
+        count(1, 1_000_000),
+        "50",
+        "How many event streams one subject of tokens may open at once after a rest.",
+        Bounds {
+            small: "a page with several streams is answered `busy` for some of them",
+            large: "`limits.principal_connects_per_second` is felt only late",
+        },
+    ),
+    setting(
+        "limits.stream_connects_per_second",
+        count(0, 1_000_000),
+        "0",
+        "How many times a second one stream may be opened, by all subscribers of this process together; 0 sets no limit. Those above it are answered `busy`.",
+        Bounds {
+            small: "the audience of a stream comes back slowly after a cut",
+            large: "a crowd that comes for one stream takes the processor from those of the others",
+        },
+    ),
+    setting(
+        "limits.stream_connects_burst",
+        count(1, 1_000_000),
+        "1000",
+        "How many times one stream may be opened at once after a rest.",
+        Bounds {
+            small: "an audience that comes on the minute is answered `busy`",
+            large: "`limits.stream_connects_per_second` is felt only late",
+        },
+    ),
+    setting(
+        "limits.principal_publishes_per_second",
+        count(0, 10_000_000),
+        "0",
+        "How many events one subject of tokens may publish a second, by HTTP and gRPC together; 0 sets no limit. Those above it are refused with 429 or RESOURCE_EXHAUSTED and the time to wait.",
+        Bounds {
+            small: "a publisher with many processes is refused while the log has room",
+            large: "one token, from many addresses, can fill the log",
+        },
+    ),
+    setting(
+        "limits.principal_publishes_burst",
+        count(1, 10_000_000),
+        "1000",
+        "How many events one subject of tokens may publish at once after a rest. A larger batch is taken when all of it is there, and paid back afterwards.",
+        Bounds {
+            small: "batches are refused more often than single events",
+            large: "`limits.principal_publishes_per_second` is felt only late",
+        },
+    ),
+    setting(
+        "limits.stream_publishes_per_second",
+        count(0, 10_000_000),
+        "0",
+        "How many events a second may be published to one stream, by all publishers of this process together; 0 sets no limit. Those above it are refused with 429 or RESOURCE_EXHAUSTED and the time to wait; those who may not publish to the stream use nothing up.",
+        Bounds {
+            small: "publishers of one stream are refused while the log has room",
+            large: "subscribers of one stream can be sent more than they can take",
+        },
+    ),
+    setting(
+        "limits.stream_publishes_burst",
+        count(1, 10_000_000),
+        "1000",
+        "How many events may be published to one stream at once after a rest. A larger batch is taken when all of it is there, and paid back afterwards.",
+        Bounds {
+            small: "batches are refused more often than single events",
+            large: "`limits.stream_publishes_per_second` is felt only late",
+        },
+    ),
+    setting(
+        "limits.calls_per_second",
+        count(0, 1_000_000),
+        "0",
+        "How many calls about its streams one client address may make a second: acknowledgements, pings, tickets and fresh tokens; 0 sets no limit. Those above it are answered 429 and the time to wait.",
+        Bounds {
+            small: "clients that share an address lose leases, or their kept places stay behind",
+            large: "one address that does nothing else takes processor time from everybody",
+        },
+    ),
+    setting(
+        "limits.calls_burst",
+        count(1, 1_000_000),
+        "1000",
+        "How many of these one address may make at once after a rest.",
+        Bounds {
+            small: "pages that share an address are refused when they all acknowledge at once",
+            large: "`limits.calls_per_second` is felt only late",
         },
     ),
     setting(
@@ -667,6 +1321,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
         },
     ),
     setting(
+        "shutdown.lead",
+        millis(0, 60_000),
+        "1s",
+        "How long a stream goes on after its `goaway` at shutdown, within `shutdown.drain`, so that a client can open another one first.",
+        Bounds {
+            small: "clients that open the new stream first have no time to, and get what comes meanwhile late",
+            large: "less of the window is left over which clients are told to go, and they come to the others closer together",
+        },
+    ),
+    setting(
         "shutdown.deadline",
         millis(100, 7_200_000),
         "15s",
@@ -697,6 +1361,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
         },
     )
     .flag("runtime-threads"),
+    setting(
+        "memory.bytes_max",
+        size(0, TIB),
+        "0",
+        "How much memory the process may take; 0 takes the limit of its container (cgroup, version 2), where there is one. From 80 % on new streams are answered `busy`, and less is kept of what the log has as well; from 95 % on streams are ended, those without a token and the newest first, with `evergate.goaway` and `reason: overload`; from 99 % on nothing is published.",
+        Bounds {
+            small: "streams are refused and ended while there is memory",
+            large: "the kernel kills the process, and all streams end at once, without a word",
+        },
+    ),
     setting(
         "log_output.format",
         Kind::Choice(&["text", "json"]),

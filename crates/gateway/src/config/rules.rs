@@ -6,12 +6,16 @@ use super::layer::{Key, Layer, Written};
 use super::mistake::{Mistake, Place};
 use super::value::{LogChoice, Value};
 
+mod tls;
+
 /// Pairs of which the first must not be more than the second.
-const ORDERED: [(&str, &str); 4] = [
+const ORDERED: [(&str, &str); 6] = [
     ("sse.retry_min", "sse.retry_max"),
     ("sse.busy_retry_min", "sse.busy_retry_max"),
     ("publish.payload_bytes_max", "publish.batch_bytes_max"),
     ("shutdown.drain", "shutdown.deadline"),
+    ("control.heartbeat", "control.election_min"),
+    ("control.election_min", "control.election_max"),
 ];
 
 const LISTENERS: [&str; 3] = ["http.address", "grpc.address", "admin.address"];
@@ -31,6 +35,30 @@ pub(crate) fn check(stack: &Layer, mistakes: &mut Vec<Mistake>) {
     others_only(stack, mistakes);
     shared_log(stack, mistakes);
     replicated_log(stack, mistakes);
+    keys_for_tokens(stack, mistakes);
+    safe_cookie(stack, mistakes);
+    located_clients(stack, mistakes);
+    tls::check(stack, mistakes);
+}
+
+/// Rules that could never hold.
+fn located_clients(stack: &Layer, mistakes: &mut Vec<Mistake>) {
+    let (key, file, control) = ("cluster.geography", "cluster.geoip_file", "cluster.control");
+    let Some((Value::List(rules), place)) = get(stack, key) else { return };
+    if rules.is_empty() {
+        return;
+    }
+    if let Some((Value::List(controls), _)) = get(stack, control)
+        && controls.is_empty()
+    {
+        let message = format!("says where clients belong in a cluster, and {control} names none");
+        mistakes.push(Mistake::new(place.clone(), key, message));
+    } else if let Some((Value::Path(None), _)) = get(stack, file)
+        && rules.iter().any(|rule| rule.starts_with("country:") || rule.starts_with("continent:"))
+    {
+        let message = format!("countries and continents are known by {file} only, which is not given");
+        mistakes.push(Mistake::new(place.clone(), key, message));
+    }
 }
 
 fn ordered(stack: &Layer, low: &'static str, high: &'static str, mistakes: &mut Vec<Mistake>) {
@@ -138,6 +166,37 @@ fn replicated_log(stack: &Layer, mistakes: &mut Vec<Mistake>) {
     }
 }
 
+/// Without a key nobody could be let in, and with keys that nobody asks for somebody thinks it is safe.
+fn keys_for_tokens(stack: &Layer, mistakes: &mut Vec<Mistake>) {
+    let (mode, keys) = ("access.mode", "access.keys");
+    let Some((Value::Choice(choice), place)) = get(stack, mode) else { return };
+    let Some((Value::List(sources), keys_place)) = get(stack, keys) else { return };
+    if *choice == "tokens" && sources.is_empty() {
+        let message = format!("tokens, but {keys} is empty, so nobody could be let in");
+        mistakes.push(Mistake::new(place.clone(), mode, message));
+    }
+    if *choice == "open" && !sources.is_empty() {
+        let message =
+            format!("there are keys, but {mode} is {}, so nobody is asked for a token", cited(choice, place));
+        mistakes.push(Mistake::new(keys_place.clone(), keys, message));
+    }
+}
+
+/// A browser takes a cookie with such a name only from a page that came by TLS.
+fn safe_cookie(stack: &Layer, mistakes: &mut Vec<Mistake>) {
+    let key = "access.cookie";
+    if let Some((Value::Name(name), place)) = get(stack, key)
+        && !name.is_empty()
+        && !name.starts_with("__Host-")
+        && !name.starts_with("__Secure-")
+    {
+        let message = format!(
+            "{name:?} does not begin with \"__Host-\" or \"__Secure-\", so browsers would send it over plain HTTP, too"
+        );
+        mistakes.push(Mistake::new(place.clone(), key, message));
+    }
+}
+
 fn get<'a>(stack: &'a Layer, key: &'static str) -> Option<(&'a Value, &'a Place)> {
     match stack.get(&Key::General(key)) {
         Some(Written { value: Some(value), place }) => Some((value, place)),
@@ -158,7 +217,10 @@ fn quantity(value: &Value) -> Option<u128> {
         | Value::Peers(_)
         | Value::Log(_)
         | Value::Directives(_)
-        | Value::Path(_) => None,
+        | Value::List(_)
+        | Value::Path(_)
+        | Value::Paths(_)
+        | Value::Producers(_) => None,
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use evergate_domain::{Level, Rate, Retention, SlowReader, StreamName, StreamPattern};
 
-use super::proven::Threads;
+use super::proven::{Clients, Threads};
 use super::*;
 
 /// Sources under construction; everything not said is absent.
@@ -93,7 +93,7 @@ fn flags_win_over_environment_over_file_over_defaults() {
     assert_eq!(config.region, "environment");
     assert_eq!(config.http.address, "127.0.0.1:1".parse().unwrap());
     assert_eq!(config.sse.heartbeat, Duration::from_secs(20));
-    assert_eq!(config.grpc_address, "127.0.0.1:8081".parse().unwrap());
+    assert_eq!(config.grpc.address, "127.0.0.1:8081".parse().unwrap());
 }
 
 #[test]
@@ -113,15 +113,59 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         cors_origins = ["https://a.example", "http://localhost:3000"]
         peer_timeout = "29s"
         stall_timeout = "61s"
+        share_port = true
+        congestion = "bbr"
+        quick_ack = true
         trusted_proxies = ["10.0.0.0/8", "fd00::1"]
         proxy_protocol = "require"
         forwarded_header = "forwarded"
+        tls = "on"
+        client_certificates = "required"
+        client_ca_file = "/etc/clients.pem"
         [grpc]
+        connections_max = 77
         address = "127.0.0.1:2"
+        tls = "on"
+        client_certificates = "optional"
+        client_ca_file = "/etc/publishers.pem"
         [admin]
         address = "127.0.0.1:3"
+        [tls]
+        certificate_files = ["/etc/edge.pem"]
+        key_files = ["/etc/edge.key"]
+        version_min = "1.3"
+        resumption = "sessions"
+        sessions_max = 7
+        handshake_timeout = "6s"
+        reload_interval = "11s"
         [cluster]
         peers = ["edge-2=http://[::1]:3"]
+        ca_file = "/etc/cluster.pem"
+        certificate_file = "/etc/node.pem"
+        key_file = "/etc/node.key"
+        control = ["https://control:4"]
+        geography = ["country:DE=eu", "elsewhere=us"]
+        geoip_file = "/etc/geo.mmdb"
+        zone = "eu-a"
+        host = "edge-1.internal"
+        weight = 150
+        admits_per_second = 900
+        [control]
+        cluster = "other"
+        id = 7
+        data_dir = "/var/lib/control"
+        address = "[::1]:4"
+        host = "control-6.control"
+        peers = ["any=http://control:4"]
+        nodes = 5
+        heartbeat = "200ms"
+        election_min = "1s"
+        election_max = "2s"
+        snapshot_entries = 100
+        certificate_file = "/etc/node.pem"
+        key_file = "/etc/node.key"
+        ca_file = "/etc/ca.pem"
+        admin_token_file = "/etc/token"
         [sse]
         heartbeat = "25s"
         ping_interval = "31s"
@@ -137,16 +181,33 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         batch_events_max = 999
         batch_bytes_max = "512KiB"
         stream_window = 7
+        producers = ["spiffe://example.com/a/*=a-*"]
         [limits]
         pending_max = 7
         pending_per_address = 6
+        connections_per_address = 30
         accepts_per_second = 8
         streams_per_address = 9
         streams_per_client = 10
+        grpc_connections_per_address = 15
         connects_per_second = 11
         connects_burst = 12
+        newcomers_per_second = 16
+        newcomers_burst = 17
         publishes_per_second = 13
         publishes_burst = 14
+        streams_per_principal = 18
+        subscribers_per_stream = 19
+        principal_connects_per_second = 20
+        principal_connects_burst = 21
+        stream_connects_per_second = 22
+        stream_connects_burst = 23
+        principal_publishes_per_second = 24
+        principal_publishes_burst = 25
+        stream_publishes_per_second = 26
+        stream_publishes_burst = 27
+        calls_per_second = 28
+        calls_burst = 29
         [streams]
         create = false
         [streams."a.b:c"]
@@ -165,8 +226,12 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         replay_cache_bytes = "2MiB"
         slow_reader = "conflate"
         slow_reader_lag_events = 10
+        [access]
+        mode = "tokens"
+        keys = ["file:k.json"]
         [cursors]
         flush_interval = "3s"
+        overlap = 100
         [disk]
         reserve_bytes = 0
         [redis]
@@ -178,11 +243,14 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         grace = "7s"
         pace = 500
         drain = "0s"
+        lead = "2s"
         deadline = "1s"
         [upgrade]
         socket = "/run/evergate/upgrade.sock"
         [runtime]
         threads = 3
+        [memory]
+        bytes_max = "1GiB"
         [log_output]
         format = "json"
         level = "warn,evergate_edge=debug"
@@ -201,8 +269,11 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
     let rate = |per_second, burst| {
         Some(Rate::new(NonZeroU32::new(per_second).unwrap(), NonZeroU32::new(burst).unwrap()))
     };
-    assert_eq!(config.limits.connects, rate(11, 12));
-    assert_eq!(config.limits.publishes, rate(13, 14));
+    let Rates { address, principal, stream } = config.limits.connects;
+    assert_eq!([address, principal, stream], [rate(11, 12), rate(20, 21), rate(22, 23)]);
+    let Rates { address, principal, stream } = config.limits.publishes;
+    assert_eq!([address, principal, stream], [rate(13, 14), rate(24, 25), rate(26, 27)]);
+    assert_eq!(config.limits.calls, rate(28, 29));
 }
 
 #[test]
@@ -223,7 +294,7 @@ fn networks_are_read_in_both_forms_and_each_has_its_place() {
 
 #[test]
 fn peers_are_other_nodes_each_named_once_with_an_address() {
-    let peers = |said: &Said| said.proven().peers.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let peers = |said: &Said| said.proven().cluster.peers.iter().map(ToString::to_string).collect::<Vec<_>>();
     let expected = ["edge-b=http://10.0.0.2:8081", "edge-c=http://c.internal:1"];
     assert_eq!(
         peers(&file("cluster.peers = [\"edge-b=http://10.0.0.2:8081\", \"edge-c=http://c.internal:1/\"]")),
@@ -246,7 +317,7 @@ fn peers_are_other_nodes_each_named_once_with_an_address() {
         )]);
     }
     nothing().set("cluster.peers=b=https://h:1").mistakes(&[
-        r#"flag --set cluster.peers: "https://h:1": the links between nodes do not speak TLS yet; write http://HOST:PORT"#,
+        "flag --set cluster.peers: b: without cluster.ca_file there is nobody who vouches for it",
     ]);
     nothing()
         .set("cluster.peers=b=http://h:1")
@@ -255,11 +326,181 @@ fn peers_are_other_nodes_each_named_once_with_an_address() {
 }
 
 #[test]
+fn control_nodes_are_addresses_that_speak_tls_all_or_none() {
+    let control = |said: &Said| {
+        said.proven()
+            .cluster
+            .control
+            .iter()
+            .map(|place| place.authority().unwrap().to_string())
+            .collect::<Vec<_>>()
+    };
+    let expected = ["10.0.0.1:8083", "control.internal:1"];
+    let listed = "http://10.0.0.1:8083, http://control.internal:1/";
+    assert_eq!(control(&nothing().set(&format!("cluster.control={listed}"))), expected);
+    assert_eq!(
+        control(&file("cluster.control = [\"http://10.0.0.1:8083\", \"http://control.internal:1\"]")),
+        expected
+    );
+    for wrong in ["h:1", "http://h", "http://h:0", "1=http://h:1"] {
+        nothing().set(&format!("cluster.control={wrong}")).mistakes(&[&format!(
+            "flag --set cluster.control: {wrong:?} is not an address such as \"http://10.0.0.2:8081\""
+        )]);
+    }
+    nothing().set("cluster.control=https://h:1,http://h:2").mistakes(&[
+        "flag --set cluster.control: some speak TLS and some do not: a group of control nodes does all of it or none",
+        "flag --set cluster.control: without cluster.ca_file there is nobody who vouches for control nodes",
+    ]);
+}
+
+#[test]
+fn where_clients_belong_needs_a_database_for_countries_and_a_cluster() {
+    nothing().set("cluster.geography=DE=eu").mistakes(&[
+        r#"flag --set cluster.geography: "DE=eu" is no rule such as "country:DE=eu-west", "continent:NA=us-east", "network:10.0.0.0/8=eu-west" or "elsewhere=eu-west""#,
+    ]);
+    nothing().set("cluster.control=http://h:1").set("cluster.geography=network:10.0.0.0/8=eu").proven();
+    nothing().set("cluster.control=http://h:1").set("cluster.geography=country:DE=eu").mistakes(&[
+        "flag --set cluster.geography: countries and continents are known by cluster.geoip_file only, which is not given",
+    ]);
+    nothing().set("cluster.geography=elsewhere=eu").mistakes(&[
+        "flag --set cluster.geography: says where clients belong in a cluster, and cluster.control names none",
+    ]);
+    nothing().set("cluster.host=a:1").mistakes(&[
+        r#"flag --set cluster.host: "a:1" is no host, such as "edge-a.internal", "10.0.0.2" or "fd00::2""#,
+    ]);
+    assert_eq!(nothing().set("cluster.host=fd00::2").proven().cluster.host, "fd00::2");
+}
+
+#[test]
+fn what_cannot_be_shown_or_judged_by_is_a_mistake() {
+    let pair = || nothing().set("tls.certificate_files=a.pem,b.pem").set("tls.key_files=a.key, b.key");
+    let tls = pair().set("http.tls=on").proven();
+    let expected = [("a.pem".into(), "a.key".into()), ("b.pem".into(), "b.key".into())];
+    assert_eq!((&tls.tls.certificates[..], tls.http.tls), (&expected[..], Some(Clients::Nothing)));
+    let listed = "http.tls = \"on\"\n[tls]\ncertificate_files = [\"a.pem\", \"b.pem\"]\nkey_files = [\"a.key\", \"b.key\"]";
+    assert_eq!(file(listed).proven().tls, tls.tls);
+
+    pair().mistakes(&[
+        "flag --set tls.certificate_files: nobody would be shown it; write http.tls = \"on\" or grpc.tls = \"on\"",
+    ]);
+    nothing()
+        .set("http.tls=on")
+        .mistakes(&["flag --set http.tls: on, but tls.certificate_files names no certificate to show"]);
+    nothing().set("tls.certificate_files=a.pem,b.pem").set("tls.key_files=a.key").set("http.tls=on").mistakes(&[
+        "flag --set tls.certificate_files: 2 certificates and 1 keys: each certificate needs its key at the same place of tls.key_files",
+    ]);
+    nothing().set("tls.key_files=a.key").mistakes(&[
+        "flag --set tls.key_files: 0 certificates and 1 keys: each certificate needs its key at the same place of tls.certificate_files",
+    ]);
+    nothing().set("http.client_certificates=required").mistakes(&[
+        "flag --set http.client_certificates: required, but clients can show a certificate only where http.tls is on",
+    ]);
+    pair().set("http.tls=on").set("http.client_certificates=optional").mistakes(&[
+        "flag --set http.client_certificates: optional, but http.client_ca_file names nobody whose certificates are believed",
+    ]);
+    pair().set("http.tls=on").set("http.client_ca_file=ca.pem").mistakes(&[
+        "flag --set http.client_ca_file: nobody would be judged by it, as http.client_certificates is off",
+    ]);
+    nothing().set("tls.ticket_secrets_file=s").set("tls.resumption=sessions").mistakes(&[
+        "flag --set tls.ticket_secrets_file: no tickets are given out, as tls.resumption is sessions, flag --set tls.resumption",
+    ]);
+    pair().set("http.tls=on").set("cluster.ca_file=ca.pem").set("cluster.key_file=k").mistakes(&[
+        "flag --set cluster.ca_file: nodes can show a certificate only where grpc.tls is on",
+        "flag --set cluster.key_file: is of no use without cluster.certificate_file",
+    ]);
+    nothing().set("publish.producers=a=b").mistakes(&[
+        "flag --set publish.producers: nobody is asked for a certificate, as http.client_certificates and grpc.client_certificates are off",
+    ]);
+    for (wrong, why) in [
+        ("a", "\"a\" is no pair such as \"spiffe://example.com/pricing/*=pricing-*\""),
+        ("=b", "\"=b\" is no pair such as \"spiffe://example.com/pricing/*=pricing-*\""),
+        ("a*b=c", "\"a*b\": a * stands at the end, or with a dot at the beginning"),
+        ("*.a*=c", "\"*.a*\": a * stands at the end, or with a dot at the beginning"),
+        ("a=", "\"\": producer id is empty"),
+    ] {
+        let mistake = format!("flag --set publish.producers: {why}");
+        nothing().set(&format!("publish.producers={wrong}")).mistakes(&[&mistake]);
+    }
+    file("tls.key_files = [\"a.key\", \"\", 7]").mistakes(&[
+        "evergate.toml:1:27: tls.key_files: an empty path",
+        "evergate.toml:1:31: tls.key_files: expected a path in quotes, found a whole number",
+    ]);
+}
+
+#[test]
 fn a_header_that_nobody_may_send_is_a_mistake() {
     nothing().set("http.proxy_protocol=require").mistakes(&[
         "flag --set http.proxy_protocol: require, but http.trusted_proxies is empty, so nobody would be believed",
     ]);
     nothing().set("http.proxy_protocol=accept").set("http.trusted_proxies=::1").proven();
+}
+
+#[test]
+fn who_is_let_in_is_told_in_full_or_not_at_all() {
+    let text = r#"
+        [access]
+        mode = "tokens"
+        keys = ["file:/k.json", "https://issuer.example/keys", "http://127.0.0.1:1/keys"]
+        keys_refresh = "1m"
+        keys_stale_max = "1h"
+        issuers = ["https://issuer.example"]
+        audiences = ["evergate"]
+        required_claims = ["exp"]
+        claim = "https://issuer.example/evergate"
+        leeway = "5s"
+        reauth_before = "2m"
+        anonymous_subscribe = ["news.*/public", "status"]
+        anonymous_publish = ["in"]
+        cookie = "__Host-evergate"
+        query_token = true
+    "#;
+    let access = file(text).proven().access.unwrap();
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let grants = |grants: &[&str]| grants.iter().map(|grant| grant.parse().unwrap()).collect::<Vec<_>>();
+    let expected = Access {
+        keys: ["file:/k.json", "https://issuer.example/keys", "http://127.0.0.1:1/keys"]
+            .map(|place| KeysAt::parse(place).unwrap())
+            .to_vec(),
+        keys_refresh: Duration::from_secs(60),
+        keys_stale_max: Duration::from_secs(3600),
+        issuers: words(&["https://issuer.example"]),
+        audiences: words(&["evergate"]),
+        required_claims: words(&["exp"]),
+        claim: "https://issuer.example/evergate".to_owned(),
+        leeway: Duration::from_secs(5),
+        reauth_before: Duration::from_secs(120),
+        anonymous_subscribe: grants(&["news.*/public", "status"]),
+        anonymous_publish: grants(&["in"]),
+        cookie: Some("__Host-evergate".to_owned()),
+        query_token: true,
+    };
+    assert_eq!(access, expected);
+    assert_eq!(nothing().proven().access, None);
+}
+
+#[test]
+fn a_guard_without_keys_and_keys_without_a_guard_are_mistakes() {
+    nothing()
+        .set("access.mode=tokens")
+        .mistakes(&["flag --set access.mode: tokens, but access.keys is empty, so nobody could be let in"]);
+    nothing().set("access.keys=file:k").mistakes(&[
+        "flag --set access.keys: there are keys, but access.mode is open, the default, so nobody is asked for a token",
+    ]);
+    nothing().set("access.cookie=token").mistakes(&[
+        "flag --set access.cookie: \"token\" does not begin with \"__Host-\" or \"__Secure-\", so browsers would send it over plain HTTP, too",
+    ]);
+    // What may be a password is not repeated.
+    for (wrong, message) in [
+        ("keys.json", "an entry is neither file:PATH nor an address such as https://issuer.example/keys"),
+        ("file:", "\"file:\" names no file; write file:PATH"),
+        ("http://issuer.example/keys", "keys that come by http could be anybody's; write https"),
+        ("https://u:secret@h/", "an address with a user or a password in it would be written to the log"),
+        ("ftp://h/", "ftp is neither file nor https"),
+    ] {
+        nothing()
+            .set(&format!("access.keys={wrong}"))
+            .mistakes(&[&format!("flag --set access.keys: {message}")]);
+    }
 }
 
 #[test]
@@ -282,20 +523,24 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             log,
             ready_file,
             http,
-            grpc_address,
+            grpc,
+            tls,
             admin_address,
-            peers,
+            cluster,
+            control,
             sse,
             publish,
             limits,
             streams,
             fanout,
-            cursor_flush_interval,
+            access,
+            cursors,
             disk_reserve_bytes,
             redis,
             shutdown,
             upgrade_socket,
             runtime_threads,
+            memory_bytes_max,
             log_output,
         } = config.clone();
         [
@@ -311,19 +556,64 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             format!("{:?}", http.cors_origins),
             format!("{:?}", http.peer_timeout),
             format!("{:?}", http.stall_timeout),
+            format!("{:?}", http.share_port),
+            format!("{:?}", http.congestion),
+            format!("{:?}", http.quick_ack),
             format!("{:?}", http.trusted_proxies),
             format!("{:?}", http.proxy_protocol),
             format!("{:?}", http.forwarded_header),
+            format!("{:?}", http.tls),
+            format!("{:?}", tls.certificates),
+            format!("{:?}", tls.only_1_3),
+            format!("{:?}", tls.resumption),
+            format!("{:?}", tls.handshake_timeout),
+            format!("{:?}", tls.reload_interval),
             format!("{:?}", limits.pending_max),
             format!("{:?}", limits.pending_per_address),
+            format!("{:?}", limits.connections_per_address),
             format!("{:?}", limits.accepts),
             format!("{:?}", limits.streams_per_address),
             format!("{:?}", limits.streams_per_client),
-            format!("{:?}", limits.connects),
-            format!("{:?}", limits.publishes),
-            format!("{grpc_address:?}"),
+            format!("{:?}", limits.grpc_connections_per_address),
+            format!("{:?}", limits.streams_per_principal),
+            format!("{:?}", limits.subscribers_per_stream),
+            format!("{:?}", limits.connects.address),
+            format!("{:?}", limits.connects.principal),
+            format!("{:?}", limits.connects.stream),
+            format!("{:?}", limits.newcomers),
+            format!("{:?}", limits.publishes.address),
+            format!("{:?}", limits.publishes.principal),
+            format!("{:?}", limits.publishes.stream),
+            format!("{:?}", limits.calls),
+            format!("{:?}", grpc.address),
+            format!("{:?}", grpc.connections_max),
+            format!("{:?}", grpc.tls),
             format!("{admin_address:?}"),
-            format!("{peers:?}"),
+            format!("{:?}", cluster.peers),
+            format!("{:?}", cluster.ca_file),
+            format!("{:?}", cluster.certificate),
+            format!("{:?}", cluster.control),
+            format!("{:?}", cluster.geography),
+            format!("{:?}", cluster.geoip_file),
+            format!("{:?}", cluster.zone),
+            format!("{:?}", cluster.host),
+            format!("{:?}", cluster.weight),
+            format!("{:?}", cluster.admits_per_second),
+            format!("{:?}", control.cluster),
+            format!("{:?}", control.id),
+            format!("{:?}", control.data_dir),
+            format!("{:?}", control.address),
+            format!("{:?}", control.host),
+            format!("{:?}", control.peers),
+            format!("{:?}", control.nodes),
+            format!("{:?}", control.heartbeat),
+            format!("{:?}", control.election_min),
+            format!("{:?}", control.election_max),
+            format!("{:?}", control.snapshot_entries),
+            format!("{:?}", control.certificate_file),
+            format!("{:?}", control.key_file),
+            format!("{:?}", control.ca_file),
+            format!("{:?}", control.admin_token_file),
             format!("{:?}", sse.heartbeat),
             format!("{:?}", sse.ping_interval),
             format!("{:?}", sse.retry),
@@ -335,6 +625,7 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             format!("{:?}", publish.batch_events_max),
             format!("{:?}", publish.batch_bytes_max),
             format!("{:?}", publish.stream_window),
+            format!("{:?}", publish.producers),
             format!("{:?}", streams.create),
             format!("{:?}", streams.retention.events),
             format!("{:?}", streams.retention.bytes),
@@ -346,7 +637,9 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             format!("{:?}", fanout.slow_readers.default),
             format!("{:?}", fanout.slow_readers.named),
             format!("{:?}", fanout.slow_readers.lag_max),
-            format!("{cursor_flush_interval:?}"),
+            format!("{access:?}"),
+            format!("{:?}", cursors.flush_interval),
+            format!("{:?}", cursors.overlap),
             format!("{disk_reserve_bytes:?}"),
             format!("{:?}", redis.levels.default),
             format!("{:?}", redis.levels.named),
@@ -356,9 +649,11 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             format!("{:?}", shutdown.grace),
             format!("{:?}", shutdown.pace),
             format!("{:?}", shutdown.drain),
+            format!("{:?}", shutdown.lead),
             format!("{:?}", shutdown.deadline),
             format!("{upgrade_socket:?}"),
             format!("{runtime_threads:?}"),
+            format!("{memory_bytes_max:?}"),
             format!("{:?}", log_output.format),
             format!("{:?}", log_output.directives),
         ]
@@ -665,11 +960,16 @@ fn a_pace_makes_the_window_of_a_drain_longer_but_not_than_the_deadline_allows() 
     let limits = |pace| super::Shutdown {
         grace: Duration::ZERO,
         drain: seconds(5),
+        lead: seconds(1),
         pace: NonZeroUsize::new(pace),
         deadline: seconds(100),
     };
-    assert_eq!(limits(0).window(1_000_000), seconds(5));
-    assert_eq!(limits(1000).window(100), seconds(5));
-    assert_eq!(limits(1000).window(20_000), seconds(20));
-    assert_eq!(limits(1000).window(1_000_000), seconds(60));
+    let window = |pace, streams| limits(pace).window(streams, Duration::ZERO);
+    assert_eq!(window(0, 1_000_000), seconds(5));
+    assert_eq!(window(1000, 100), seconds(5));
+    assert_eq!(window(1000, 20_000), seconds(21), "told over twenty of them");
+    assert_eq!(window(1000, 1_000_000), seconds(60));
+    assert_eq!(limits(0).window(20_000, seconds(20)), seconds(21), "as the cluster wishes");
+    assert_eq!(limits(1000).window(20_000, seconds(10)), seconds(21), "the slower of the two");
+    assert_eq!(limits(0).window(1, seconds(1_000)), seconds(60));
 }

@@ -28,6 +28,10 @@ pub(crate) enum Value {
     Log(LogChoice),
     Directives(String),
     Path(Option<PathBuf>),
+    /// Entries that were checked each for itself.
+    List(Vec<String>),
+    Paths(Vec<PathBuf>),
+    Producers(Vec<Producer>),
 }
 
 /// Another node, and where it serves gRPC.
@@ -35,6 +39,54 @@ pub(crate) enum Value {
 pub(crate) struct Peer {
     pub node: String,
     pub grpc: http::Uri,
+}
+
+/// Who proves to be `identity` may publish as `producer`; both may be patterns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Producer {
+    pub identity: String,
+    pub producer: String,
+}
+
+/// Where keys are that vouch for tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum KeysAt {
+    /// A JSON Web Key Set of our own, which may hold shared secrets.
+    File(PathBuf),
+    /// One that an issuer publishes.
+    Url(url::Url),
+}
+
+impl KeysAt {
+    /// Reads `file:PATH`, `https://…`, or `http://…` where that does not leave the machine.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("file:") {
+            return if path.is_empty() {
+                Err("\"file:\" names no file; write file:PATH".to_owned())
+            } else {
+                Ok(Self::File(PathBuf::from(path)))
+            };
+        }
+        // What stands behind the scheme is not repeated: it may hold a password.
+        let url = url::Url::parse(text).map_err(|_| {
+            "an entry is neither file:PATH nor an address such as https://issuer.example/keys".to_owned()
+        })?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("an address with a user or a password in it would be written to the log".to_owned());
+        }
+        let local = match url.host() {
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            Some(url::Host::Domain(name)) => name == "localhost",
+            None => false,
+        };
+        match url.scheme() {
+            "https" => Ok(Self::Url(url)),
+            "http" if local => Ok(Self::Url(url)),
+            "http" => Err("keys that come by http could be anybody's; write https".to_owned()),
+            scheme => Err(format!("{scheme} is neither file nor https")),
+        }
+    }
 }
 
 /// Which pages of other origins may read the streams.
@@ -76,7 +128,16 @@ impl fmt::Display for Value {
                 f.write_str(&written.join(","))
             }
             Self::Log(choice) => choice.fmt(f),
+            Self::List(entries) => f.write_str(&entries.join(",")),
             Self::Path(path) => path.iter().try_for_each(|path| path.display().fmt(f)),
+            Self::Producers(producers) => {
+                let written: Vec<_> = producers.iter().map(Producer::to_string).collect();
+                f.write_str(&written.join(","))
+            }
+            Self::Paths(paths) => {
+                let written: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+                f.write_str(&written.join(","))
+            }
         }
     }
 }
@@ -84,6 +145,12 @@ impl fmt::Display for Value {
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={}", self.node, self.grpc.to_string().trim_end_matches('/'))
+    }
+}
+
+impl fmt::Display for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.identity, self.producer)
     }
 }
 

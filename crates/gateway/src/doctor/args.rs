@@ -1,6 +1,5 @@
 //! The arguments of `evergate doctor`, and the examination they ask for.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -8,7 +7,8 @@ use evergate_domain::StreamName;
 use http::HeaderValue;
 use url::Url;
 
-use super::client::Trust;
+use super::client::Dialers;
+use crate::dial::TlsArgs;
 
 /// The stream for examinations, which no real subscriber reads.
 const OWN_STREAM: &str = "_doctor";
@@ -35,12 +35,11 @@ pub(crate) struct DoctorArgs {
     /// Ask as a page of this origin, and judge whether a browser would let it read
     #[arg(long, value_name = "ORIGIN")]
     origin: Option<String>,
-    /// Trust the certificates in this PEM file too
-    #[arg(long, value_name = "FILE")]
-    ca: Option<PathBuf>,
     /// How the report is printed
     #[arg(long, value_enum, default_value = "text")]
     output: Format,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 /// How the report is printed.
@@ -60,7 +59,7 @@ pub(crate) struct Plan {
     pub publish: Option<Url>,
     pub idle: Duration,
     pub origin: Option<HeaderValue>,
-    pub trust: Trust,
+    pub dialers: Dialers,
 }
 
 impl DoctorArgs {
@@ -92,7 +91,7 @@ impl DoctorArgs {
             publish,
             idle: Duration::from_secs(self.idle),
             origin: origin.transpose()?,
-            trust: Trust::new(self.ca.as_deref())?,
+            dialers: Dialers::new(&self.tls)?,
         })
     }
 }

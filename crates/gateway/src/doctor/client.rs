@@ -1,41 +1,30 @@
 //! Requests over HTTP/1.1 or HTTP/2, with or without TLS: one connection each, nothing decoded,
 //! nothing followed.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use evergate_tls::Protocol;
 use http::header::{HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
+
+use crate::dial::{Dialer, TlsArgs, Wire};
 
 /// How long a connection and the head of an answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(6);
 /// What is read of an answer that is no stream.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// Whose certificates are believed.
-#[derive(Clone)]
-pub(crate) struct Trust {
-    roots: Arc<RootCertStore>,
-}
-
-/// Which protocol to ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    Http1,
-    Http2,
+/// How connections are made for either protocol.
+pub(crate) struct Dialers {
+    http1: Dialer,
+    /// HTTP/2 is asked for, and HTTP/1.1 taken, which tells who has only that.
+    http2: Dialer,
 }
 
 /// Why there is no answer.
@@ -69,24 +58,11 @@ pub(crate) enum Piece {
     Cut(String),
 }
 
-trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
-
-impl Trust {
-    /// The system's certificates, and those in a PEM file.
-    pub(crate) fn new(file: Option<&Path>) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        // A system without any is none of our business as long as no TLS is spoken.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if let Some(file) = file {
-            let complain = |error: &dyn std::fmt::Display| format!("--ca {}: {error}", file.display());
-            for certificate in CertificateDer::pem_file_iter(file).map_err(|error| complain(&error))? {
-                let certificate = certificate.map_err(|error| complain(&error))?;
-                roots.add(certificate).map_err(|error| complain(&error))?;
-            }
-        }
-        Ok(Self { roots: Arc::new(roots) })
+impl Dialers {
+    /// The error is a sentence for the user.
+    pub(crate) fn new(tls: &TlsArgs) -> Result<Self, String> {
+        let http1 = tls.dialer(&[Protocol::Http1])?;
+        Ok(Self { http1, http2: tls.dialer(&[Protocol::Http2, Protocol::Http1])? })
     }
 }
 
@@ -124,9 +100,9 @@ pub(crate) async fn ask(
     method: Method,
     fields: &[(HeaderName, HeaderValue)],
     body: Bytes,
-    trust: &Trust,
+    dialers: &Dialers,
 ) -> Result<Asked, AskError> {
-    let asking = send(url, protocol, method, fields, body, trust);
+    let asking = send(url, protocol, method, fields, body, dialers);
     match tokio::time::timeout(ANSWER_MAX, asking).await {
         Ok(answer) => answer,
         Err(_) => Err(AskError::Silent),
@@ -139,9 +115,9 @@ async fn send(
     method: Method,
     fields: &[(HeaderName, HeaderValue)],
     body: Bytes,
-    trust: &Trust,
+    dialers: &Dialers,
 ) -> Result<Asked, AskError> {
-    let wire = TokioIo::new(connect(url, protocol, trust).await?);
+    let wire = TokioIo::new(connect(url, protocol, dialers).await?);
     let failed = |what: &str, error: &hyper::Error| AskError::Failed(format!("{what}: {}", told(error)));
     let request = request(url, protocol, method, fields, body)?;
     // What a driver has to say about a fault, the body or the answer says too.
@@ -164,39 +140,16 @@ async fn send(
     Ok(Asked { head: Response::from_parts(parts, ()), after: begun.elapsed(), body, _driver: driver })
 }
 
-async fn connect(url: &Url, protocol: Protocol, trust: &Trust) -> Result<Box<dyn Wire>, AskError> {
-    // An IPv6 address stands in brackets in a URL, and without in the system's resolver.
-    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    let port = url.port_or_known_default().unwrap_or(80);
-    let socket = TcpStream::connect((host, port))
-        .await
-        .map_err(|error| AskError::Failed(format!("cannot connect to {host}:{port}: {error}")))?;
-    // Only delays: a socket that does not take the option still measures something.
-    let _ = socket.set_nodelay(true);
-    if url.scheme() != "https" {
-        return Ok(Box::new(socket));
-    }
-    // Named, so that no other crate of the binary can leave the choice open.
-    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| AskError::Failed(format!("no TLS: {error}")))?
-        .with_root_certificates(Arc::clone(&trust.roots))
-        .with_no_client_auth();
-    config.alpn_protocols = match protocol {
-        Protocol::Http1 => vec![b"http/1.1".to_vec()],
-        Protocol::Http2 => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+async fn connect(url: &Url, protocol: Protocol, dialers: &Dialers) -> Result<Box<dyn Wire>, AskError> {
+    let dialer = match protocol {
+        Protocol::Http1 => &dialers.http1,
+        Protocol::Http2 => &dialers.http2,
     };
-    let name = ServerName::try_from(host.to_owned())
-        .map_err(|_| AskError::Failed(format!("{host:?} is no name that a certificate could stand for")))?;
-    let stream = TlsConnector::from(Arc::new(config))
-        .connect(name, socket)
-        .await
-        .map_err(|error| AskError::Failed(format!("no TLS with {host}:{port}: {error}")))?;
-    if protocol == Protocol::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+    let (wire, agreed) = dialer.connect(url).await.map_err(AskError::Failed)?;
+    if agreed.is_some_and(|agreed| agreed != protocol) {
         return Err(AskError::NotOffered);
     }
-    Ok(Box::new(stream))
+    Ok(wire)
 }
 
 fn request(

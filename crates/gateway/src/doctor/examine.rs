@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use evergate_tls::Protocol;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, CONTENT_ENCODING, CONTENT_TYPE, LOCATION,
@@ -14,7 +15,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::args::Plan;
-use super::client::{AskError, Asked, Piece, Protocol, ask, text};
+use super::client::{AskError, Asked, Piece, ask, text};
 use super::evidence::{Cors, Delivery, End, Evidence, First, Http2, Idle, Look, Published};
 use super::listening::{Heard, Listening};
 
@@ -132,7 +133,7 @@ impl Examiner<'_> {
         let mut all = vec![(ACCEPT, HeaderValue::from_static("text/event-stream"))];
         all.extend(self.plan.origin.iter().map(|origin| (ORIGIN, origin.clone())));
         all.extend_from_slice(fields);
-        ask(&self.url, protocol, Method::GET, &all, Bytes::new(), &self.plan.trust).await
+        ask(&self.url, protocol, Method::GET, &all, Bytes::new(), &self.plan.dialers).await
     }
 
     /// Publishes test events and waits for them on the stream.
@@ -184,7 +185,7 @@ impl Examiner<'_> {
     async fn post(&self, target: &Url, data: &str) -> Result<(), String> {
         let fields = [(CONTENT_TYPE, HeaderValue::from_static("text/plain"))];
         let body = Bytes::copy_from_slice(data.as_bytes());
-        let asked = ask(target, Protocol::Http1, Method::POST, &fields, body, &self.plan.trust).await;
+        let asked = ask(target, Protocol::Http1, Method::POST, &fields, body, &self.plan.dialers).await;
         let asked = asked.map_err(|error| error.to_string())?;
         let status = asked.head.status();
         if status.is_success() {
@@ -221,8 +222,9 @@ impl Examiner<'_> {
             (ACCESS_CONTROL_REQUEST_METHOD, HeaderValue::from_static("GET")),
             (ACCESS_CONTROL_REQUEST_HEADERS, HeaderValue::from_static("last-event-id")),
         ];
-        let trust = &self.plan.trust;
-        let preflight = ask(&self.url, Protocol::Http1, Method::OPTIONS, &fields, Bytes::new(), trust).await;
+        let dialers = &self.plan.dialers;
+        let preflight =
+            ask(&self.url, Protocol::Http1, Method::OPTIONS, &fields, Bytes::new(), dialers).await;
         let preflight = preflight.ok().map(|asked| {
             let headers =
                 text(asked.head.headers(), ACCESS_CONTROL_ALLOW_HEADERS.as_str()).to_ascii_lowercase();
@@ -253,7 +255,8 @@ impl Examiner<'_> {
         let fields = [(ACCEPT, HeaderValue::from_static("text/event-stream"))];
         let mut heads = Vec::new();
         for _ in 0..2 {
-            let asked = ask(&refused, Protocol::Http1, Method::GET, &fields, Bytes::new(), &self.plan.trust);
+            let asked =
+                ask(&refused, Protocol::Http1, Method::GET, &fields, Bytes::new(), &self.plan.dialers);
             let asked = asked.await.ok()?;
             // That is a proxy's word, not the gateway's.
             if asked.head.status().is_server_error() {

@@ -3,7 +3,7 @@
 //! Their help texts, the series that exist from the start and `docs/metrics.md` come from it. Tests
 //! hold it against the sources, and against what a process under traffic really tells.
 
-use super::figure::From::{All, Any, Cluster, Control, Disk, Redis};
+use super::figure::From::{Access, All, Any, Cluster, Control, Disk, Redis, Tls, View};
 use super::figure::Kind::{Counter, Gauge, Histogram};
 use super::figure::Values::{As, These};
 use super::figure::{Figure, From, Kind, Label};
@@ -31,6 +31,7 @@ const fn one_of(name: &'static str, values: &'static [&'static str]) -> Label {
 
 const GAP: &[Label] = &[one_of("reason", &["trimmed", "lost-tail", "unknown", "slow", "policy"])];
 const TRANSPORT: Label = one_of("transport", &["http", "grpc", "grpc_stream"]);
+const LISTENER: Label = one_of("listener", &["http", "grpc"]);
 const LINK: &[Label] = &[
     Label { name: "link", values: As("what the connection is for") },
     Label { name: "shard", values: As("one for each Redis server") },
@@ -108,23 +109,68 @@ pub(crate) static FIGURES: &[Figure] = &[
         &[one_of(
             "reason",
             &[
+                "connections-of-address",
                 "pending-of-address",
                 "head-timeout",
                 "proxy-untrusted",
                 "proxy-missing",
                 "proxy-malformed",
                 "gone",
+                "tls-timeout",
+                "tls-refused",
+                "tls-expired",
             ],
         )],
         "Connections closed before they were answered.",
         "`proxy-…`: the balancer and `http.proxy_protocol` disagree. `head-timeout`: slow or hostile clients.",
     ),
     figure(
+        "evergate_tls_handshakes_total",
+        Counter,
+        &[
+            LISTENER,
+            one_of("outcome", &["full", "resumed", "tls-timeout", "tls-refused", "tls-expired", "gone"]),
+        ],
+        "TLS handshakes, and how they ended.",
+        "Many `full` after a cut: the edges do not share `tls.ticket_secrets_file`. `tls-refused`: a certificate that clients do not believe, or clients without the one that is asked for.",
+    )
+    .with(Tls),
+    figure(
+        "evergate_tls_handshake_seconds",
+        Histogram,
+        &[LISTENER],
+        "How long the TLS handshakes took that succeeded.",
+        "Rises when thousands come at once and shake hands in full: the processor is the bound.",
+    )
+    .with(Tls),
+    figure(
+        "evergate_tls_certificate_not_after_seconds",
+        Gauge,
+        &[Label { name: "certificate", values: As("its file") }],
+        "When a certificate ends, in seconds of Unix time.",
+        "Alert weeks before: who renews it has stopped.",
+    )
+    .with(Tls),
+    figure(
         "evergate_connections_ended_total",
         Counter,
         &[one_of("reason", &["stalled"])],
         "Connections ended because the client took nothing for `http.write_timeout`.",
         "A few are phones that lost their network. Many at once: something between here and the clients stopped.",
+    ),
+    figure(
+        "evergate_grpc_connections_refused_total",
+        Counter,
+        &[],
+        "gRPC connections closed at once: their address has all it may.",
+        "`limits.grpc_connections_per_address` at work; a steady rate: a publisher that leaks connections.",
+    ),
+    figure(
+        "evergate_grpc_accept_pauses_total",
+        Counter,
+        &[],
+        "Times that no gRPC connection was accepted for a while: all are taken.",
+        "Raise `grpc.connections_max`, or look for a publisher that leaks connections.",
     ),
     figure(
         "evergate_accept_pauses_total",
@@ -162,9 +208,42 @@ pub(crate) static FIGURES: &[Figure] = &[
         "A growing share of `gap`: clients are away longer than the retention keeps events.",
     ),
     figure(
+        "evergate_memory_limit_bytes",
+        Gauge,
+        &[],
+        "What the process may take of memory; 0 without a limit.",
+        "`memory.bytes_max`, or the container's limit.",
+    ),
+    figure(
+        "evergate_memory_used_bytes",
+        Gauge,
+        &[],
+        "What is taken of it, without what the kernel gives up by itself.",
+        "Over 80 % of the limit new streams are refused, over 95 % streams are ended: add processes, or memory.",
+    ),
+    figure(
+        "evergate_memory_short",
+        Gauge,
+        &[],
+        "How short memory is: 0 not at all, 1 no new streams, 2 streams are ended, 3 nothing is published.",
+        "Above 0 for longer than a storm: look for what grows, then add processes, or memory.",
+    ),
+    figure(
         "evergate_streams_ended_total",
         Counter,
-        &[one_of("reason", &["shutdown", "replaced", "lease-expired", "closed", "damaged-log"])],
+        &[one_of(
+            "reason",
+            &[
+                "shutdown",
+                "damaged-log",
+                "closed",
+                "replaced",
+                "lease-expired",
+                "token-expired",
+                "revoked",
+                "overload",
+            ],
+        )],
         "Event streams ended by this side, each with a frame that says why.",
         "`shutdown` belongs to drains. `damaged-log`: restore the log or let its retention pass.",
     ),
@@ -260,6 +339,11 @@ pub(crate) static FIGURES: &[Figure] = &[
                     "unknown-stream",
                     "level-unavailable",
                     "sequence-too-old",
+                    "not-its-producer",
+                    "short-of-memory",
+                    "unauthorized",
+                    "forbidden",
+                    "keys-unavailable",
                     "behind",
                     "rate-limited",
                     "log-full",
@@ -289,8 +373,8 @@ pub(crate) static FIGURES: &[Figure] = &[
         "evergate_calls_passed_on_total",
         Counter,
         &[
-            one_of("call", &["ping", "acknowledge"]),
-            one_of("outcome", &["done", "gone", "invalid", "unreachable"]),
+            one_of("call", &["ping", "acknowledge", "renew"]),
+            one_of("outcome", &["done", "gone", "invalid", "denied", "unreachable"]),
         ],
         "Calls about a stream of another process, passed on to it.",
         "`unreachable`: this process cannot reach that one's gRPC port.",
@@ -301,6 +385,20 @@ pub(crate) static FIGURES: &[Figure] = &[
         &[],
         "Kept places that moved and are not written yet.",
         "It swings within one flush. A steady rise: the store is away or too slow.",
+    ),
+    figure(
+        "evergate_cursors_late",
+        Gauge,
+        &[],
+        "Streams that were opened while the store did not take their place over, and wait for it to.",
+        "Above 0: the store of the places is away; look at the log's Redis or disk.",
+    ),
+    figure(
+        "evergate_cursors_late_total",
+        Counter,
+        &[],
+        "Streams that were opened while the store did not take their place over.",
+        "A steady rate: the store of the places is too slow.",
     ),
     figure(
         "evergate_cursor_writes_total",
@@ -322,13 +420,6 @@ pub(crate) static FIGURES: &[Figure] = &[
         &[],
         "Kept places given up because too many waited.",
         "Those clients see events again when they come back.",
-    ),
-    figure(
-        "evergate_cursors_not_taken_total",
-        Counter,
-        &[],
-        "Streams with a `client_id` that go on without a kept place, for the store was away.",
-        "They have missed nothing, but this connection will not be remembered.",
     ),
     figure(
         "evergate_log_fsync_seconds",
@@ -427,11 +518,67 @@ pub(crate) static FIGURES: &[Figure] = &[
     )
     .with(Redis),
     figure(
+        "evergate_streams_with_token",
+        Gauge,
+        &[],
+        "Open event streams whose token is watched for its expiry.",
+        "Follows the subscribers that are not anonymous.",
+    )
+    .with(Any),
+    figure(
+        "evergate_access_keys",
+        Gauge,
+        &[],
+        "Keys that tokens are checked with.",
+        "0: nobody with a token is let in; look at `evergate_access_keys_unread_total`.",
+    )
+    .with(Access),
+    figure(
+        "evergate_access_keys_unread_total",
+        Counter,
+        &[],
+        "Times that keys could not be read; those that were read before go on.",
+        "A steady rate: the key server or the file is away, and its rotation will be missed.",
+    )
+    .with(Access),
+    figure(
+        "evergate_access_denied_total",
+        Counter,
+        &[Label { name: "reason", values: As("a word for what was wrong with it") }],
+        "Requests turned away, by why.",
+        "`expired` by the thousand: clients do not renew. A new reason after a deploy: issuer, audience or keys changed.",
+    )
+    .with(Access),
+    figure(
+        "evergate_reauths_total",
+        Counter,
+        &[],
+        "Fresh tokens taken for streams of this process.",
+        "Follows the streams with a token.",
+    )
+    .with(Access),
+    figure(
         "evergate_clients_placed_total",
         Counter,
-        &[one_of("place", &["own", "alternative", "misplaced"])],
+        &[one_of("place", &["own", "alternative", "misplaced", "other-region"])],
         "Clients that came, by how near to their place on the ring.",
-        "A large share of `misplaced`: the balancer does not have the ring, or hides the clients' addresses.",
+        "A large share of `misplaced`: the balancer does not have the ring, or hides the clients' addresses. Of `other-region`: they were led past the region where they are.",
+    )
+    .with(Cluster),
+    figure(
+        "evergate_geoip_lookups_total",
+        Counter,
+        &[one_of("outcome", &["found", "unknown"])],
+        "Addresses looked up in the database of `cluster.geoip_file`.",
+        "Mostly `unknown`: proxies hide the clients' addresses, or the database is of another kind.",
+    )
+    .with(Cluster),
+    figure(
+        "evergate_geoip_built_timestamp_seconds",
+        Gauge,
+        &[],
+        "When that database was built; 0 without one.",
+        "Older than a month: its updates do not arrive.",
     )
     .with(Cluster),
     figure(
@@ -446,8 +593,16 @@ pub(crate) static FIGURES: &[Figure] = &[
         "evergate_view_version",
         Gauge,
         &[],
-        "The version of the view that this process follows.",
+        "The version of the view that this process has.",
         "Processes that differ for more than a second do not reach the control nodes.",
+    )
+    .with(View),
+    figure(
+        "evergate_view_age_seconds",
+        Gauge,
+        &[],
+        "How long ago a control node that knows a leader was last heard.",
+        "Above 5: nothing that is agreed on gets here; the process serves on by what it knows. Look at the control nodes, and at the way to them.",
     )
     .with(Cluster),
     figure(
@@ -457,7 +612,55 @@ pub(crate) static FIGURES: &[Figure] = &[
         "The version of the placement ring in that view.",
         "Changes when an edge comes, goes or is drained.",
     )
-    .with(Cluster),
+    .with(View),
+    figure(
+        "evergate_ring_digest",
+        Gauge,
+        &[],
+        "The last 32 bits of the digest of all rings.",
+        "Different at two processes with the same `evergate_ring_version`: they place clients differently, which is a defect. Report it.",
+    )
+    .with(View),
+    figure(
+        "evergate_cluster_nodes",
+        Gauge,
+        &[one_of("state", &["here", "draining", "lost"])],
+        "Nodes of the cluster, as this control node knows.",
+        "`lost` for long: bring them back, or `evergate cluster forget` them.",
+    )
+    .with(Control),
+    figure(
+        "evergate_cluster_drains_waiting",
+        Gauge,
+        &[],
+        "Nodes that are to be drained and wait for their turn.",
+        "For long: the node that is being drained does not end, or a region has no other edge.",
+    )
+    .with(Control),
+    figure(
+        "evergate_control_leases",
+        Gauge,
+        &[],
+        "Nodes whose leases this control node holds.",
+        "Summed over the group: all nodes that are there. All at one control node: the others cannot be reached from the edges.",
+    )
+    .with(Control),
+    figure(
+        "evergate_control_followers",
+        Gauge,
+        &[],
+        "Streams over which this control node tells nodes and operators what is agreed on.",
+        "Follows the nodes of the cluster.",
+    )
+    .with(Control),
+    figure(
+        "evergate_control_commands_total",
+        Counter,
+        &[one_of("outcome", &["done", "refused", "failed", "unknown"])],
+        "Commands that were brought to this control node, of operators and of leases.",
+        "`failed`: no leader, or no majority. `unknown`: look whether they were done before you repeat them.",
+    )
+    .with(Control),
     figure(
         "evergate_raft_term",
         Gauge,

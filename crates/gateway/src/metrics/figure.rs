@@ -34,6 +34,12 @@ pub(crate) enum From {
     Control,
     /// One that belongs to a cluster with control nodes.
     Cluster,
+    /// One of those two.
+    View,
+    /// One where access is by token.
+    Access,
+    /// One that speaks TLS.
+    Tls,
     /// One whose log is on its own disk.
     Disk,
     /// One whose log is in Redis.
@@ -67,9 +73,17 @@ impl Kind {
 }
 
 impl From {
-    /// Whether a process whose log tells `log`, or which is a control node, has it from its start.
-    pub(crate) fn is_told(self, process: Self) -> bool {
-        self == Self::All || self == process || (self == Self::Any && process != Self::Control)
+    /// Whether a process whose log tells `part`, or which is a control node, has it from its start; or one
+    /// that belongs to a cluster from when it does.
+    pub(crate) fn is_told(self, part: Self) -> bool {
+        match self {
+            Self::All => true,
+            Self::Any => !matches!(part, Self::Control | Self::Cluster),
+            Self::View => matches!(part, Self::Control | Self::Cluster),
+            Self::Control | Self::Cluster | Self::Access | Self::Tls | Self::Disk | Self::Redis => {
+                self == part
+            }
+        }
     }
 
     /// Where it is found, in words; nothing for what is found everywhere.
@@ -78,6 +92,9 @@ impl From {
             Self::All | Self::Any => "",
             Self::Control => "; of a control node",
             Self::Cluster => "; in a cluster with control nodes",
+            Self::View => "; of a control node, and in a cluster with control nodes",
+            Self::Access => "; with `access.mode = \"token\"`",
+            Self::Tls => "; with TLS",
             Self::Disk => "; with `disk:`",
             Self::Redis => "; with Redis",
         }

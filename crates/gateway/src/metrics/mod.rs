@@ -56,15 +56,18 @@ impl Metrics {
         let mut metrics = Self::of(&recorder);
         metrics.labels = deliveries::labels(&[("node", node), ("region", region)]).into();
         metrics::set_global_recorder(recorder).map_err(|error| anyhow::anyhow!("metrics: {error}"))?;
-        let own = FIGURES.iter().filter(|figure| figure.from.is_told(from));
-        for figure in own.filter(|figure| figure.name != deliveries::SECONDS) {
-            begin(figure);
-        }
+        metrics.begin(from);
         let process = Collector::default();
         process.describe();
         metrics.before_each_page(move || process.collect());
         metrics::gauge!("evergate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         Ok(metrics)
+    }
+
+    /// Gives the figures that such a part tells their help and their zero.
+    pub(crate) fn begin(&self, from: From) {
+        let own = FIGURES.iter().filter(|figure| figure.from.is_told(from));
+        own.filter(|figure| figure.name != deliveries::SECONDS).for_each(begin);
     }
 
     /// What this collector has collected.

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use evergate_domain::{EventType, Key, NUMBER_MAX, ProducerId, StreamName};
 
 use super::draft::{Draft, LineFormat};
+use crate::dial::TlsArgs;
 
 /// Publish one event, or one for each line of standard input
 #[derive(Debug, Clone, Args)]
@@ -48,6 +49,8 @@ pub(crate) struct PublishArgs {
     /// Do not print acknowledgements and the count
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 const REPEATING: &str = "\
@@ -95,6 +98,10 @@ impl PublishArgs {
         Style { format: self.output, quiet: self.quiet }
     }
 
+    pub(crate) fn tls(&self) -> TlsArgs {
+        self.tls.clone()
+    }
+
     /// Checks the arguments. The error is a sentence for the user.
     pub(crate) fn plan(self) -> Result<Plan, String> {
         let stream = StreamName::new(&self.stream).map_err(|error| format!("--stream: {error}"))?;
@@ -126,8 +133,7 @@ impl PublishArgs {
 fn check_server(server: &str) -> Result<(), String> {
     let url = url::Url::parse(server).map_err(|error| format!("--server {server:?}: {error}"))?;
     match (url.scheme(), url.host()) {
-        ("http", Some(_)) => Ok(()),
-        ("https", _) => Err(format!("--server {server:?}: this build speaks no TLS; use http://")),
+        ("http" | "https", Some(_)) => Ok(()),
         _ => Err(format!("--server {server:?}: not a URL such as \"http://127.0.0.1:8081\"")),
     }
 }
@@ -213,7 +219,6 @@ mod tests {
                 &["--producer", "a b"],
                 "--producer: producer id holds ' ' at byte 1; letters, digits and _ . : - are allowed",
             ),
-            (&["--server", "https://h"], "--server \"https://h\": this build speaks no TLS; use http://"),
             (&["--server", "h:1"], "--server \"h:1\": not a URL such as \"http://127.0.0.1:8081\""),
         ] {
             assert_eq!(plan(arguments).unwrap_err(), expected);

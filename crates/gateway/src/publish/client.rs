@@ -6,6 +6,7 @@ use evergate_proto::publish::v1::publisher_client::PublisherClient;
 use evergate_proto::publish::v1::{
     PublishRequest, PublishResponse, PublishStreamRequest, PublishStreamResponse,
 };
+use evergate_tls::Connector;
 use tokio::sync::mpsc;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
@@ -17,6 +18,7 @@ use super::patience::Patience;
 use super::pipeline::{Answered, Numbering, Pipeline};
 use super::refusal::Refusal;
 use super::source::{self, Line};
+use crate::dial::Dialer;
 
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long the server may leave an event unanswered before the attempt counts as failed.
@@ -25,9 +27,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(15);
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 
 /// Publishes everything there is. The error is a sentence for the user.
-pub(crate) async fn publish(plan: Plan, output: &mut Output) -> Result<(), String> {
+pub(crate) async fn publish(plan: Plan, dialer: &Dialer, output: &mut Output) -> Result<(), String> {
     let patience = Patience::new(plan.give_up, fastrand::u64(..), Instant::now());
-    let client = PublisherClient::new(channel(&plan.server)?);
+    let client = PublisherClient::new(channel(&plan.server, dialer)?);
     let numbering = Numbering { stream: plan.stream, producer: plan.producer, next_seq: plan.first_seq };
     match plan.what {
         What::One(draft) => publish_one(client, numbering, draft, patience, output).await,
@@ -40,17 +42,20 @@ pub(crate) async fn publish(plan: Plan, output: &mut Output) -> Result<(), Strin
 }
 
 /// A channel that connects with the first call, and again after every loss.
-fn channel(server: &str) -> Result<Channel, String> {
+fn channel(server: &str, dialer: &Dialer) -> Result<Channel, String> {
     let (interval, timeout) = KEEP_ALIVE;
     let endpoint = Endpoint::from_shared(server.to_owned())
         .and_then(|endpoint| endpoint.user_agent(concat!("evergate-publish/", env!("CARGO_PKG_VERSION"))))
         .map_err(|error| format!("--server {server:?}: {error}"))?;
-    Ok(endpoint
+    let endpoint = endpoint
         .connect_timeout(CONNECT_MAX)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(interval)
-        .keep_alive_timeout(timeout)
-        .connect_lazy())
+        .keep_alive_timeout(timeout);
+    if endpoint.uri().scheme_str() == Some("https") {
+        return Ok(endpoint.connect_with_connector_lazy(Connector::new(dialer.client()?)));
+    }
+    Ok(endpoint.connect_lazy())
 }
 
 async fn publish_one(

@@ -12,6 +12,8 @@ mod pipeline;
 mod refusal;
 mod source;
 
+use evergate_tls::Protocol;
+
 use crate::cli::Exit;
 
 pub(crate) use args::PublishArgs;
@@ -20,8 +22,9 @@ use output::Output;
 /// Publishes what was asked for. Fails unless every event was acknowledged.
 pub(crate) async fn run(args: PublishArgs) -> Exit {
     let mut output = Output::new(args.style());
-    let plan = match args.plan() {
-        Ok(plan) => plan,
+    let dialer = args.tls().dialer(&[Protocol::Http2]);
+    let (plan, dialer) = match args.plan().and_then(|plan| Ok((plan, dialer?))) {
+        Ok(checked) => checked,
         Err(error) => {
             output.complain(&error);
             return Exit::Usage;
@@ -30,7 +33,7 @@ pub(crate) async fn run(args: PublishArgs) -> Exit {
     let done = tokio::select! {
         biased;
         _ = tokio::signal::ctrl_c() => Err("interrupted; what was not printed may or may not be in the log".to_owned()),
-        done = client::publish(plan, &mut output) => done,
+        done = client::publish(plan, &dialer, &mut output) => done,
     };
     output.finish();
     match done {

@@ -7,6 +7,7 @@ use evergate_domain::{KeyPattern, Start, StreamName};
 use url::Url;
 
 use super::session::Settings;
+use crate::dial::TlsArgs;
 
 const MULTIPLE_HINT: &str = "write --stream for each stream beside the first";
 
@@ -49,6 +50,8 @@ pub(crate) struct TailArgs {
     /// Do not tell of cuts and reconnects; gaps are always told
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 /// How events are printed.
@@ -80,6 +83,10 @@ pub(crate) struct Plan {
 impl TailArgs {
     pub(crate) fn style(&self) -> Style {
         Style { format: self.output, control: self.control, quiet: self.quiet }
+    }
+
+    pub(crate) fn tls(&self) -> TlsArgs {
+        self.tls.clone()
     }
 
     /// Checks the arguments before anything is sent. The error is a sentence for the user.
@@ -149,8 +156,7 @@ impl TailArgs {
 fn parse_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("{text:?} is not a URL: {error}"))?;
     match (url.scheme(), url.host_str()) {
-        ("http", Some(_)) => Ok(url),
-        ("https", _) => Err(format!("{text}: this build speaks no TLS; use http://")),
+        ("http" | "https", Some(_)) => Ok(url),
         _ => Err(format!("{text:?} is not a URL such as \"http://127.0.0.1:8080\"")),
     }
 }
@@ -198,6 +204,7 @@ mod tests {
 
     #[test]
     fn a_whole_url_is_taken_as_it_is() {
+        asks(&["https://h/x"], "https://h/x");
         asks(&["http://h/x?envelope=1"], "http://h/x?envelope=1");
         asks(&["http://h/x?a=1", "--from", "earliest"], "http://h/x?a=1&from=earliest");
     }
@@ -205,8 +212,7 @@ mod tests {
     #[test]
     fn what_cannot_work_is_said_before_anything_is_sent() {
         for (arguments, expected) in [
-            (&["https://h/x"][..], "https://h/x: this build speaks no TLS; use http://"),
-            (&["ftp://h/x"], "\"ftp://h/x\" is not a URL such as \"http://127.0.0.1:8080\""),
+            (&["ftp://h/x"][..], "\"ftp://h/x\" is not a URL such as \"http://127.0.0.1:8080\""),
             (&["http://h/x", "--stream", "s"], "a whole URL and --stream exclude each other"),
             (
                 &["a,b"],

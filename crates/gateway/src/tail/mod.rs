@@ -10,7 +10,10 @@ mod transport;
 
 use std::time::Instant;
 
+use evergate_tls::Protocol;
+
 use crate::cli::Exit;
+use crate::dial::Dialer;
 
 use args::Plan;
 pub(crate) use args::TailArgs;
@@ -21,14 +24,15 @@ use transport::{Line, Target};
 /// Follows until the count is reached, the server refuses for good, or the user interrupts.
 pub(crate) async fn run(args: TailArgs) -> Exit {
     let mut output = Output::new(args.style());
-    let plan = match args.plan() {
-        Ok(plan) => plan,
+    let dialer = args.tls().dialer(&[Protocol::Http1]);
+    let (plan, dialer) = match args.plan().and_then(|plan| Ok((plan, dialer?))) {
+        Ok(checked) => checked,
         Err(error) => {
             output.complain(&error);
             return Exit::Usage;
         }
     };
-    match follow(plan, &mut output).await {
+    match follow(plan, dialer, &mut output).await {
         Ok(outcome) => {
             output.finish(&outcome);
             match outcome {
@@ -45,8 +49,8 @@ pub(crate) async fn run(args: TailArgs) -> Exit {
     }
 }
 
-async fn follow(plan: Plan, output: &mut Output) -> std::io::Result<Outcome> {
-    let target = Target::new(plan.url);
+async fn follow(plan: Plan, dialer: Dialer, output: &mut Output) -> std::io::Result<Outcome> {
+    let target = Target::new(plan.url, dialer);
     let mut session = Session::new(plan.session, fastrand::u64(..), Instant::now());
     let mut line = Line::idle();
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());

@@ -1,4 +1,4 @@
-//! One connection to an event stream over plain HTTP/1.1.
+//! One connection to an event stream over HTTP/1.1, by TLS where its URL says so.
 //!
 //! It carries out what the [`session`](super::session) decides and reports what happened; it
 //! decides nothing itself, and holds one connection at the most.
@@ -13,11 +13,11 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use super::session::{Answer, Cut, Input};
+use crate::dial::Dialer;
 
 /// As browsers do, give or take a few: enough for a detour, too few for a circle.
 const REDIRECTS_MAX: usize = 5;
@@ -29,6 +29,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     url: Url,
+    dialer: Dialer,
 }
 
 /// The one connection there may be.
@@ -51,16 +52,16 @@ pub(crate) struct Connection {
 }
 
 impl Target {
-    /// `url` is `http` and has a host, as the arguments were checked for.
-    pub(crate) fn new(url: Url) -> Self {
-        Self { url }
+    /// `url` is `http` or `https` and has a host, as the arguments were checked for.
+    pub(crate) fn new(url: Url, dialer: Dialer) -> Self {
+        Self { url, dialer }
     }
 
     /// Asks, follows redirects, and reads the explanation of a refusal.
     async fn open(self, last_event_id: Option<String>) -> Result<Opened, String> {
         let mut url = self.url;
         for _ in 0..=REDIRECTS_MAX {
-            let (response, driver) = ask(&url, last_event_id.as_deref()).await?;
+            let (response, driver) = ask(&url, &self.dialer, last_event_id.as_deref()).await?;
             match redirect(&url, &response) {
                 Some(next) => url = next?,
                 None => return opened(response, driver).await,
@@ -125,16 +126,11 @@ impl Connection {
 
 async fn ask(
     url: &Url,
+    dialer: &Dialer,
     last_event_id: Option<&str>,
 ) -> Result<(Response<Incoming>, AbortOnDropHandle<()>), String> {
-    let host = url.host_str().unwrap_or_default();
-    let port = url.port_or_known_default().unwrap_or(80);
-    // An IPv6 address stands in brackets in a URL, and without in the system's resolver.
-    let resolvable = host.trim_start_matches('[').trim_end_matches(']');
-    let socket = TcpStream::connect((resolvable, port))
-        .await
-        .map_err(|error| format!("cannot connect to {host}:{port}: {error}"))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket))
+    let (wire, _) = dialer.connect(url).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(wire))
         .await
         .map_err(|error| told("no HTTP", &error))?;
     // What the driver has to say about a fault, the body or the answer says too.
@@ -178,8 +174,10 @@ fn redirect<B>(from: &Url, response: &Response<B>) -> Option<Result<Url, String>
         .and_then(|location| from.join(location).ok())
         .ok_or_else(|| "the server redirects to what is no URL".to_owned());
     Some(to.and_then(|to| match to.scheme() {
-        "http" => Ok(to),
-        _ => Err(format!("the server redirects to {to}, and this build speaks http:// only")),
+        // What was asked for in secret is not asked for in the open.
+        "https" => Ok(to),
+        "http" if from.scheme() == "http" => Ok(to),
+        _ => Err(format!("the server redirects to {to}, where nobody is followed")),
     }))
 }
 
@@ -221,10 +219,17 @@ fn told(what: &str, error: &hyper::Error) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use evergate_tls::Protocol;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::dial::TlsArgs;
+
+    fn target(url: &str) -> Target {
+        let dialer = TlsArgs::default().dialer(&[Protocol::Http1]).unwrap();
+        Target::new(Url::parse(url).unwrap(), dialer)
+    }
 
     /// Answers one request for each of `answers`, then closes; gives back the requests.
     async fn serve(answers: Vec<String>) -> (Target, tokio::task::JoinHandle<Vec<String>>) {
@@ -243,7 +248,7 @@ mod tests {
             }
             requests
         });
-        (Target::new(Url::parse(&url).unwrap()), server)
+        (target(&url), server)
     }
 
     #[tokio::test]
@@ -315,7 +320,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let target = Target::new(Url::parse(&format!("http://{address}/")).unwrap());
+        let target = target(&format!("http://{address}/"));
         let input = Line::open(target, None).next().await;
         let expected = format!("cannot connect to {address}: ");
         assert!(matches!(&input, Input::Cut(Cut::Failed(why)) if why.starts_with(&expected)), "{input:?}");

@@ -49,7 +49,7 @@ pub(crate) async fn begin(
         );
     }
     listeners
-        .must_be_at(config.http.address, config.grpc_address, config.admin_address)
+        .must_be_at(config.http.address, config.grpc.address, config.admin_address)
         .with_context(|| cannot(path))?;
     Ok((listeners, Some(predecessor)))
 }

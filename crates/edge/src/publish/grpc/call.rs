@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use evergate_domain::{ClientAddress, EventDraft, StreamName, TraceParent};
+use evergate_domain::{EventDraft, StreamName, TraceParent};
 use evergate_eventlog::Retry;
 use evergate_proto::publish::v1 as proto;
 use futures_util::stream::FuturesUnordered;
@@ -20,7 +20,7 @@ use tonic::{Code, Status};
 use super::lanes::{Answer, Lanes, Receipt};
 use super::wire;
 use crate::publish::publisher::Refusal;
-use crate::publish::{Admitted, Naming, PublishError, Publisher, Transport};
+use crate::publish::{Admitted, Naming, PublishError, Publisher, Sender, Transport};
 
 /// The answers of a call. Dropping it ends the call: what is under way in the log may still take
 /// effect, but nobody is told.
@@ -43,7 +43,7 @@ struct Tag {
 
 struct Call<R> {
     publisher: Publisher,
-    from: ClientAddress,
+    sender: Sender,
     requests: R,
     trace: Option<TraceParent>,
     stopping: CancellationToken,
@@ -59,7 +59,7 @@ struct Call<R> {
 /// reads no more, answers what it has read, and ends with UNAVAILABLE.
 pub(super) fn open<R>(
     publisher: Publisher,
-    from: ClientAddress,
+    sender: Sender,
     requests: R,
     trace: Option<TraceParent>,
     stopping: CancellationToken,
@@ -69,17 +69,17 @@ where
 {
     let limits = publisher.limits();
     let window = limits.stream_window.max(1);
-    let (sender, receiver) = mpsc::channel(window);
+    let (answered, receiver) = mpsc::channel(window);
     let call = Call {
         publisher,
-        from,
+        sender,
         requests,
         trace,
         stopping,
         window: Arc::new(Semaphore::new(window)),
         place: None,
         lanes: Lanes::new(limits),
-        answers: sender,
+        answers: answered,
     };
     Answers { answers: receiver, task: Some(AbortOnDropHandle::new(tokio::spawn(call.run()))) }
 }
@@ -155,9 +155,12 @@ where
         };
         let tag = Tag { place, correlation: request.correlation, arrived: Instant::now() };
         let submission = wire::single(&request.stream, request.event, request.level, self.trace.as_ref());
-        let admitted = self.publisher.charge(self.from, 1).and_then(|_| self.publisher.admit(submission));
+        let admitted = self
+            .publisher
+            .charge(&self.sender, 1)
+            .and_then(|_| self.publisher.admit(&self.sender, submission));
         match admitted {
-            Ok(Admitted { stream, mut events }) => {
+            Ok(Admitted { stream, mut events, allowance: _ }) => {
                 let event = events.pop().expect("the one that was submitted");
                 debug_assert!(events.is_empty());
                 self.lanes.accept(tag, stream, event);

@@ -242,7 +242,7 @@ mod tests {
         batch_events_max: 3,
         batch_bytes_max: 10,
         stream_window: 100,
-        rate: None,
+        rates: crate::config::Rates::UNBOUNDED,
     };
 
     fn stream(name: &str) -> StreamName {

@@ -2,6 +2,8 @@
 
 mod call;
 mod cut;
+mod door;
+mod incoming;
 mod lanes;
 mod server;
 mod wire;
@@ -13,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use evergate_domain::{ClientAddress, TraceParent};
+use evergate_domain::TraceParent;
 use evergate_eventlog::Placed;
 use evergate_proto::publish::v1 as proto;
 use proto::publisher_server;
@@ -22,16 +24,20 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::publisher::Refusal;
-use super::{Naming, Publisher, Submission, Transport};
+use super::{Naming, Publisher, Sender, Submission, Transport};
+use crate::access::{Asked, Caller, Denied, Gate};
 use crate::config::Proxies;
 use crate::http::Peer;
+use crate::remote_end::RemoteEnd;
 
-pub(crate) use server::serve_grpc;
+pub(crate) use server::{Place, serve_grpc};
 
 /// The service: a thin shell around the [`Publisher`].
 struct Service {
     publisher: Publisher,
     proxies: Arc<Proxies>,
+    /// Who is let in; `None` for everybody.
+    gate: Option<Arc<Gate>>,
     /// Ends the calls that would go on for ever.
     stopping: CancellationToken,
 }
@@ -39,14 +45,16 @@ struct Service {
 impl Service {
     async fn publish_all(
         &self,
-        from: ClientAddress,
+        sender: &Sender,
         submission: Submission,
         naming: Naming<'_>,
     ) -> Result<Vec<Placed>, Status> {
         let arrived = Instant::now();
         let events = submission.events.len();
-        let result = match self.publisher.charge(from, events) {
-            Ok(_) => self.publisher.publish(submission).await,
+        let result = match self.publisher.charge(sender, events) {
+            Ok(charged) => {
+                self.publisher.publish(sender, submission, charged).await.map(|(placed, _)| placed)
+            }
             Err(too_fast) => Err(too_fast),
         };
         let counted = match &result {
@@ -57,10 +65,19 @@ impl Service {
         result.map_err(|error| error.into_status(naming))
     }
 
-    fn client<T>(&self, request: &Request<T>) -> ClientAddress {
+    /// Who calls: what its metadata says, and what its connection proved.
+    async fn sender<T>(&self, request: &Request<T>) -> Result<Sender, Status> {
+        let RemoteEnd { address, identity, .. } =
+            request.extensions().get::<RemoteEnd>().cloned().unwrap_or_default();
         let unknown = || SocketAddr::from(([0, 0, 0, 0], 0));
-        let peer = Peer::from(request.remote_addr().unwrap_or_else(unknown));
-        self.proxies.client(peer, request.metadata().as_ref())
+        let peer = Peer::from(address.unwrap_or_else(unknown));
+        let headers = request.metadata().as_ref();
+        let caller = match &self.gate {
+            Some(gate) => gate.identify(&Asked { headers, query: None, cookies: false }).await,
+            None => Ok(Caller::anybody()),
+        };
+        let caller = caller.map_err(Denied::into_status)?;
+        Ok(Sender { from: self.proxies.client(peer, headers), caller, identity })
     }
 }
 
@@ -70,10 +87,10 @@ impl publisher_server::Publisher for Service {
         &self,
         request: Request<proto::PublishRequest>,
     ) -> Result<Response<proto::PublishResponse>, Status> {
-        let (from, trace) = (self.client(&request), trace(request.metadata()));
+        let (sender, trace) = (self.sender(&request).await?, trace(request.metadata()));
         let proto::PublishRequest { stream, event, level } = request.into_inner();
         let submission = wire::single(&stream, event, level, trace.as_ref());
-        let placed = self.publish_all(from, submission, Naming::Event).await?;
+        let placed = self.publish_all(&sender, submission, Naming::Event).await?;
         let placed = placed.first().copied().expect("one event, one answer");
         Ok(Response::new(wire::published(placed)))
     }
@@ -82,10 +99,10 @@ impl publisher_server::Publisher for Service {
         &self,
         request: Request<proto::PublishBatchRequest>,
     ) -> Result<Response<proto::PublishBatchResponse>, Status> {
-        let (from, trace) = (self.client(&request), trace(request.metadata()));
+        let (sender, trace) = (self.sender(&request).await?, trace(request.metadata()));
         let proto::PublishBatchRequest { stream, events, level } = request.into_inner();
         let submission = wire::batch(&stream, events, level, trace.as_ref());
-        let placed = self.publish_all(from, submission, Naming::Events).await?;
+        let placed = self.publish_all(&sender, submission, Naming::Events).await?;
         let results = placed.into_iter().map(wire::published).collect();
         Ok(Response::new(proto::PublishBatchResponse { results }))
     }
@@ -96,9 +113,9 @@ impl publisher_server::Publisher for Service {
         &self,
         request: Request<Streaming<proto::PublishStreamRequest>>,
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
-        let (from, trace) = (self.client(&request), trace(request.metadata()));
+        let (sender, trace) = (self.sender(&request).await?, trace(request.metadata()));
         let requests = request.into_inner();
-        let answers = call::open(self.publisher.clone(), from, requests, trace, self.stopping.clone());
+        let answers = call::open(self.publisher.clone(), sender, requests, trace, self.stopping.clone());
         Ok(Response::new(answers))
     }
 }

@@ -5,21 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evergate_proto::publish::v1::publisher_server::PublisherServer;
-use socket2::SockRef;
 use tokio::net::TcpListener;
-use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService as _;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use super::Service;
-use super::cut::Cuttable;
-use crate::config::{Proxies, PublishLimits};
-use crate::liveness;
+use super::door::Door;
+use super::incoming::incoming;
+use crate::access::Gate;
+use crate::config::{GrpcLimits, GrpcTls, Proxies, PublishLimits};
 use crate::publish::Publisher;
 
 /// From the wish to stop until the connections that are still open are cut.
@@ -28,10 +26,6 @@ const GRACE: Duration = Duration::from_secs(5);
 /// A connection that does not answer a PING, sent this often, within `PING_TIMEOUT` is dead.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long what was sent may stay unacknowledged: publishers and other nodes stand on networks that
-/// work or do not.
-const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a call, and a connection, may have sent that was not read yet. The connection's is many
 /// times the call's, for two reasons: a `PublishStream` which waits for the log must not hold up the
@@ -43,14 +37,20 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// Calls that one connection may have open.
 const CALLS_MAX: u32 = 256;
 
-/// Time before the next accept after one failed for want of something (descriptors, memory).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 /// The name under which the health service answers for the publisher.
 const PUBLISHER: &str = PublisherServer::<Service>::NAME;
 
 /// The overall health goes by the empty name.
 const SERVER: &str = "";
+
+/// Where gRPC is served.
+pub(crate) struct Place {
+    pub(crate) listener: TcpListener,
+    /// By what it is secured, if it is.
+    pub(crate) tls: Option<GrpcTls>,
+    /// Bounds on the connections.
+    pub(crate) limits: GrpcLimits,
+}
 
 /// Serves gRPC until `shutdown`, then until every connection has ended, which takes 5 s at the most.
 ///
@@ -58,20 +58,22 @@ const SERVER: &str = "";
 /// finish, and a `PublishStream` answers what it has read and ends with UNAVAILABLE. When this
 /// returns, or is dropped, no connection is left. `besides` is what else is served there.
 pub(crate) async fn serve_grpc(
-    listener: TcpListener,
+    place: Place,
     publisher: Publisher,
     proxies: Arc<Proxies>,
+    gate: Option<Arc<Gate>>,
     besides: Routes,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    serve(listener, publisher, proxies, besides, shutdown, GRACE).await
+    serve(place, publisher, proxies, gate, besides, shutdown, GRACE).await
 }
 
 /// The same with a grace of the caller's choice.
 pub(super) async fn serve(
-    listener: TcpListener,
+    place: Place,
     publisher: Publisher,
     proxies: Arc<Proxies>,
+    gate: Option<Arc<Gate>>,
     besides: Routes,
     shutdown: impl Future<Output = ()>,
     grace: Duration,
@@ -79,27 +81,10 @@ pub(super) async fn serve(
     let stopping = CancellationToken::new();
     let cut = CancellationToken::new();
     let _cut_when_dropped = cut.clone().drop_guard();
-    let (routes, mut health) = grpc_routes(publisher, proxies, besides, stopping.clone()).await;
+    let door = Door::new(place.limits, Arc::clone(&proxies));
+    let (routes, mut health) = grpc_routes(publisher, proxies, gate, besides, stopping.clone()).await;
 
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let incoming = incoming.then(|accepted| {
-        let cut = cut.clone();
-        async move {
-            match accepted {
-                Ok(io) => {
-                    if let Err(error) = liveness::watch(&SockRef::from(&io), PEER_TIMEOUT) {
-                        tracing::debug!(%error, "a gRPC connection was gone before it was served");
-                    }
-                    Ok(Cuttable::new(io, cut))
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a gRPC connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    Err(error)
-                }
-            }
-        }
-    });
+    let incoming = incoming(place.listener, place.tls, door, cut.clone());
     let serving = Server::builder()
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
@@ -127,13 +112,14 @@ pub(super) async fn serve(
 async fn grpc_routes(
     publisher: Publisher,
     proxies: Arc<Proxies>,
+    gate: Option<Arc<Gate>>,
     besides: Routes,
     stopping: CancellationToken,
 ) -> (Routes, HealthReporter) {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status(PUBLISHER, ServingStatus::Serving).await;
     let message_bytes_max = message_bytes_max(publisher.limits());
-    let publisher = PublisherServer::new(Service { publisher, proxies, stopping })
+    let publisher = PublisherServer::new(Service { publisher, proxies, gate, stopping })
         .max_decoding_message_size(message_bytes_max);
     let reflection = || {
         tonic_reflection::server::Builder::configure()

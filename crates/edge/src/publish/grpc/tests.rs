@@ -24,6 +24,7 @@ use tonic_types::StatusExt as _;
 
 use super::*;
 use crate::config::PublishLimits;
+use crate::publish::ProducerBindings;
 use crate::publish::testing::{self, LIMITS, TestLog, here};
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -57,9 +58,17 @@ impl Bench {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let served = tokio::spawn(server::serve(
-            listener,
+            Place {
+                listener,
+                tls: None,
+                limits: crate::config::GrpcLimits {
+                    connections_max: std::num::NonZeroUsize::new(100).unwrap(),
+                    connections_per_address: None,
+                },
+            },
             publisher,
             Arc::default(),
+            None,
             tonic::service::Routes::default(),
             stop.clone().cancelled_owned(),
             grace,
@@ -314,7 +323,8 @@ async fn what_the_log_says_has_its_code_and_says_whether_to_retry() {
 async fn a_stream_that_does_not_exist_is_not_created() {
     let log = TestLog::new();
     let closed = StreamPolicies { closed: true, ..testing::open() };
-    let publisher = Publisher::new(log.clone(), Arc::new(closed), LIMITS);
+    let publisher =
+        Publisher::new(log.clone(), Arc::new(closed), LIMITS, ProducerBindings::default(), Arc::default());
     let bench = Bench::serving(log, publisher, Duration::from_secs(60)).await;
     let status = soon(bench.client().await.publish(one(event("a")))).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::NotFound, "there is no such stream"));

@@ -25,16 +25,18 @@ use std::time::Instant;
 use ::http::request::Parts;
 use ::http::{HeaderValue, Response, StatusCode, header as field};
 use bytes::Bytes;
-use evergate_domain::{Allowance, ClientAddress, Level, Offset, StreamName, TraceParent};
+use evergate_domain::{Allowance, Level, Offset, StreamName, TraceParent};
 use evergate_eventlog::Placed;
 use http_body::Body;
 use http_body_util::Full;
 use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::publisher::Refusal;
-use super::{Faults, Naming, Part, Publisher, RawEvent, Submission, Transport};
+use super::{Faults, Naming, Part, Publisher, RawEvent, Sender, Submission, Transport};
 use crate::meter;
 use crate::problem::{FieldError, Problem};
+use body::Whole;
 use media::Media;
 
 /// Demands a level.
@@ -43,7 +45,7 @@ const LEVEL: &str = "Evergate-Level";
 /// Publishes what the request holds, and answers when it is in the log.
 pub(crate) async fn publish<B>(
     publisher: &Publisher,
-    from: ClientAddress,
+    sender: &Sender,
     stream: &StreamName,
     parts: &Parts,
     body: B,
@@ -56,7 +58,7 @@ where
     let (events, result) = match receive(publisher, parts, body).await {
         Ok(received) => {
             let events = received.events.len();
-            (events, store(publisher, from, stream, received).await)
+            (events, store(publisher, sender, stream, received).await)
         }
         Err(problem) => (0, Err(problem)),
     };
@@ -76,6 +78,8 @@ struct Received {
     lines: Vec<usize>,
     level: Option<Level>,
     faults: Faults,
+    /// Among the large ones, until its events are in the log.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// Reads the request; only what makes its body unreadable is a problem yet.
@@ -84,11 +88,21 @@ where
     B: Body,
     B::Error: Display,
 {
+    // Before there is more of it.
+    publisher.has_room().map_err(|error| error.into_problem(Naming::Json))?;
     let limits = publisher.limits();
     let media = Media::of(&parts.headers)?;
-    let bytes = body::read(&parts.headers, body, media.body_bytes_max(limits)).await?;
-    let mut received =
-        Received { media, events: Vec::new(), lines: Vec::new(), level: None, faults: Faults::default() };
+    let large = publisher.large_bodies();
+    let whole = body::read(&parts.headers, body, media.body_bytes_max(limits), large).await?;
+    let Whole { bytes, _place: place } = whole;
+    let mut received = Received {
+        media,
+        events: Vec::new(),
+        lines: Vec::new(),
+        level: None,
+        faults: Faults::default(),
+        _place: place,
+    };
     received.level = demanded(parts, &mut received.faults);
     match (media, String::from_utf8(bytes)) {
         (Media::Text, text) => received.text(parts, text.map_err(|error| not_utf8(&error))),
@@ -143,20 +157,20 @@ impl Received {
 /// Sends what was received to the log, unless something is wrong with it.
 async fn store(
     publisher: &Publisher,
-    from: ClientAddress,
+    sender: &Sender,
     stream: &StreamName,
     received: Received,
 ) -> Result<Stored, Problem> {
-    let Received { media, events, lines, level, faults } = received;
+    let Received { media, events, lines, level, faults, _place } = received;
     let naming = match media {
         Media::Json => Naming::Json,
         Media::Lines => Naming::Lines(&lines),
         Media::Text => Naming::Text,
     };
-    let allowance = publisher.charge(from, events.len()).map_err(|error| error.into_problem(naming))?;
+    let allowance = publisher.charge(sender, events.len()).map_err(|error| error.into_problem(naming))?;
     let submission = Submission { stream: Ok(stream.clone()), events, level, faults };
-    let placed = publisher
-        .publish(submission)
+    let (placed, allowance) = publisher
+        .publish(sender, submission, allowance)
         .await
         .map_err(|error| error.into_problem(naming).with_allowance(allowance))?;
     Ok(Stored { media, placed, allowance })

@@ -13,6 +13,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::publish::ProducerBindings;
 use crate::publish::testing::{self, LIMITS, TestLog, here};
 
 const JSON: &str = "application/json";
@@ -77,7 +78,7 @@ impl Bench {
     async fn post(&self, content_type: &str, headers: Headers<'_>, body: impl Into<Bytes>) -> Seen {
         let stream = StreamName::new("quote").unwrap();
         let parts = parts(content_type, headers);
-        see(publish(&self.publisher, here(), &stream, &parts, Full::new(body.into())).await).await
+        see(publish(&self.publisher, &here(), &stream, &parts, Full::new(body.into())).await).await
     }
 
     async fn data(&self) -> Vec<String> {
@@ -373,7 +374,7 @@ async fn a_body_is_read_only_as_far_as_it_may_go() {
         Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[b'x'; 100])))
     });
     let long = StreamBody::new(long.take(1000));
-    let seen = see(publish(&bench.publisher, here(), &stream, &parts(TEXT, &[]), long).await).await;
+    let seen = see(publish(&bench.publisher, &here(), &stream, &parts(TEXT, &[]), long).await).await;
     assert_eq!((seen.status, read.load(Ordering::SeqCst)), (413, 11));
 
     let untouched =
@@ -382,7 +383,7 @@ async fn a_body_is_read_only_as_far_as_it_may_go() {
         }));
     let announced = parts(TEXT, &[("content-length", b"1001")]);
     assert_eq!(
-        see(publish(&bench.publisher, here(), &stream, &announced, untouched).await).await.status,
+        see(publish(&bench.publisher, &here(), &stream, &announced, untouched).await).await.status,
         413
     );
 }
@@ -393,7 +394,7 @@ async fn a_body_that_breaks_off_is_not_published() {
     let stream = StreamName::new("quote").unwrap();
     let frames = [Ok(Frame::data(Bytes::from_static(b"half"))), Err("connection reset")];
     let body = StreamBody::new(stream::iter(frames));
-    let seen = see(publish(&bench.publisher, here(), &stream, &parts(TEXT, &[]), body).await).await;
+    let seen = see(publish(&bench.publisher, &here(), &stream, &parts(TEXT, &[]), body).await).await;
     assert_eq!((seen.status, seen.faults()), (400, vec![("body", None)]));
     assert!(bench.log.seen().batches.is_empty());
 }
@@ -419,10 +420,16 @@ async fn a_level_may_be_demanded_up_to_what_the_log_gives() {
 async fn a_stream_that_does_not_exist_is_not_created() {
     let bench = Bench::new();
     let closed = StreamPolicies { closed: true, ..testing::open() };
-    let publisher = Publisher::new(bench.log.clone(), Arc::new(closed), LIMITS);
+    let publisher = Publisher::new(
+        bench.log.clone(),
+        Arc::new(closed),
+        LIMITS,
+        ProducerBindings::default(),
+        Arc::default(),
+    );
     let stream = StreamName::new("quote").unwrap();
     let body = Full::new(Bytes::from_static(b"a"));
-    let seen = see(publish(&publisher, here(), &stream, &parts(TEXT, &[]), body).await).await;
+    let seen = see(publish(&publisher, &here(), &stream, &parts(TEXT, &[]), body).await).await;
     assert_eq!((seen.status, seen.code()), (404, "unknown-stream"));
     assert!(bench.log.seen().batches.is_empty());
 }

@@ -153,7 +153,7 @@ async fn run(fates: &[Fate], lines: Option<&[&str]>, window: usize) -> Ran {
     let (printed, complaints) = (Written::default(), Written::default());
     let style = Style { format: Format::Text, quiet: false };
     let mut output = Output::to(style, Box::new(printed.clone()), Box::new(complaints.clone()));
-    let client = PublisherClient::new(channel(&address).unwrap());
+    let client = PublisherClient::new(channel(&address, &dialer()).unwrap());
     let patience = Patience::new(Duration::from_secs(30), 7, Instant::now());
     let numbering = Numbering {
         stream: StreamName::new("quote").unwrap(),
@@ -267,7 +267,11 @@ async fn a_server_that_stays_away_is_given_up_with_its_reason() {
         give_up: Duration::from_millis(1),
         what: What::One(Draft { data: String::new(), kind: None, key: None }),
     };
-    let why = publish(plan, &mut output).await.unwrap_err();
+    let why = publish(plan, &dialer(), &mut output).await.unwrap_err();
     assert!(why.starts_with("giving up: the server is not available: "), "{why}");
     assert!(why.contains("Connection refused"), "{why}");
+}
+
+fn dialer() -> Dialer {
+    crate::dial::TlsArgs::default().dialer(&[evergate_tls::Protocol::Http2]).unwrap()
 }
