@@ -344,6 +344,8 @@ async fn a_stream_goes_on_between_the_news_and_its_end_however_it_is_served() {
             cut.cancel();
         }
     }
+    // What a slow one was sent before and has not taken yet comes before its news: all of the log at most.
+    let backlog = Duration::from_secs(1);
     for at in 0..3 {
         let texts = data(&bodies[at]);
         let told: Vec<_> = (0..texts.len()).filter(|&n| texts[n].contains("reason")).collect();
@@ -355,7 +357,8 @@ async fn a_stream_goes_on_between_the_news_and_its_end_however_it_is_served() {
         let (news, end) = (news[at].expect("told"), ends[at].expect("ended"));
         if at < 2 {
             assert!(texts.len() - told[0] > 5, "few events came after the news: {texts:?}");
-            assert!(end - news >= lead - Duration::from_millis(200), "{:?}", end - news);
+            let late = Duration::from_millis(200) + if at == 1 { backlog } else { Duration::ZERO };
+            assert!(end - news >= lead - late, "{:?}", end - news);
         }
         assert!(end - news <= lead + Duration::from_millis(400), "{:?}", end - news);
     }
