@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use evergate_domain::{Cursor, KeyFilter};
+use evergate_domain::Cursor;
 
 use super::Bundle;
 use super::outlet::Outlet;
@@ -20,7 +20,7 @@ impl<O: Outlet> Bundle<O> {
         let record = &self.records[slot];
         let Source::Parked(place) = &record.source else { return None };
         let (number, at) = (place.group, place.at);
-        let group = &mut self.groups[number];
+        let group = &self.groups[number];
         let feeds = group.lanes.iter().map(|&lane| Arc::clone(&self.lanes[lane as usize].feed));
         let parked = Parked {
             feeds: feeds.collect(),
@@ -30,29 +30,13 @@ impl<O: Outlet> Bundle<O> {
             sum: self.sums.remove(&slot).unwrap_or_default(),
             quiet: TICK * now.wrapping_sub(record.written),
         };
-        let moved = group.leave(at);
+        let moved = self.groups.leave(number, at, &mut self.lanes);
         // The group's number may be another's next.
         self.runs = Runs::packed(Packing::Bare);
-        if let Some(gone) = self.groups.take_if_empty(number) {
-            for (&lane, filter) in gone.lanes.iter().zip(&gone.profile.filters) {
-                self.leave_lane(lane as usize, number, filter);
-            }
-        }
         if let Some(Source::Parked(moved)) = moved.map(|moved| &mut self.records[moved as usize].source) {
             moved.at = at;
         }
         Some(parked)
-    }
-
-    fn leave_lane(&mut self, number: usize, group: u32, filter: &KeyFilter) {
-        let lane = &mut self.lanes[number];
-        lane.groups.leave(group, filter);
-        if lane.groups.is_empty() {
-            let gone = self.lanes.remove(number);
-            if self.by_name.get(gone.feed.name()) == Some(&number) {
-                self.by_name.remove(gone.feed.name());
-            }
-        }
     }
 
     /// Gives a subscriber its last words, and the time to take them. One that is away ends when it comes

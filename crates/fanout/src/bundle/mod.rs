@@ -13,7 +13,6 @@
 //! what it was given ([`Bundle::turn`]), and gets no more before.
 
 mod attend;
-mod bell;
 mod leave;
 mod outlet;
 mod places;
@@ -27,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use evergate_domain::{SlowReader, StreamName};
+use evergate_domain::SlowReader;
 use futures_util::StreamExt as _;
 use futures_util::future::AbortHandle;
 use futures_util::stream::FuturesUnordered;
@@ -35,15 +34,12 @@ use slab::Slab;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::engine::{Groups, Guard, Inbox, Lane, Packing, RUN_BYTES, Runs};
-use crate::feed::Feed;
+use crate::engine::{Groups, Guard, Inbox, Lanes, Packing, RUN_BYTES, Runs};
 use crate::gzip::{Encoding, Sum};
 use crate::hub::{Hub, Inner};
-use crate::profile::Profile;
 use crate::subscriber::{End, Parked, Subscriber};
 
 use attend::{Away, Watched};
-use bell::Bells;
 pub use outlet::Outlet;
 use places::Followed;
 use record::{Place, Record, Source};
@@ -78,8 +74,7 @@ pub struct Bundle<O> {
     /// How far those have come whose guards follow.
     followed: HashMap<usize, Followed>,
     follow_at: Instant,
-    lanes: Slab<Lane>,
-    by_name: HashMap<StreamName, usize>,
+    lanes: Lanes,
     groups: Groups,
     /// The groups that are being visited, kept for its capacity.
     visiting: Vec<u32>,
@@ -87,8 +82,10 @@ pub struct Bundle<O> {
     due: VecDeque<usize>,
     /// The runs of a turn.
     runs: Runs,
+    /// Lanes that moved on.
     inbox: Arc<Inbox>,
-    bells: Arc<Bells>,
+    /// Slots whose outlets are to be looked at.
+    bells: Arc<Inbox>,
     /// Subscribers that read from the log.
     away: FuturesUnordered<Away>,
     /// Those that may be called one by one, and how to let go of them.
@@ -121,8 +118,7 @@ impl<O: Outlet> Bundle<O> {
             sums: HashMap::new(),
             followed: HashMap::new(),
             follow_at: never,
-            lanes: Slab::new(),
-            by_name: HashMap::new(),
+            lanes: Lanes::default(),
             due: VecDeque::new(),
             groups: Groups::default(),
             visiting: Vec::new(),
@@ -163,7 +159,7 @@ impl<O: Outlet> Bundle<O> {
         self.records.insert(Record {
             outlet,
             guard,
-            bell: self.bells.bell(slot),
+            bell: self.bells.listener(slot),
             source: Source::Resting(Box::new(subscriber)),
             written,
             blocked: false,
@@ -297,11 +293,12 @@ impl<O: Outlet> Bundle<O> {
     /// Into a group: the rings have all it is owed from here on.
     fn park(&mut self, slot: usize, parked: Parked) {
         let Parked { feeds, profile, cursor, unseen, sum, quiet } = parked;
-        let lanes: Vec<_> = feeds.into_iter().map(|feed| self.lane_of(feed)).collect();
+        let slow = &self.hub.common.config.slow;
+        let lanes: Vec<_> = feeds.into_iter().map(|feed| self.lanes.of(feed, &self.inbox, slow)).collect();
         if profile.encoding == Encoding::Gzip {
             self.sums.insert(slot, sum);
         }
-        let group = self.group_of(&profile, &lanes);
+        let group = self.groups.of(&profile, &lanes, &mut self.lanes);
         let at = self.groups[group].enter(small(slot), &cursor);
         let written = self.tick().wrapping_sub(time::whole_ticks(quiet));
         let record = &mut self.records[slot];
@@ -317,34 +314,6 @@ impl<O: Outlet> Bundle<O> {
         self.look_again(slot);
         // What came while it was on its way.
         self.make_due(slot);
-    }
-
-    fn lane_of(&mut self, feed: Arc<Feed>) -> u32 {
-        let known = self.by_name.get(feed.name()).copied();
-        // A feed that was given up and begun anew is another one, even of the same stream.
-        if let Some(lane) = known.filter(|&lane| Arc::ptr_eq(&self.lanes[lane].feed, &feed)) {
-            return small(lane);
-        }
-        let name = feed.name().clone();
-        let entry = self.lanes.vacant_entry();
-        let number = entry.key();
-        let slow_reader = self.hub.common.config.slow.of(&name);
-        entry.insert(Lane::new(feed, self.inbox.listener(number), slow_reader));
-        self.by_name.insert(name, number);
-        small(number)
-    }
-
-    fn group_of(&mut self, profile: &Arc<Profile>, lanes: &[u32]) -> u32 {
-        let streams = lanes.iter().zip(&profile.filters);
-        // Also where there is such a group already.
-        let heads = streams.map(|(&lane, filter)| self.lanes[lane as usize].expect(filter)).collect();
-        self.groups.find(profile, lanes).unwrap_or_else(|| {
-            let group = self.groups.begin(Arc::clone(profile), lanes, heads);
-            for (&lane, filter) in lanes.iter().zip(&profile.filters) {
-                self.lanes[lane as usize].groups.enter(group, filter);
-            }
-            group
-        })
     }
 
     fn make_due(&mut self, slot: usize) {

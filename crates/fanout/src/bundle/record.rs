@@ -4,16 +4,15 @@ use std::sync::Arc;
 
 use futures_util::future::AbortHandle;
 
-use super::bell::Bell;
 use super::outlet::Outlet;
-use crate::engine::Guard;
+use crate::engine::{Guard, Listener};
 use crate::subscriber::Subscriber;
 
 /// A subscriber. Nothing here grows with how far it lies behind.
 pub(super) struct Record<O> {
     pub(super) outlet: O,
     pub(super) guard: Box<dyn Guard>,
-    pub(super) bell: Arc<Bell>,
+    pub(super) bell: Arc<Listener>,
     pub(super) source: Source,
     /// The tick of the last write; once its end is decided, of that.
     pub(super) written: u32,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use evergate_domain::{Cursor, Offset};
 use slab::Slab;
 
+use crate::engine::lanes::Lanes;
 use crate::profile::Profile;
 
 /// The connections of a shard that follow the same streams in the same way. Those of them that stand
@@ -84,7 +85,7 @@ impl Group {
     }
 
     /// Lets a connection go. Gives the one that has its place now.
-    pub(crate) fn leave(&mut self, place: u32) -> Option<u32> {
+    pub(super) fn leave(&mut self, place: u32) -> Option<u32> {
         let (last, streams) = (self.followers.len() - 1, self.lanes.len());
         self.offsets.copy_within(last * streams.., place as usize * streams);
         self.offsets.truncate(last * streams);
@@ -101,15 +102,42 @@ pub(crate) struct Groups {
 }
 
 impl Groups {
+    /// The group with this profile and these lanes: the one that is there, or a new one that nobody is in
+    /// yet.
+    pub(crate) fn of(&mut self, profile: &Arc<Profile>, numbers: &[u32], lanes: &mut Lanes) -> u32 {
+        let streams = numbers.iter().zip(&profile.filters);
+        // Also where there is such a group already.
+        let heads = streams.map(|(&lane, filter)| lanes[lane as usize].expect(filter)).collect();
+        self.find(profile, numbers).unwrap_or_else(|| {
+            let group = self.begin(Arc::clone(profile), numbers, heads);
+            for (&lane, filter) in numbers.iter().zip(&profile.filters) {
+                lanes[lane as usize].groups.enter(group, filter);
+            }
+            group
+        })
+    }
+
+    /// Lets a connection go from its group, and the group from its lanes if it was the last. Gives the one
+    /// that has its place now.
+    pub(crate) fn leave(&mut self, number: u32, place: u32, lanes: &mut Lanes) -> Option<u32> {
+        let moved = self[number].leave(place);
+        if let Some(gone) = self.take_if_empty(number) {
+            for (&lane, filter) in gone.lanes.iter().zip(&gone.profile.filters) {
+                lanes.leave(lane, number, filter);
+            }
+        }
+        moved
+    }
+
     /// The group with this profile and these lanes, if there is one.
-    pub(crate) fn find(&self, profile: &Profile, lanes: &[u32]) -> Option<u32> {
+    pub(super) fn find(&self, profile: &Profile, lanes: &[u32]) -> Option<u32> {
         let number = *self.numbers.get(profile)?;
         // A stream's feed may have been begun anew, and its lane with it.
         (*self[number].lanes == *lanes).then_some(number)
     }
 
     /// Begins a group that nobody is in yet. `heads` are those of its streams.
-    pub(crate) fn begin(&mut self, profile: Arc<Profile>, lanes: &[u32], heads: Vec<Offset>) -> u32 {
+    pub(super) fn begin(&mut self, profile: Arc<Profile>, lanes: &[u32], heads: Vec<Offset>) -> u32 {
         let keyed = profile.filters.iter().any(|filter| !filter.is_all());
         let group = Group {
             quiet_from: if keyed { heads.into() } else { Box::default() },
@@ -124,7 +152,7 @@ impl Groups {
     }
 
     /// Takes a group away that nobody is in any more.
-    pub(crate) fn take_if_empty(&mut self, number: u32) -> Option<Group> {
+    pub(super) fn take_if_empty(&mut self, number: u32) -> Option<Group> {
         if !self[number].followers.is_empty() {
             return None;
         }

@@ -1,36 +1,38 @@
-//! How a shard, or a bundle, learns that one of its streams moved on.
+//! How a shard, or a bundle, learns that one of its streams moved on; and a bundle, that one of its outlets
+//! is to be looked at.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// The streams of a shard that moved since it looked. Bounded by the streams it has: each is in it
-/// once at the most.
+/// Those of many that have news since it was looked. Bounded by how many there are: each is in it once at
+/// the most, or twice while it is asked (see [`Listener::ask`]).
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
-    moved: Mutex<Vec<usize>>,
+    news: Mutex<Vec<usize>>,
     cuts: AtomicBool,
     bell: Notify,
 }
 
-/// One stream's line to a shard.
+/// The line of one of them to its inbox; also as a waker.
 #[derive(Debug)]
 pub(crate) struct Listener {
     inbox: Arc<Inbox>,
-    lane: usize,
+    number: usize,
     marked: AtomicBool,
 }
 
 impl Inbox {
-    pub(crate) fn listener(self: &Arc<Self>, lane: usize) -> Arc<Listener> {
-        Arc::new(Listener { inbox: Arc::clone(self), lane, marked: AtomicBool::new(false) })
+    pub(crate) fn listener(self: &Arc<Self>, number: usize) -> Arc<Listener> {
+        Arc::new(Listener { inbox: Arc::clone(self), number, marked: AtomicBool::new(false) })
     }
 
-    /// The lanes that moved. Whoever takes one clears its mark before looking at the stream.
+    /// Who has news. Whoever takes one clears its mark before looking.
     pub(crate) fn take(&self) -> Vec<usize> {
-        std::mem::take(&mut *self.moved.lock())
+        std::mem::take(&mut *self.news.lock())
     }
 
     /// Has the shard look for connections that are to be reset, or whether all are.
@@ -44,23 +46,43 @@ impl Inbox {
         self.cuts.swap(false, Ordering::AcqRel)
     }
 
+    /// Cancel-safe.
     pub(crate) async fn rung(&self) {
         self.bell.notified().await;
     }
 }
 
 impl Listener {
-    /// Says that the stream moved. Cheap, and never waits for the shard.
+    /// Says that there is news. Cheap, and never waits for whoever looks.
     pub(crate) fn mark(&self) {
         if !self.marked.swap(true, Ordering::AcqRel) {
-            self.inbox.moved.lock().push(self.lane);
+            self.inbox.news.lock().push(self.number);
             self.inbox.bell.notify_one();
         }
     }
 
-    /// Before looking: what moves after this marks again.
+    /// Before looking: what comes after this marks again.
     pub(crate) fn clear(&self) {
         // A swap, so that whatever the marker wrote before its own is seen by the look that follows.
         self.marked.swap(false, Ordering::AcqRel);
+    }
+
+    /// Looks with this as the waker, which says nothing meanwhile: what it would say is the answer.
+    pub(crate) fn ask<T>(self: &Arc<Self>, look: impl FnOnce(&mut Context<'_>) -> T) -> T {
+        let waker = Waker::from(Arc::clone(self));
+        self.marked.store(true, Ordering::Release);
+        let answer = look(&mut Context::from_waker(&waker));
+        self.clear();
+        answer
+    }
+}
+
+impl Wake for Listener {
+    fn wake(self: Arc<Self>) {
+        self.mark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.mark();
     }
 }

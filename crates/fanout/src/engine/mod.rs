@@ -16,6 +16,7 @@ mod handle;
 mod inbox;
 mod index;
 mod lane;
+mod lanes;
 mod line;
 mod queue;
 mod record;
@@ -28,7 +29,7 @@ pub(crate) use attended::{rung, stalled};
 pub(crate) use group::Groups;
 pub use handle::{Engine, Farewell, Guard, Handover};
 pub(crate) use inbox::{Inbox, Listener};
-pub(crate) use lane::Lane;
+pub(crate) use lanes::Lanes;
 pub(crate) use run::{Look, Packing, RUN_BYTES, Runs};
 pub(crate) use skip::Missed;
 

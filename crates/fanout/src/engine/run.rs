@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use evergate_domain::{Cursor, Offset};
-use slab::Slab;
 
 use crate::engine::chunk;
 use crate::engine::group::Group;
-use crate::engine::lane::Lane;
+use crate::engine::lanes::Lanes;
 use crate::figures::Shown;
 use crate::gzip::{Deflater, Part};
 use crate::output::Output;
@@ -82,7 +81,7 @@ impl Runs {
         (number, group): (u32, &Group),
         from: &[Offset],
         turn: u8,
-        lanes: &Slab<Lane>,
+        lanes: &Lanes,
         deflater: &Arc<Deflater>,
     ) -> Look<'_> {
         if self.of != Some(number) || self.made.len() >= RUNS_MAX {
@@ -119,7 +118,7 @@ fn make(
     group: &Group,
     from: &[Offset],
     turn: u8,
-    lanes: &Slab<Lane>,
+    lanes: &Lanes,
     deflater: &Arc<Deflater>,
     packing: Packing,
 ) -> Result<Option<Run>, Behind> {

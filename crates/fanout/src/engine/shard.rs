@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use evergate_domain::{StreamName, UnixMillis};
+use evergate_domain::UnixMillis;
 use evergate_tls::Session as TlsSession;
 use rustix::event::epoll;
 use slab::Slab;
@@ -19,14 +19,12 @@ use tokio::time::Instant;
 use crate::engine::group::Groups;
 use crate::engine::handle::{Arrival, Engine};
 use crate::engine::inbox::Inbox;
-use crate::engine::lane::Lane;
+use crate::engine::lanes::Lanes;
 use crate::engine::record::Record;
 use crate::engine::run::Runs;
 use crate::engine::trail::Trail;
-use crate::feed::Feed;
 use crate::figures::{self, Figures};
 use crate::gzip::{Encoding, Sum};
-use crate::profile::Profile;
 use crate::subscriber::Parked;
 
 mod leave;
@@ -63,8 +61,7 @@ pub(super) struct Shard {
     look_at: Instant,
     /// The sums of compressed bodies.
     sums: HashMap<usize, Sum>,
-    lanes: Slab<Lane>,
-    by_name: HashMap<StreamName, usize>,
+    lanes: Lanes,
     groups: Groups,
     /// The groups that are being visited, kept for its capacity.
     visiting: Vec<u32>,
@@ -109,8 +106,7 @@ impl Shard {
             trails: HashMap::new(),
             look_at: Instant::now(),
             sums: HashMap::new(),
-            lanes: Slab::new(),
-            by_name: HashMap::new(),
+            lanes: Lanes::default(),
             groups: Groups::default(),
             visiting: Vec::new(),
             again: Vec::new(),
@@ -191,11 +187,12 @@ impl Shard {
             return;
         }
         let Parked { feeds, profile, cursor, unseen, sum, quiet } = parked;
-        let lanes: Vec<_> = feeds.into_iter().map(|feed| self.lane_of(feed)).collect();
+        let slow = &self.engine.0.hub.common.config.slow;
+        let lanes: Vec<_> = feeds.into_iter().map(|feed| self.lanes.of(feed, &self.inbox, slow)).collect();
         if profile.encoding == Encoding::Gzip {
             self.sums.insert(slot, sum);
         }
-        let group = self.group_of(&profile, &lanes);
+        let group = self.groups.of(&profile, &lanes, &mut self.lanes);
         let place = self.groups[group].enter(small(slot), &cursor);
         self.records.insert(Record {
             socket,
@@ -237,34 +234,6 @@ impl Shard {
                 lane.listener.mark();
             }
         }
-    }
-
-    fn lane_of(&mut self, feed: Arc<Feed>) -> u32 {
-        let known = self.by_name.get(feed.name()).copied();
-        // A feed that was given up and begun anew is another one, even of the same stream.
-        if let Some(lane) = known.filter(|&lane| Arc::ptr_eq(&self.lanes[lane].feed, &feed)) {
-            return small(lane);
-        }
-        let name = feed.name().clone();
-        let entry = self.lanes.vacant_entry();
-        let number = entry.key();
-        let slow_reader = self.engine.0.hub.common.config.slow.of(&name);
-        entry.insert(Lane::new(feed, self.inbox.listener(number), slow_reader));
-        self.by_name.insert(name, number);
-        small(number)
-    }
-
-    fn group_of(&mut self, profile: &Arc<Profile>, lanes: &[u32]) -> u32 {
-        let streams = lanes.iter().zip(&profile.filters);
-        // Also where there is such a group already.
-        let heads = streams.map(|(&lane, filter)| self.lanes[lane as usize].expect(filter)).collect();
-        self.groups.find(profile, lanes).unwrap_or_else(|| {
-            let group = self.groups.begin(Arc::clone(profile), lanes, heads);
-            for (&lane, filter) in lanes.iter().zip(&profile.filters) {
-                self.lanes[lane as usize].groups.enter(group, filter);
-            }
-            group
-        })
     }
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use evergate_domain::KeyFilter;
 use rustix::event::epoll;
 use socket2::SockRef;
 
@@ -76,7 +75,7 @@ impl Shard {
         // Only fails if the socket is not there, which is what is wanted.
         let _ = epoll::delete(self.epoll.get_ref(), &record.socket);
         self.load.fetch_sub(1, Ordering::Relaxed);
-        let group = &mut self.groups[record.group];
+        let group = &self.groups[record.group];
         let feeds = group.lanes.iter().map(|&lane| Arc::clone(&self.lanes[lane as usize].feed));
         let parked = Parked {
             feeds: feeds.collect(),
@@ -86,26 +85,10 @@ impl Shard {
             sum,
             quiet: TICK * self.tick.wrapping_sub(record.written),
         };
-        if let Some(moved) = group.leave(record.place) {
+        if let Some(moved) = self.groups.leave(record.group, record.place, &mut self.lanes) {
             self.records[moved as usize].place = record.place;
         }
-        if let Some(gone) = self.groups.take_if_empty(record.group) {
-            for (&lane, filter) in gone.lanes.iter().zip(&gone.profile.filters) {
-                self.leave_lane(lane as usize, record.group, filter);
-            }
-        }
         (record, parked)
-    }
-
-    fn leave_lane(&mut self, number: usize, group: u32, filter: &KeyFilter) {
-        let lane = &mut self.lanes[number];
-        lane.groups.leave(group, filter);
-        if lane.groups.is_empty() {
-            let gone = self.lanes.remove(number);
-            if self.by_name.get(gone.feed.name()) == Some(&number) {
-                self.by_name.remove(gone.feed.name());
-            }
-        }
     }
 
     /// Ends those whose owners want it, and passes on what others are to be told.
