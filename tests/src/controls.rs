@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::figures::figure;
 use crate::http1::{Request, Response, call};
 use crate::left_out::say;
 use crate::process::{Options, binary, own_settings_only};
@@ -289,15 +290,6 @@ impl Drop for Controls {
             }
         }
     }
-}
-
-/// One figure on a page of metrics, whatever its labels `node` and `region`; for figures without others.
-#[must_use]
-pub fn figure(page: &str, name: &str) -> Option<f64> {
-    let of_it = |line: &&str| {
-        line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' '))
-    };
-    page.lines().find(of_it)?.rsplit(' ').next()?.parse().ok()
 }
 
 fn free() -> SocketAddr {

@@ -25,6 +25,12 @@ pub fn series<'p>(page: &'p str, name: &str, labels: &[&str]) -> Vec<(&'p str, f
     page.lines().filter_map(of_line).collect()
 }
 
+/// The first of those, whatever its labels; for metrics that have `node` and `region` alone.
+#[must_use]
+pub fn figure(page: &str, name: &str) -> Option<f64> {
+    series(page, name, &[]).first().map(|(_, value)| *value)
+}
+
 /// The sum of those; 0 if there is none.
 #[must_use]
 pub fn value_on(page: &str, name: &str, label: &str) -> f64 {

@@ -25,6 +25,7 @@ pub mod subscription;
 
 pub mod publisher;
 
+pub mod audience;
 pub mod issuer;
 pub mod ledger;
 pub mod offset;

@@ -27,6 +27,15 @@ pub(crate) struct TlsArgs {
     cert_key: Option<PathBuf>,
 }
 
+/// The URL of a server, one such as `example`. The error is a sentence for the user.
+pub(crate) fn parse_url(text: &str, example: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("{text:?} is not a URL: {error}"))?;
+    match (url.scheme(), url.host_str()) {
+        ("http" | "https", Some(_)) => Ok(url),
+        _ => Err(format!("{text:?} is not a URL such as {example:?}")),
+    }
+}
+
 /// Makes connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Dialer {

@@ -1,98 +1,82 @@
 //! Subscribers that go where they belong, and publishers that go on whatever dies; a ledger judges.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use evergate_tests::PATIENCE;
-use evergate_tests::frame::{Frame, Item};
+use evergate_tests::audience::{Books, Post, Reader, place, publish, until};
 use evergate_tests::http1::{Connection, Request};
-use evergate_tests::ledger::{Demands, Ledger, Totals, Traffic};
-use evergate_tests::offset::{Offset, offset};
-use evergate_tests::subscription::{Next, Subscription};
-use serde_json::{Value, json};
+use evergate_tests::ledger::{Demands, Totals, Traffic};
+use evergate_tests::offset::Offset;
+use evergate_tests::subscription::Subscription;
+use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 const STREAM: &str = "s";
-const EVENTS: &str = "/v1/streams/s/events";
-const AGAIN_AFTER: Duration = Duration::from_millis(50);
+/// What a client is told to wait is the test's to wait for, and not the machine's.
+const RETRY_MAX: Duration = Duration::from_millis(500);
 /// Between two events of a publisher.
 const PUBLISH_EVERY: Duration = Duration::from_millis(20);
 /// What was published must be everywhere so long after the last fault.
 const CATCH_UP_MAX: Duration = Duration::from_secs(60);
 
-/// What everybody writes into.
-#[derive(Default)]
-struct Books {
-    ledger: Mutex<Ledger>,
-    stop: AtomicBool,
-    live: AtomicUsize,
-    cuts: AtomicUsize,
-    goaways: AtomicUsize,
-    gone: Mutex<Vec<SocketAddr>>,
-}
+/// Edges where nobody goes, for they are dead.
+type Gone = Arc<Mutex<Vec<SocketAddr>>>;
 
 /// Subscribers and publishers, until they are judged.
 pub(crate) struct Audience {
     books: Arc<Books>,
+    gone: Gone,
     reading: JoinSet<()>,
     publishing: JoinSet<()>,
     subscribers: usize,
 }
 
-/// One that comes back by itself.
-struct Reader {
-    name: String,
+/// One that goes where it belongs.
+struct Client {
+    reader: Reader,
     address: String,
     edges: Vec<SocketAddr>,
-    last_id: Option<String>,
-    retry: Duration,
-    books: Arc<Books>,
-}
-
-impl Books {
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().expect("no one panicked with it")
-    }
+    gone: Gone,
 }
 
 impl Audience {
     /// So many subscribers, who ask any of the edges where they belong, and two publishers.
     pub(crate) async fn gather(subscribers: usize, edges: &[SocketAddr]) -> Self {
-        let books = Arc::<Books>::default();
+        let (books, gone) = (Arc::<Books>::default(), Gone::default());
         let mut reading = JoinSet::new();
         for n in 0..subscribers {
-            let reader = Reader {
-                name: format!("reader-{n}"),
+            let client = Client {
+                reader: Reader::new(format!("reader-{n}"), STREAM, RETRY_MAX, Arc::clone(&books)),
                 address: format!("198.51.{}.{}", n / 250, n % 250),
                 edges: edges.to_vec(),
-                last_id: None,
-                retry: AGAIN_AFTER,
-                books: Arc::clone(&books),
+                gone: Arc::clone(&gone),
             };
-            reading.spawn(reader.run());
+            reading.spawn(client.run());
         }
-        let mut audience = Self { books, reading, publishing: JoinSet::new(), subscribers };
+        let mut audience = Self { books, gone, reading, publishing: JoinSet::new(), subscribers };
         audience.all_listen().await;
         // Only now: so everybody is owed all of it.
         for n in 0..2 {
             let books = Arc::clone(&audience.books);
-            audience.publishing.spawn(publish(edges.to_vec(), books, format!("publisher-{n}")));
+            let edges = Edges { all: edges.to_vec(), at: fastrand::usize(..edges.len()) };
+            let name = format!("publisher-{n}");
+            audience.publishing.spawn(publish(edges, STREAM, name, PUBLISH_EVERY, books));
         }
         audience
     }
 
     /// An edge is killed now: nobody goes there any more until it is back.
     pub(crate) fn gone(&self, edge: SocketAddr) {
-        self.books.gone.lock().expect("no one panicked with it").push(edge);
+        self.gone.lock().expect("no one panicked with it").push(edge);
         self.books.ledger().injected();
     }
 
     /// It takes clients again.
     pub(crate) fn back(&self, edge: SocketAddr) {
-        self.books.gone.lock().expect("no one panicked with it").retain(|gone| *gone != edge);
+        self.gone.lock().expect("no one panicked with it").retain(|gone| *gone != edge);
     }
 
     /// Something else was broken on purpose.
@@ -123,15 +107,7 @@ impl Audience {
     }
 
     async fn until(&mut self, what: &str, done: impl Fn(&Books) -> bool) {
-        let deadline = Instant::now() + CATCH_UP_MAX;
-        while !done(&self.books) {
-            assert!(Instant::now() < deadline, "not within {CATCH_UP_MAX:?}: {what}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            if let Some(ended) = self.reading.try_join_next() {
-                ended.expect("nobody found anything wrong");
-                panic!("somebody went home early");
-            }
-        }
+        until(&mut self.reading, what, CATCH_UP_MAX, || done(&self.books)).await;
     }
 
     /// Ends it, and judges: everybody got everything, once. So many streams came back at least.
@@ -154,27 +130,24 @@ impl Audience {
     }
 }
 
-impl Reader {
+impl Client {
     /// Reads for ever, each time at the edge where it is told to belong.
     async fn run(mut self) {
         loop {
             if let Some(edge) = self.own().await {
-                let mut request = Request::get(EVENTS).header("X-Forwarded-For", &self.address);
-                if let Some(id) = &self.last_id {
-                    request = request.header("Last-Event-ID", id);
-                }
+                let request = self.reader.request().header("X-Forwarded-For", &self.address);
                 if let Ok(mut stream) = Subscription::try_request(edge, &request).await {
-                    self.read(&mut stream).await;
+                    self.reader.read(&mut stream).await;
                 }
             }
-            tokio::time::sleep(self.retry).await;
+            self.reader.rest().await;
         }
     }
 
     /// Where it belongs, by the word of any edge that is there.
     async fn own(&self) -> Option<SocketAddr> {
         let start = fastrand::usize(..self.edges.len());
-        let gone = self.books.gone.lock().expect("no one panicked with it").clone();
+        let gone = self.gone.lock().expect("no one panicked with it").clone();
         let edges = (0..self.edges.len()).map(|n| self.edges[(start + n) % self.edges.len()]);
         for edge in edges.filter(|edge| !gone.contains(edge)) {
             let request = Request::get("/v1/route").header("X-Forwarded-For", &self.address);
@@ -186,84 +159,25 @@ impl Reader {
         }
         None
     }
-
-    async fn read(&mut self, stream: &mut Subscription) {
-        let mut open = false;
-        loop {
-            match stream.next_within(PATIENCE).await {
-                Some(Next::Item(Item::Frame(frame))) => {
-                    if frame.event.as_deref() == Some("evergate.open") {
-                        open = true;
-                        self.books.live.fetch_add(1, Ordering::Relaxed);
-                    }
-                    self.take(frame);
-                }
-                Some(Next::Item(Item::Comment(_))) => {}
-                Some(Next::End(_)) => break,
-                None => panic!("{}: not even a heartbeat", self.name),
-            }
-        }
-        if open {
-            self.books.live.fetch_sub(1, Ordering::Relaxed);
-            self.books.cuts.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn take(&mut self, frame: Frame) {
-        if let Some(ms) = frame.retry {
-            // What it was told is the test's to wait for, and not the machine's.
-            self.retry = Duration::from_millis(ms).min(Duration::from_millis(500));
-        }
-        match frame.event.as_deref() {
-            Some("evergate.open") => {
-                let told = frame.json();
-                let cursor = offset(told["cursor"].as_str().expect("a cursor"));
-                if self.last_id.is_some() {
-                    assert_eq!(told["resume"], "exact", "{} comes back: {told}", self.name);
-                    self.books.ledger().resumed(&self.name, STREAM, cursor);
-                } else {
-                    self.books.ledger().subscribed(&self.name, STREAM, cursor);
-                }
-            }
-            Some("evergate.goaway") => drop(self.books.goaways.fetch_add(1, Ordering::Relaxed)),
-            Some("evergate.busy") => {}
-            Some("evergate.gap") => panic!("{} is told of a loss: {frame:?}", self.name),
-            _ if frame.is_event() => {
-                self.books.ledger().received(&self.name, STREAM, frame.offset(), &frame.data);
-            }
-            _ => {}
-        }
-        self.last_id = frame.id.or(self.last_id.take());
-    }
 }
 
-/// Publishes, each event until it is answered for, at whichever edge answers.
-async fn publish(edges: Vec<SocketAddr>, books: Arc<Books>, name: String) {
-    let mut seq = 0;
-    while !books.stop.load(Ordering::Relaxed) {
-        seq += 1;
-        let text = format!("{name} {seq}");
-        books.ledger().attempted_as(STREAM, &name, seq, &text);
-        let mut at = fastrand::usize(..edges.len());
-        let place = loop {
-            match post(edges[at], &name, seq, &text).await {
-                Some(place) => break place,
-                None => {
-                    at = (at + 1) % edges.len();
-                    tokio::time::sleep(AGAIN_AFTER).await;
-                }
-            }
+/// Any of the edges, another one where it fails.
+struct Edges {
+    all: Vec<SocketAddr>,
+    at: usize,
+}
+
+impl Post for Edges {
+    /// `None` if the edge is gone, or says to try again.
+    async fn post(&mut self, request: Request) -> Option<Offset> {
+        let told = try_call(self.all[self.at], &request).await;
+        let place = told.ok().and_then(|told| place(&told));
+        self.at = match place {
+            Some(_) => fastrand::usize(..self.all.len()),
+            None => (self.at + 1) % self.all.len(),
         };
-        books.ledger().acknowledged(STREAM, place, &text);
-        tokio::time::sleep(PUBLISH_EVERY).await;
+        place
     }
-}
-
-/// `None` if the edge is gone, or says to try again.
-async fn post(edge: SocketAddr, name: &str, seq: u64, text: &str) -> Option<Offset> {
-    let body = json!({ "data": text, "producer": { "id": name, "seq": seq } }).to_string();
-    let told = try_call(edge, &Request::post(EVENTS, "application/json", body)).await.ok()?;
-    told["offset"].as_str().map(offset)
 }
 
 /// The JSON of an answer, at an edge that may be gone.

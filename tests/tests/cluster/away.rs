@@ -1,6 +1,7 @@
 //! All control nodes are gone: nothing changes any more, and nothing ends.
 
-use evergate_tests::controls::{Controls, figure, wait};
+use evergate_tests::controls::{Controls, wait};
+use evergate_tests::figures::figure;
 use evergate_tests::http1::{Request, call};
 use evergate_tests::process::{Evergate, Options};
 use evergate_tests::redis::{Keeps, RedisServer};

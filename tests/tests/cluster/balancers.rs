@@ -15,7 +15,7 @@ use evergate_tests::left_out::say;
 use evergate_tests::process::{Evergate, Options, binary};
 use serde_json::Value;
 
-use crate::places::{CLIENTS, edge, knows};
+use crate::places::{CLIENTS, three};
 
 /// A process of this test's, killed with it.
 struct Running(Child);
@@ -107,17 +107,6 @@ async fn judge(edges: &mut [Evergate], balancer: SocketAddr, list: &Path, mut re
     moved(false)
 }
 
-async fn three(controls: &Controls) -> Vec<Evergate> {
-    let mut edges = Vec::new();
-    for name in ["edge-a", "edge-b", "edge-c"] {
-        edges.push(Evergate::start(edge(controls, Options::memory(), name)).await);
-    }
-    for edge in &edges {
-        knows(edge, 3).await;
-    }
-    edges
-}
-
 fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
 }
@@ -126,7 +115,7 @@ fn free() -> SocketAddr {
 async fn nginx_keeps_clients_at_their_edges() {
     let Some(nginx) = system("nginx_keeps_clients_at_their_edges", &["nginx"]) else { return };
     let controls = Controls::start(1).await;
-    let mut edges = three(&controls).await;
+    let mut edges = three(&controls, Options::memory).await;
     let folder = tempfile::tempdir().expect("a folder");
     let (folder, balancer) = (folder.path(), free());
     let list = folder.join("upstream.conf");
@@ -182,7 +171,7 @@ async fn nginx_keeps_clients_at_their_edges() {
 async fn envoy_keeps_clients_at_their_edges() {
     let Some(pinned) = pinned("envoy_keeps_clients_at_their_edges") else { return };
     let controls = Controls::start(1).await;
-    let mut edges = three(&controls).await;
+    let mut edges = three(&controls, Options::memory).await;
     let folder = tempfile::tempdir().expect("a folder");
     let (folder, balancer) = (folder.path(), free());
     let list = folder.join("endpoints.json");

@@ -2,14 +2,15 @@
 
 use std::time::Instant;
 
-use evergate_tests::controls::{Controls, figure, wait};
+use evergate_tests::controls::{Controls, wait};
+use evergate_tests::figures::figure;
 use evergate_tests::http1::{Request, call};
 use evergate_tests::process::{Evergate, Options};
 use evergate_tests::redis::{Keeps, RedisServer};
 use rustix::process::Signal;
 
 use crate::audience::Audience;
-use crate::places::{agreed, edge, knows, route, troubles};
+use crate::places::{agreed, knows, route, three, troubles};
 
 const SUBSCRIBERS: usize = 90;
 
@@ -21,13 +22,7 @@ async fn open_streams(edge: &Evergate) -> f64 {
 #[tokio::test]
 async fn a_killed_edge_s_clients_move_and_nobody_else_s() {
     let mut controls = Controls::start(3).await;
-    let mut edges = Vec::new();
-    for name in ["edge-a", "edge-b", "edge-c"] {
-        edges.push(Evergate::start(edge(&controls, Options::memory(), name)).await);
-    }
-    for edge in &edges {
-        knows(edge, 3).await;
-    }
+    let mut edges = three(&controls, Options::memory).await;
     let before = agreed(&edges.iter().collect::<Vec<_>>()).await;
     let of_b = before.values().filter(|edge| *edge == "edge-b").count();
     assert!((5..=40).contains(&of_b), "{of_b} of 60");
@@ -63,13 +58,7 @@ async fn nobody_misses_an_event_when_an_edge_and_the_leader_are_killed() {
     const TEST: &str = "nobody_misses_an_event_when_an_edge_and_the_leader_are_killed";
     let Some(redis) = RedisServer::start(TEST, Keeps::Everything).await else { return };
     let mut controls = Controls::start(3).await;
-    let mut edges = Vec::new();
-    for name in ["edge-a", "edge-b", "edge-c"] {
-        edges.push(Evergate::start(edge(&controls, redis.options(), name)).await);
-    }
-    for edge in &edges {
-        knows(edge, 3).await;
-    }
+    let mut edges = three(&controls, || redis.options()).await;
     let addresses: Vec<_> = edges.iter().map(Evergate::http).collect();
     let mut audience = Audience::gather(SUBSCRIBERS, &addresses).await;
     let of_b = open_streams(&edges[1]).await as usize;
@@ -112,13 +101,7 @@ async fn nobody_misses_an_event_when_an_edge_and_the_leader_are_killed() {
 #[ignore = "an edge whose next try is the node that stands still may be taken for lost for a moment (docs/adr/0011)"]
 async fn nobody_is_lost_with_a_control_node_that_stands_still() {
     let controls = Controls::start(3).await;
-    let mut edges = Vec::new();
-    for name in ["edge-a", "edge-b", "edge-c"] {
-        edges.push(Evergate::start(edge(&controls, Options::memory(), name)).await);
-    }
-    for edge in &edges {
-        knows(edge, 3).await;
-    }
+    let edges = three(&controls, Options::memory).await;
     let before = agreed(&edges.iter().collect::<Vec<_>>()).await;
     // One after the other, the leader among them: whoever held a lease there finds another one in time.
     for still in 0..3 {

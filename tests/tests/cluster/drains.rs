@@ -6,7 +6,7 @@ use evergate_tests::redis::{Keeps, RedisServer};
 use serde_json::Value;
 
 use crate::audience::Audience;
-use crate::places::{edge, knows};
+use crate::places::{knows, three};
 
 /// For a drain, in which streams are ended over a window.
 const END_MAX: std::time::Duration = std::time::Duration::from_secs(60);
@@ -21,14 +21,8 @@ async fn edges_are_drained_one_at_a_time_and_end() {
     const TEST: &str = "edges_are_drained_one_at_a_time_and_end";
     let Some(redis) = RedisServer::start(TEST, Keeps::Everything).await else { return };
     let controls = Controls::start(3).await;
-    let mut edges = Vec::new();
-    for name in ["edge-a", "edge-b", "edge-c"] {
-        let options = edge(&controls, redis.options(), name).set("shutdown.grace", "200ms");
-        edges.push(Evergate::start(options.set("shutdown.drain", "2s")).await);
-    }
-    for edge in &edges {
-        knows(edge, 3).await;
-    }
+    let options = || redis.options().set("shutdown.grace", "200ms").set("shutdown.drain", "2s");
+    let mut edges = three(&controls, options).await;
     let addresses: Vec<_> = edges.iter().map(Evergate::http).collect();
     let mut audience = Audience::gather(60, &addresses).await;
 
@@ -83,14 +77,7 @@ async fn edges_are_drained_one_at_a_time_and_end() {
 #[tokio::test]
 async fn a_drain_that_waits_can_be_taken_back() {
     let controls = Controls::start(1).await;
-    let mut edges = Vec::new();
-    for name in ["edge-a", "edge-b", "edge-c"] {
-        let options = edge(&controls, Options::memory(), name).set("shutdown.grace", "4s");
-        edges.push(Evergate::start(options).await);
-    }
-    for edge in &edges {
-        knows(edge, 3).await;
-    }
+    let mut edges = three(&controls, || Options::memory().set("shutdown.grace", "4s")).await;
     let refused = |arguments: &[&str], why: &str| {
         let output = controls.ask(0, arguments);
         let told = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use evergate_tests::controls::{Controls, figure, wait};
+use evergate_tests::controls::{Controls, wait};
+use evergate_tests::figures::figure;
 use evergate_tests::http1::{Request, call};
 use evergate_tests::mmdb::database;
 use evergate_tests::process::{Evergate, Options};

@@ -20,6 +20,18 @@ pub(crate) fn edge(controls: &Controls, options: Options, name: &str) -> Options
         .set("http.trusted_proxies", "127.0.0.1")
 }
 
+/// `edge-a`, `edge-b` and `edge-c`, which know of each other.
+pub(crate) async fn three(controls: &Controls, options: impl Fn() -> Options) -> Vec<Evergate> {
+    let mut edges = Vec::new();
+    for name in ["edge-a", "edge-b", "edge-c"] {
+        edges.push(Evergate::start(edge(controls, options(), name)).await);
+    }
+    for edge in &edges {
+        knows(edge, 3).await;
+    }
+    edges
+}
+
 /// Where an edge says that a client belongs.
 pub(crate) async fn route(edge: &Evergate, client: &str) -> Value {
     let request = Request::get("/v1/route").header("X-Forwarded-For", client);

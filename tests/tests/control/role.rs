@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use evergate_tests::figures::series;
+use evergate_tests::figures::figure;
 use evergate_tests::process::{binary, own_settings_only};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -61,7 +61,7 @@ impl Role {
 
     fn gauge(&self, name: &str) -> Option<f64> {
         let page = self.page("/metrics")?;
-        series(&page, name, &[]).first().map(|(_, value)| *value)
+        figure(&page, name)
     }
 }
 

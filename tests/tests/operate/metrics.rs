@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use evergate_tests::clients::checkout;
-use evergate_tests::controls::{Controls, figure, wait};
+use evergate_tests::controls::{Controls, wait};
+use evergate_tests::figures::figure;
 use evergate_tests::http1::{Request, call};
 use evergate_tests::process::{Evergate, Options, binary};
 use evergate_tests::redis::{Keeps, RedisServer};

@@ -214,7 +214,7 @@ impl Supervisor {
                         ended = broken.wait_for(|&broken| broken >= generation) => if ended.is_err() {
                             return;
                         },
-                        () = look_at(&connected) => {}
+                        () = look_at(&connected, self.on_push.is_some()) => {}
                     }
                     self.current.send_replace(None);
                     gauge.set(0.0);
@@ -251,13 +251,15 @@ impl Supervisor {
     }
 }
 
-/// Ends when a connection does not answer.
-async fn look_at(connected: &Connected) {
+/// Ends when a connection does not answer. One that listens has to answer in time: what it does not hear
+/// nobody misses, while on the others an answer that is late still comes.
+async fn look_at(connected: &Connected, listens: bool) {
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
         if let Err(error) = send(&mut connected.connection.clone(), &cmd("PING")).await
-            && breaks(&error)
+            && (listens || breaks(&error))
         {
+            tracing::debug!(%error, "a connection to Redis does not answer");
             connected.give_up();
             return;
         }

@@ -394,9 +394,6 @@ pub(super) async fn watch(shared: Arc<Shared>, node: Arc<Node>, writer: mpsc::We
             Woken::Moved => false,
             Woken::Due => {
                 live.let_go(&shared, &node, on.as_ref()).await;
-                if let Some(on) = &on {
-                    ping(on).await;
-                }
                 false
             }
         };
@@ -406,15 +403,6 @@ pub(super) async fn watch(shared: Arc<Shared>, node: Arc<Node>, writer: mpsc::We
             shared.topology.look_again();
         }
         due = Instant::now() + shared.options.compare_every;
-    }
-}
-
-/// Asks whether the listening connection still hears. Nothing is written to it otherwise, so that it
-/// could be dead for hours.
-async fn ping(on: &Connected) {
-    if let Err(error) = on.send(&cmd("PING")).await {
-        tracing::debug!(%error, "the listening connection does not answer");
-        on.give_up();
     }
 }
 

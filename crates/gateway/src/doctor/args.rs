@@ -8,7 +8,9 @@ use http::HeaderValue;
 use url::Url;
 
 use super::client::Dialers;
-use crate::dial::TlsArgs;
+use crate::dial::{TlsArgs, parse_url};
+
+const EXAMPLE: &str = "https://events.example.com";
 
 /// The stream for examinations, which no real subscriber reads.
 const OWN_STREAM: &str = "_doctor";
@@ -69,13 +71,13 @@ impl DoctorArgs {
 
     /// Checks the arguments before anything is sent. The error is a sentence for the user.
     pub(crate) fn plan(self) -> Result<Plan, String> {
-        let given = parse_url(&self.url)?;
+        let given = parse_url(&self.url, EXAMPLE)?;
         let is_base = matches!(given.path(), "" | "/");
         let stream = StreamName::new(&self.stream).map_err(|error| format!("--stream: {error}"))?;
         let url = if is_base { events(&given, &stream) } else { given };
         let publish = match (&self.publish_to, is_base && !self.listen_only) {
             (Some(base), _) => {
-                let base = parse_url(base)?;
+                let base = parse_url(base, EXAMPLE)?;
                 let stream =
                     named(&url).ok_or("--publish-to: the URL names no single stream to publish to")?;
                 Some(events(&base, &stream))
@@ -107,14 +109,6 @@ fn events(base: &Url, stream: &StreamName) -> Url {
 fn named(url: &Url) -> Option<StreamName> {
     let name = url.path().strip_suffix("/events")?.rsplit_once("/v1/streams/")?.1;
     StreamName::new(name).ok()
-}
-
-fn parse_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("{text:?} is not a URL: {error}"))?;
-    match (url.scheme(), url.host_str()) {
-        ("http" | "https", Some(_)) => Ok(url),
-        _ => Err(format!("{text:?} is not a URL such as \"https://events.example.com\"")),
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use evergate_domain::{KeyPattern, Start, StreamName};
 use url::Url;
 
 use super::session::Settings;
-use crate::dial::TlsArgs;
+use crate::dial::{TlsArgs, parse_url};
+
+const EXAMPLE: &str = "http://127.0.0.1:8080";
 
 const MULTIPLE_HINT: &str = "write --stream for each stream beside the first";
 
@@ -121,7 +123,7 @@ impl TailArgs {
         if !self.streams.is_empty() {
             return Err("a whole URL and --stream exclude each other".to_owned());
         }
-        parse_url(target)
+        parse_url(target, EXAMPLE)
     }
 
     fn url_of_streams(&self) -> Result<Url, String> {
@@ -134,7 +136,7 @@ impl TailArgs {
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let mut url = parse_url(&self.server)?;
+        let mut url = parse_url(&self.server, EXAMPLE)?;
         let path = url.path().trim_end_matches('/').to_owned();
         match &names[..] {
             [name] => {
@@ -150,14 +152,6 @@ impl TailArgs {
             }
         }
         Ok(url)
-    }
-}
-
-fn parse_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("{text:?} is not a URL: {error}"))?;
-    match (url.scheme(), url.host_str()) {
-        ("http" | "https", Some(_)) => Ok(url),
-        _ => Err(format!("{text:?} is not a URL such as \"http://127.0.0.1:8080\"")),
     }
 }
 
