@@ -13,6 +13,7 @@ pub mod redis;
 pub mod tiny_disk;
 
 pub mod authority;
+pub mod collector;
 
 pub mod gunzip;
 pub mod http1;

@@ -10,7 +10,7 @@ use evergate_tests::http1::{Request, call};
 use evergate_tests::offset::offset;
 use evergate_tests::process::{Evergate, Options};
 use evergate_tests::program::Program;
-use evergate_tests::publisher::{Event, Publisher, event};
+use evergate_tests::publisher::{Event, Publisher, event, keyed};
 use evergate_tests::subscription::Subscription;
 use serde_json::{Value, json};
 
@@ -322,6 +322,58 @@ async fn the_demo_page_tells_its_story() {
     let cut = |error: &Value| error.as_str().is_some_and(|text| text.contains("net::ERR_"));
     assert!(errors.iter().all(cut), "{errors:?}");
     assert!(screenshot.metadata().is_ok_and(|file| file.len() > 10_000), "a picture was taken");
+}
+
+#[tokio::test]
+async fn the_admin_page_shows_what_goes_on_inside() {
+    const TEST: &str = "the_admin_page_shows_what_goes_on_inside";
+    const TOKEN: &str = "0123456789abcdef-admin";
+    let (Some(pinned), Some(chromium)) = (pinned(TEST), system(TEST, &CHROMIUM)) else { return };
+    let secret = tempfile::NamedTempFile::new().expect("a temporary file can be made");
+    std::fs::write(secret.path(), TOKEN).expect("it is ours");
+    let token_file = secret.path().to_str().expect("a plain path");
+    let options = Options::memory().set("node", "edge-shown").set("admin.token_file", token_file);
+    let server = Evergate::start(options).await;
+    let publisher = Publisher::connect(server.grpc()).await;
+    let mut subscriber = Subscription::open(server.http(), "/v1/streams/quote/events").await;
+    subscriber.opened().await;
+    // What an event holds is text on the page, whatever it looks like.
+    let odd = "<img src=x onerror=document.title='broken'>";
+    publisher.publish("quote", keyed("AAPL", odd)).await;
+    let (base, pictures) = (format!("http://{}", server.admin()), Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let (chromium, pictures) = (chromium.to_string_lossy(), pictures.to_string_lossy());
+    let mut page = node(&pinned, "node/admin.cjs", &[&*chromium, base.as_str(), TOKEN, &*pictures]);
+    // Events flow while it is looked at, until it has seen enough.
+    let publishing = async {
+        loop {
+            publisher.publish("quote", keyed("MSFT", "flows")).await;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let shown = tokio::select! {
+        shown = page.json() => shown,
+        () = publishing => unreachable!("it publishes until it is dropped"),
+    };
+    page.finish().await;
+
+    assert_eq!(shown["unknown"], 401, "without a token nobody sees it: {shown}");
+    assert_eq!(shown["node"], "edge-shown", "{shown}");
+    assert_eq!(shown["stage"], "ready", "{shown}");
+    assert!(shown["streams"].as_str().is_some_and(|told| told.contains("quote")), "{shown}");
+    assert_eq!(shown["connections"], "1 of ", "{shown}");
+    assert!(shown["rate"].as_f64().is_some_and(|rate| rate > 1.0), "events flow: {shown}");
+    assert_eq!(shown["look"], "quote", "by the keyboard alone: {shown}");
+    assert_eq!(shown["events"], 20, "{shown}");
+    assert!(shown["oldest"].as_str().is_some(), "{shown}");
+    assert_eq!(shown["focusBack"], "Look at quote", "the keyboard's place is where it was: {shown}");
+    assert_eq!(shown["odd"], odd, "{shown}");
+    assert_ne!(shown["title"], "broken", "{shown}");
+    assert_eq!(shown["errors"], serde_json::json!([]), "{shown}");
+    assert_eq!(shown["elsewhere"], serde_json::json!([]), "nothing is asked for elsewhere: {shown}");
+    for picture in ["admin-light.png", "admin-dark.png"] {
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(picture);
+        assert!(file.metadata().is_ok_and(|file| file.len() > 10_000), "a picture was taken");
+    }
 }
 
 /// Starts one of our scripts under the pinned Node.js.

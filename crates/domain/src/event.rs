@@ -112,6 +112,9 @@ impl Level {
     }
 }
 
+/// The flag of a trace that is kept.
+const SAMPLED: u8 = 1;
+
 /// A W3C `traceparent` (Trace Context level 1, version 00): 55 bytes,
 /// `00-<32 hex trace id>-<16 hex parent id>-<2 hex flags>`.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -148,6 +151,31 @@ impl TraceParent {
     #[must_use]
     pub fn trace_id(&self) -> String {
         self.trace_id.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// The trace id.
+    #[must_use]
+    pub fn trace_id_bytes(&self) -> [u8; 16] {
+        self.trace_id
+    }
+
+    /// The id of the span that it was seen from.
+    #[must_use]
+    pub fn span_id(&self) -> [u8; 8] {
+        self.parent_id
+    }
+
+    /// Whether whoever passed it on keeps the trace.
+    #[must_use]
+    pub fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+
+    /// The same span, with another decision whether its trace is kept.
+    #[must_use]
+    pub fn with_sampled(mut self, kept: bool) -> Self {
+        self.flags = if kept { self.flags | SAMPLED } else { self.flags & !SAMPLED };
+        self
     }
 
     /// The same trace, seen from another span.

@@ -10,6 +10,7 @@ use evergate_domain::cluster::{Geography, Located};
 use evergate_domain::{Network, Rate, RegionName, RetryRange, StreamPolicies};
 use evergate_fanout::HubConfig;
 use evergate_member::Placement;
+use evergate_telemetry::Tracer;
 use evergate_tls::{Authority, Client, Server};
 use tokio::sync::watch;
 
@@ -62,6 +63,8 @@ pub struct EdgeConfig {
     pub peers: Vec<PeerNode>,
     /// What the cluster agrees on, if there is one to belong to. Its other edges are peers, too.
     pub placement: Option<watch::Receiver<Arc<Placement>>>,
+    /// Where traces go, if anywhere.
+    pub tracer: Tracer,
     /// What the process may take of memory.
     pub memory: MemoryLimit,
     /// Which region clients belong to by their addresses, if anybody says so.

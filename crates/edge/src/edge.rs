@@ -21,10 +21,12 @@ use crate::access::{self, Gate};
 use crate::calls::{Owner, Service};
 use crate::config::{EdgeConfig, SocketOptions};
 use crate::cursors::{Keeper, Reason};
+use crate::explain::Explainer;
 use crate::http::Context;
 use crate::http::server::Server;
 use crate::memory::{Budget, Level, MemoryLimit, Shortage, Step};
 use crate::publish::{self, Publisher};
+use crate::viewer::Viewer;
 
 /// How often within a ping interval it is looked for leases that have run out.
 const SWEEPS: u32 = 4;
@@ -112,12 +114,14 @@ impl Edge {
     pub fn start(self) -> RunningEdge {
         let hub = Hub::new(Arc::clone(&self.log), self.config.hub.clone());
         let policies = Arc::clone(&self.config.policies);
+        let log = Arc::downgrade(&self.log);
         let shortage = Arc::<Shortage>::default();
         let publisher = Publisher::new(
             Arc::clone(&self.log),
             policies,
             self.config.publish,
             self.config.producers.clone(),
+            self.config.tracer.clone(),
             Arc::clone(&shortage),
         );
         let engine = Engine::start(&hub, self.config.shards);
@@ -213,7 +217,7 @@ impl Edge {
             }
         });
         let tasks = [http, grpc, trim, flush, lapse, keys, watch, spare];
-        RunningEdge { context, hub, server, stop_grpc, stop_chores, ended, tasks }
+        RunningEdge { context, log, hub, server, stop_grpc, stop_chores, ended, tasks }
     }
 }
 
@@ -377,6 +381,7 @@ impl Revoker {
 /// [`end_streams`](Self::end_streams), [`write_places`](Self::write_places), [`close`](Self::close).
 pub struct RunningEdge {
     context: Arc<Context>,
+    log: Weak<dyn EventLog>,
     hub: Hub,
     server: Arc<Server>,
     stop_grpc: CancellationToken,
@@ -476,6 +481,18 @@ impl RunningEdge {
     #[must_use]
     pub fn revoker(&self) -> Revoker {
         Revoker(Arc::downgrade(&self.context))
+    }
+
+    /// Answers why a client did or did not get an event.
+    #[must_use]
+    pub fn explainer(&self) -> Explainer {
+        Explainer::new(Arc::downgrade(&self.context), Weak::clone(&self.log))
+    }
+
+    /// Looks at streams.
+    #[must_use]
+    pub fn viewer(&self) -> Viewer {
+        Viewer::new(Arc::downgrade(&self.context), Weak::clone(&self.log))
     }
 
     /// What was written to subscribers so far, each time it is called; `None` once the edge is gone.

@@ -10,6 +10,7 @@ mod calls;
 mod config;
 mod cursors;
 mod edge;
+mod explain;
 mod handshake;
 mod http;
 mod liveness;
@@ -18,6 +19,7 @@ mod meter;
 mod problem;
 mod publish;
 mod remote_end;
+mod viewer;
 
 pub use access::{AccessConfig, KeySource, KeySourceError};
 pub use config::{
@@ -25,5 +27,7 @@ pub use config::{
     GrpcTls, PeerNode, Proxies, ProxyProtocol, PublishLimits, Rates, SocketOptions, SseConfig,
 };
 pub use edge::{BindError, BoundListeners, Edge, RevokeError, Revoker, RunningEdge};
+pub use explain::{EventState, ExplainError, Explainer, Explanation, Verdict};
 pub use memory::{MemoryGauge, MemoryLimit};
 pub use publish::{ProducerBinding, ProducerBindings};
+pub use viewer::{Look, LookError, Viewer};

@@ -70,6 +70,7 @@ async fn edge() -> (RunningEdge, SocketAddr) {
         sockets: SocketOptions::default(),
         clients: ClientLimits::default(),
         proxies: Proxies::default(),
+        tracer: evergate_telemetry::Tracer::off(),
         sse: SseConfig {
             heartbeat: HEAD / 2,
             ping_interval: TOO_LONG,

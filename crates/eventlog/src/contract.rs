@@ -117,6 +117,8 @@ pub enum Page {
 pub struct StreamStatus {
     /// The newest committed event; `<epoch>-0` if there never was one.
     pub tail: Offset,
+    /// The newest event there is, committed or not.
+    pub appended: Offset,
     /// The newest event that is gone; sequence 0 if none is.
     pub floor: Offset,
     /// Bytes of payload, keys and types that are kept.

@@ -128,6 +128,7 @@ impl EventLog for MemoryLog {
         let current = self.epochs.current();
         Ok(StreamStatus {
             tail: stream.head.tail(current),
+            appended: stream.head.tail(current),
             floor: stream.head.floor(current),
             bytes: stream.bytes,
         })

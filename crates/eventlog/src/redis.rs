@@ -35,6 +35,7 @@ mod checks;
 mod library;
 mod link;
 mod node;
+mod times;
 mod topology;
 
 mod call;

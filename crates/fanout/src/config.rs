@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use evergate_domain::{RetryRange, SlowReaders, sse};
 use evergate_eventlog::ReadLimit;
+use evergate_telemetry::Tracer;
 
 /// What a [`Hub`](crate::Hub) may use.
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ pub struct HubConfig {
     pub retry: RetryRange,
     /// What is done about subscribers that take less than they are sent.
     pub slow: Arc<SlowReaders>,
+    /// Where it is told what became of events whose traces are kept.
+    pub tracer: Tracer,
 }
 
 impl HubConfig {
@@ -74,6 +77,7 @@ impl Default for HubConfig {
             goaway_lead: Duration::from_secs(1),
             retry: RetryRange::new(Duration::from_secs(1), Duration::from_secs(10)).expect("in order"),
             slow: Arc::default(),
+            tracer: Tracer::off(),
         }
     }
 }

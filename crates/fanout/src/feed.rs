@@ -20,6 +20,7 @@ use crate::frame::Frame;
 use crate::gzip::Deflater;
 use crate::replay::Replay;
 use crate::ring::Ring;
+use crate::traced::Arrival;
 
 /// What all feeds of a hub share.
 pub(crate) struct Common {
@@ -143,9 +144,9 @@ impl Feed {
         }
     }
 
-    /// Takes what follows the ring's head. False if that cannot be told of it, and nothing more is
-    /// taken until the log was asked.
-    fn append(&self, events: &[Arc<Event>]) -> bool {
+    /// Takes what follows the ring's head, and tells of it what is traced. False if it cannot be told that it
+    /// follows, and nothing more is taken until the log was asked.
+    fn append(&self, events: &[Arc<Event>], mut arrival: Option<&mut Arrival>) -> bool {
         let mut ring = self.ring.write();
         if ring.is_halted() {
             return false;
@@ -162,6 +163,9 @@ impl Feed {
                 ring.halt();
                 return false;
             }
+            if let Some(arrival) = &mut arrival {
+                arrival.add(event);
+            }
             ring.push(Arc::new(Frame::new(Arc::clone(event))));
         }
         if self.common.spares() {
@@ -172,20 +176,41 @@ impl Feed {
 
     /// Takes what the log answered for the ring's head.
     fn append_read(&self, events: Vec<Arc<Event>>) {
+        let mut arrival = Arrival::begin(&self.common.config.tracer);
         let mut ring = self.ring.write();
         for event in events {
             if event.offset.seq == ring.head().seq.plus(1) {
+                if let Some(arrival) = &mut arrival {
+                    arrival.add(&event);
+                }
                 ring.push(Arc::new(Frame::new(event)));
             }
         }
         if self.common.spares() {
             ring.shrink(SPARED);
         }
+        drop(ring);
+        self.trace(arrival);
     }
 
     /// Keeps less, as memory is short; the log has the rest.
     pub(crate) fn shrink(&self) {
         self.ring.write().shrink(SPARED);
+    }
+
+    /// Has the listeners know what of the news is traced, before they are rung.
+    fn trace(&self, arrival: Option<Arrival>) {
+        let Some(arrival) = arrival else { return };
+        let tracer = &self.common.config.tracer;
+        let traced = arrival.end(tracer, &self.name);
+        if traced.is_empty() {
+            return;
+        }
+        for listener in self.listeners.read().iter() {
+            if !listener.trace(&traced) {
+                tracer.dropped();
+            }
+        }
     }
 
     fn repair(&self) {
@@ -208,9 +233,11 @@ impl TailSink for Feed {
     fn take(&self, item: TailItem) {
         match item {
             TailItem::Events(events) => {
-                if !self.append(&events) {
+                let mut arrival = Arrival::begin(&self.common.config.tracer);
+                if !self.append(&events, arrival.as_mut()) {
                     self.repair();
                 }
+                self.trace(arrival);
             }
             TailItem::Trimmed(floor) => {
                 self.ring.write().trim(floor);

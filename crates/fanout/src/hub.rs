@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use evergate_domain::{Cursor, ResumeKind, Start, StreamName};
+use evergate_domain::{Cursor, Offset, ResumeKind, Start, StreamName};
 use evergate_eventlog::{EventLog, ReadError};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -123,6 +123,24 @@ impl Hub {
     #[must_use]
     pub fn feeds(&self) -> usize {
         self.0.common.alive.load(Ordering::Relaxed)
+    }
+
+    /// The streams that somebody follows here, by name, each with the newest event that came.
+    #[must_use]
+    pub fn followed(&self) -> Vec<(StreamName, Offset)> {
+        let slots: Vec<_> =
+            self.0.feeds.lock().iter().map(|(name, slot)| (name.clone(), Arc::clone(slot))).collect();
+        let mut followed: Vec<_> = slots
+            .into_iter()
+            .filter_map(|(name, slot)| {
+                // One that is just being begun will be here next time.
+                let feed = slot.try_lock().ok()?.upgrade()?;
+                let head = feed.ring().read().head();
+                Some((name, head))
+            })
+            .collect();
+        followed.sort();
+        followed
     }
 
     /// How often an event was deflated so far: once for everybody who is sent it compressed.

@@ -31,6 +31,7 @@ mod engine;
 
 mod hub;
 mod subscriber;
+mod traced;
 
 pub use bundle::{Bundle, Entrant, Outlet};
 pub use config::HubConfig;

@@ -85,6 +85,10 @@ impl Replay {
             .await;
         asking.answered = true;
         drop(asking);
+        if run.is_ok() {
+            let from = if filled_here { "log" } else { "cache" };
+            metrics::counter!("evergate_replay_pages_total", "from" => from).increment(1);
+        }
         match &run {
             Ok(run) if filled_here && !run.is_empty() => self.keep(key.clone(), run),
             Ok(run) if !run.is_empty() => {}

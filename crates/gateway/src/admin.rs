@@ -1,5 +1,5 @@
-//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/drain` and `/revocations`, for supervisors, not for the
-//! public.
+//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/admin`, `/explain`, `/drain` and `/revocations`, for supervisors and
+//! operators, not for the public.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -17,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::{Listener, ListenerExt as _};
 use evergate_access::Revoked;
-use evergate_edge::{RevokeError, Revoker};
+use evergate_edge::{Explainer, RevokeError, Revoker, Viewer};
 use serde::Deserialize;
 use serde_json::json;
 use socket2::{SockRef, TcpKeepalive};
@@ -28,6 +28,15 @@ use crate::certificates::Certificates;
 use crate::metrics::Metrics;
 use crate::readiness::{Readiness, Stage};
 use crate::troubles::Troubles;
+
+mod entry;
+mod explain;
+mod heap;
+mod page;
+
+pub(crate) use entry::Entry;
+pub(crate) use explain::EXPLAIN;
+pub(crate) use page::Viewers;
 
 /// What the pages tell.
 #[derive(Clone)]
@@ -42,6 +51,13 @@ pub(crate) struct About {
     pub drain: CancellationToken,
     /// Calls tokens back, once there is an edge.
     pub revoker: Arc<OnceLock<Revoker>>,
+    /// Says why a client did or did not get an event, once there is an edge.
+    pub explainer: Arc<OnceLock<Explainer>>,
+    /// Looks at streams, once there is an edge.
+    pub viewer: Arc<OnceLock<Viewer>>,
+    /// Who may see the admin page, and how many may at once.
+    pub entry: Entry,
+    pub viewers: Viewers,
 }
 
 /// Asks the process to end in order.
@@ -145,6 +161,13 @@ fn router(about: About) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route(DRAIN, post(drain).fallback(only_post))
+        .route(heap::HEAP, get(heap::heap).post(heap::heap).delete(heap::heap))
+        .route(EXPLAIN, get(explain::explain))
+        .route("/admin", get(page::page))
+        .route("/admin/admin.css", get(page::page))
+        .route("/admin/admin.js", get(page::page))
+        .route("/admin/events", get(page::events))
+        .route("/admin/stream", get(page::stream_page))
         .route(REVOCATIONS, post(revoke).fallback(only_post))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -238,8 +261,10 @@ async fn only_post() -> Response {
 }
 
 async fn not_found(uri: Uri) -> Response {
-    let detail =
-        format!("there is no {}, only /livez, /readyz, /metrics, /drain and /revocations", uri.path());
+    let detail = format!(
+        "there is no {}, only /livez, /readyz, /metrics, /admin, /explain, /debug/heap, /drain and /revocations",
+        uri.path()
+    );
     problem(StatusCode::NOT_FOUND, &detail)
 }
 
@@ -289,6 +314,10 @@ mod tests {
             metrics: Metrics::of(recorder),
             drain: CancellationToken::new(),
             revoker: Arc::default(),
+            explainer: Arc::default(),
+            viewer: Arc::default(),
+            entry: Entry::Closed,
+            viewers: Viewers::default(),
         }
     }
 

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-use crate::admin::{About, Admin};
+use crate::admin::{About, Admin, Entry, Viewers};
 use crate::certificates::Certificates;
 use crate::cli::Exit;
 use crate::config::Config;
@@ -53,6 +53,10 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<Exit> {
         certificates: Certificates::default(),
         metrics: metrics.clone(),
         revoker: Arc::default(),
+        explainer: Arc::default(),
+        viewer: Arc::default(),
+        entry: Entry::of(config.admin_token_file.as_deref(), false, config.admin_address.ip())?,
+        viewers: Viewers::default(),
     };
     let admin = Admin::bind(config.admin_address, None, about)
         .await

@@ -9,6 +9,7 @@ mod cli;
 mod config;
 
 mod admin;
+mod admin_client;
 mod certificates;
 mod cluster;
 mod control;
@@ -24,12 +25,14 @@ mod open_files;
 mod readiness;
 mod ready_file;
 mod shutdown;
+mod telemetry;
 mod upgrade;
 mod wiring;
 
 mod bench;
 mod dial;
 mod doctor;
+mod explain;
 mod printable;
 mod publish;
 mod tail;
@@ -73,6 +76,7 @@ fn run(command: Command) -> Exit {
         Command::Publish(args) => told(block_on(publish::run(args))),
         Command::Drain(args) => told(block_on(drain::run(args))),
         Command::Tail(args) => told(block_on(tail::run(args))),
+        Command::Explain(args) => told(block_on(explain::run(args))),
         Command::Cluster(args) => told(block_on(cluster::run(args))),
         Command::Doctor(args) => told(block_on(doctor::run(args))),
         Command::Bench(args) => told(on_threads(bench::run(args))),

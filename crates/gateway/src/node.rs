@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-use crate::admin::{About, Admin};
+use crate::admin::{About, Admin, Entry, Viewers};
 use crate::certificates::Certificates;
 use crate::cli::Exit;
 use crate::config::{self, Config, LogChoice};
@@ -32,6 +32,7 @@ use crate::open_files;
 use crate::readiness::{Readiness, Stage};
 use crate::ready_file::{Addresses, ReadyFile};
 use crate::shutdown::{Shutdown, Signals};
+use crate::telemetry::Telemetry;
 use crate::troubles::Troubles;
 use crate::upgrade::{self, Confirmed, Listeners, Offer};
 use crate::wiring::{self, Storage};
@@ -151,6 +152,7 @@ struct Gateway {
     _geoip: Option<AbortOnDropHandle<()>>,
     /// Reads certificates anew until dropped.
     _renewal: Option<AbortOnDropHandle<()>>,
+    telemetry: Telemetry,
     storage: Storage,
     edge: RunningEdge,
     /// In its cluster, if it belongs to one.
@@ -178,9 +180,17 @@ impl Gateway {
         let troubles = Troubles::default();
         let drain = CancellationToken::new();
         let revoker = Arc::<OnceLock<_>>::default();
+        let explainer = Arc::<OnceLock<_>>::default();
+        let viewer = Arc::<OnceLock<_>>::default();
+        let token_file = config.admin_token_file.as_deref();
+        let entry = Entry::of(token_file, role == Role::Dev, config.admin_address.ip())?;
         let about = About {
             drain: drain.clone(),
             revoker: Arc::clone(&revoker),
+            explainer: Arc::clone(&explainer),
+            viewer: Arc::clone(&viewer),
+            entry,
+            viewers: Viewers::default(),
             node: config.node.clone(),
             region: config.region.clone(),
             readiness: readiness.clone(),
@@ -223,10 +233,12 @@ impl Gateway {
         });
         let bound = BoundListeners { http: bound.http, grpc: bound.grpc };
         let access = wiring::access(config).await?;
+        let telemetry = Telemetry::start(config)?;
         let told = wiring::edge(config, role, policies, descriptors, access, &certificates);
         let geoip = config.cluster.geoip_file.as_deref().map(Geoip::load).transpose()?;
         let geographer = wiring::geographer(config, geoip.clone());
-        let told = EdgeConfig { placement: placement.clone(), geographer, ..told };
+        let mut told = EdgeConfig { placement: placement.clone(), geographer, ..told };
+        telemetry.trace(&mut told);
         let geoip = geoip.map(|geoip| AbortOnDropHandle::new(tokio::spawn(geoip.keep_fresh())));
         let edge = Edge::bind(told, bound, Arc::clone(log), Arc::clone(cursors)).await?;
         let BoundListeners { http, grpc } = edge.listeners()?;
@@ -235,6 +247,8 @@ impl Gateway {
         let edge = edge.start();
         // Nobody else sets it.
         let _ = revoker.set(edge.revoker());
+        let _ = explainer.set(edge.explainer());
+        let _ = viewer.set(edge.viewer());
         if config.access.is_none() && !addresses.http.ip().is_loopback() {
             warn!(http = %addresses.http, "anybody who reaches this may read and publish: access.mode is open");
         }
@@ -296,6 +310,7 @@ impl Gateway {
             drain,
             _metrics: keeper,
             _renewal: renewal,
+            telemetry,
             _heeding: heeding,
             _geoip: geoip,
             storage,
@@ -328,6 +343,7 @@ impl Gateway {
             stop_admin,
             _metrics,
             _renewal,
+            telemetry,
             _heeding,
             _geoip,
             storage,
@@ -376,6 +392,7 @@ impl Gateway {
         shutdown.phase("close the cursor store", BRIEF, cursors.close(), || "cursors under way").await;
         let all = shutdown.remaining();
         shutdown.phase("flush and close the log", all, log.close(), || "appends under way").await;
+        shutdown.phase("send the last spans", BRIEF, telemetry.finish(), || "spans").await;
         stop_admin.cancel();
         // It may be what failed, and then its end was heard already.
         let pages = async {
@@ -439,7 +456,7 @@ fn greet(config: &Config, addresses: Addresses) {
     let scheme = |secured: bool| if secured { "https" } else { "http" };
     let (web, rpc) = (scheme(config.http.tls.is_some()), scheme(config.grpc.tls.is_some()));
     let lines = format!(
-        "Evergate is ready: open {web}://{http}/ for a demo, http://{admin}/metrics for figures; {log}\n\
+        "Evergate is ready: open {web}://{http}/ for a demo, http://{admin}/admin for what goes on inside; {log}\n\
          receive:  curl -N {web}://{http}/v1/streams/demo/events\n\
          publish:  evergate publish --server {rpc}://{grpc} --stream demo hello\n"
     );

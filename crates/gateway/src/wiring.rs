@@ -21,6 +21,7 @@ use evergate_eventlog::{
     RedisOptions, SentinelLogin, SystemClock,
 };
 use evergate_fanout::HubConfig;
+use evergate_telemetry::Tracer;
 use evergate_tls::{
     CertificateFiles, Client, ClientCertificates, ClientSettings, Protocol, Resumption, Roots, Server,
     ServerSettings, Version,
@@ -235,6 +236,7 @@ pub(crate) fn edge(
         shards: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         peers: config.cluster.peers.iter().map(|peer| peer_node(peer, certificates)).collect(),
         placement: None,
+        tracer: Tracer::off(),
         memory: memory::limit(config.memory_bytes_max),
         geographer: None,
         links: certificates.links().filter(|_| config.grpc.tls.is_some()),

@@ -2,6 +2,8 @@
 
 mod boards;
 mod chart;
+mod explain;
+mod heap;
 mod metrics;
 mod prometheus;
 mod rules;

@@ -41,11 +41,14 @@ fn one<'a>(unit: &'a Unit, key: &str) -> &'a str {
 /// The settings of a service are taken by the binary that is tested.
 fn assert_runs(service: &Unit) {
     let words: Vec<&str> = one(service, "Service.ExecStart").split_whitespace().collect();
-    let [program, "dev", settings @ ..] = words.as_slice() else { panic!("{words:?}") };
+    let [program, "edge", settings @ ..] = words.as_slice() else { panic!("{words:?}") };
     assert_eq!(*program, "/usr/bin/evergate");
-    // The file of settings is the operator's own.
-    let settings = settings.iter().filter(|word| !word.starts_with("--config="));
-    let settings = settings.map(|word| word.replace("%t", "/run"));
+    // The file of settings is the operator's own, and begins as the one beside the units.
+    let example = folder().join("evergate.toml");
+    let settings = settings.iter().map(|word| {
+        let word = word.replace("/etc/evergate/evergate.toml", example.to_str().expect("a plain path"));
+        word.replace("%t", "/run").replace("%H", "host").replace("%i", "blue")
+    });
     let checked = Command::new(binary())
         .args(["config", "check", "--log", "redis://127.0.0.1:6379"])
         .args(settings)
@@ -76,6 +79,23 @@ fn every_socket_has_the_name_the_binary_knows_and_the_service_it_is_for() {
 }
 
 #[test]
+fn the_settings_beside_the_units_are_whole_and_let_nobody_publish_without_a_token() {
+    let example = folder().join("evergate.toml");
+    let checked = Command::new(binary())
+        .args(["config", "check", "--config"])
+        .arg(&example)
+        .env_remove("EVERGATE_SKIPPED")
+        .output()
+        .expect("the binary can be started");
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    let text = fs::read_to_string(example).expect("it is text");
+    assert!(text.contains("mode = \"tokens\"") && !text.contains("anonymous_publish"), "{text}");
+    // In the folder that the unit gives it.
+    let folder = one(&unit("evergate.service"), "Service.StateDirectory").to_owned();
+    assert!(text.contains(&format!("log = \"disk:/var/lib/{folder}/")), "{text}");
+}
+
+#[test]
 fn two_instances_meet_in_a_directory_of_their_own() {
     let service = unit("evergate@.service");
     assert_runs(&service);
@@ -100,6 +120,9 @@ fn systemd_itself_finds_no_mistake() {
     let mut words = Vec::new();
     for entry in fs::read_dir(folder()).expect("the folder is there") {
         let path = entry.expect("it can be read").path();
+        if path.extension().is_some_and(|ending| ending == "toml") {
+            continue;
+        }
         let name = path.file_name().expect("a file").to_str().expect("a plain name").to_owned();
         // It wants the program to exist.
         let text = fs::read_to_string(&path).expect("it is text");

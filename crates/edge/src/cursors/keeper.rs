@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use evergate_domain::{Claim, CursorKey, PackedCursor, StoredCursor, StreamSet};
+use evergate_domain::{Claim, CursorKey, PackedCursor, StoredCursor, StreamSet, UnixMillis};
 use evergate_eventlog::{CursorStore, CursorStoreError, CursorWrite, Move, Only, TakeOver, Wish, Written};
 use evergate_fanout::Engine;
 use futures_util::stream::{self, StreamExt as _};
@@ -54,8 +54,17 @@ struct Live {
     dismissal: Dismissal,
     /// The last position that was noted.
     position: Option<PackedCursor>,
+    /// When it was.
+    noted: Option<UnixMillis>,
     /// Whether its client acknowledges, so that hints are of no use.
     acknowledges: bool,
+}
+
+/// How far a stream has come that holds a cursor.
+pub(super) struct Standing {
+    /// Where to, and when that was found.
+    pub(super) come: Option<(PackedCursor, UnixMillis)>,
+    pub(super) acknowledges: bool,
 }
 
 /// What came of the wish for a client's cursor.
@@ -103,7 +112,7 @@ impl Keeper {
         newcomer: Option<&(dyn Fn() -> bool + Sync)>,
     ) -> Result<Taken, NotTaken> {
         let claim = Claim::new(fastrand::u32(1..));
-        let place = Place { keeper: Arc::clone(self), key, claim, streams };
+        let place = Place { keeper: Arc::clone(self), key, claim, streams, told: None };
         // Those who come at once take over one after the other, here as in the store.
         let _turn = self.turn(&place.key).lock().await;
         let take = TakeOver { claim, position: asserted, acknowledges };
@@ -119,6 +128,7 @@ impl Keeper {
             claim,
             dismissal,
             position: kept.as_ref().map(|kept| kept.position.clone()),
+            noted: None,
             acknowledges: acknowledges || kept.as_ref().is_some_and(|kept| kept.acknowledged),
         };
         if let Some(before) = self.enter(&place, live, late.then_some(take)) {
@@ -200,9 +210,17 @@ impl Keeper {
         }
         if let Some(position) = late.moved(&place.key, position, by) {
             live.position = Some(position.clone());
+            live.noted = Some(now());
             waiting.put(&place.key, Waits::new(place.claim, position, by));
         }
         true
+    }
+
+    /// How far a stream has come. `None` if another one holds its cursor by now.
+    pub(super) fn standing(&self, place: &Place) -> Option<Standing> {
+        let state = self.state.lock();
+        let live = state.live.get(&place.key).filter(|live| live.claim == place.claim)?;
+        Some(Standing { come: live.position.clone().zip(live.noted), acknowledges: live.acknowledges })
     }
 
     /// A stream has ended. What it has moved is still written, and that nobody holds the cursor now.
@@ -377,4 +395,10 @@ impl Keeper {
             }
         }
     }
+}
+
+/// What the wall clock says. Only ever told to people.
+pub(super) fn now() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis::new(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

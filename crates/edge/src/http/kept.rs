@@ -150,7 +150,7 @@ impl Kept {
         let newcomer = context.limits.counts_newcomers().then_some(one_more);
         let taken =
             context.cursors.take(key, streams, dismissal, own.clone(), wanted.acknowledges, newcomer).await;
-        let Taken { place, kept, late } = taken.map_err(|not| match not {
+        let Taken { mut place, kept, late } = taken.map_err(|not| match not {
             NotTaken::Away(error) => Busy::no_cursors(&error),
             NotTaken::TooManyNewcomers => Busy(Refusal::Newcomers.reason()),
         })?;
@@ -159,6 +159,7 @@ impl Kept {
             self.stored = true;
         }
         let fresh = kept.is_none() && !late;
+        place.tell(client.clone());
         Ok(Named { place: Arc::new(place), fresh, hints: Hints::None })
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use evergate_access::Principal;
+use evergate_domain::ClientId;
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio_util::sync::CancellationToken;
@@ -112,6 +113,13 @@ impl Registry {
     /// nothing within if it has no kept cursor.
     pub(crate) fn place(&self, id: &str) -> Option<Option<Arc<Place>>> {
         self.find(id, |open, slot| open.records[slot].place.clone())
+    }
+
+    /// The holds of the open streams of this client.
+    pub(crate) fn of_client(&self, client: &ClientId) -> Vec<Arc<Place>> {
+        let open = self.open.lock();
+        let places = open.records.iter().filter_map(|(_, record)| record.place.as_ref());
+        places.filter(|place| place.is_of(client)).map(Arc::clone).collect()
     }
 
     /// The client of this stream lives. False if there is no such stream.

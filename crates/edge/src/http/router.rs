@@ -14,7 +14,8 @@ use crate::http::carrier::Carrier;
 use crate::http::context::Context;
 use crate::http::query::Query;
 use crate::http::stream::{self, StreamRequest};
-use crate::http::{acks, cors, demo, ping, tokens, trace};
+use crate::http::trace::RequestTrace;
+use crate::http::{acks, cors, demo, ping, tokens};
 use crate::problem::{FieldError, Problem};
 use crate::publish::{self, Sender};
 
@@ -25,7 +26,8 @@ where
     B::Error: std::error::Error + Send + Sync + 'static,
 {
     let (parts, body) = request.into_parts();
-    let trace = trace::of_request(&parts.headers);
+    let trace = RequestTrace::of(&context.config.tracer, &parts.headers);
+    trace.says("http.request.method", || parts.method.to_string());
     // Before anything else: a page that may not ask must not cause anything either.
     let origin = cors::judge(&context.config.cors, &parts.headers, &parts.uri);
     let answer = if origin == cors::Verdict::Refused {
@@ -43,7 +45,8 @@ where
         Answer::from(problem)
     });
     cors::mark(&mut answer, &origin);
-    trace::tell(answer.headers_mut(), &trace);
+    let status = answer.status();
+    trace.answered(answer.headers_mut(), status);
     answer
 }
 
@@ -51,7 +54,7 @@ async fn route<B>(
     context: &Arc<Context>,
     parts: &http::request::Parts,
     body: B,
-    trace: &evergate_domain::TraceParent,
+    trace: &RequestTrace,
     carrier: Carrier,
     cookies: bool,
 ) -> Result<Answer, Problem>
@@ -115,6 +118,7 @@ where
     match *method {
         Method::GET | Method::HEAD => {
             let query = Query::parse(parts.uri.query().unwrap_or_default()).map_err(Problem::bad_request)?;
+            trace.is("evergate.connect");
             let request = StreamRequest {
                 path_stream: stream.as_deref(),
                 query: &query,
@@ -136,7 +140,9 @@ where
             // Before its body is read.
             caller.publishes_to(&name).map_err(Denied::into_problem)?;
             let sender = Sender { from: client, caller, identity: carrier.identity };
-            publish::publish_http(&context.publisher, &sender, &name, parts, body).await.map(full)
+            publish::publish_http(&context.publisher, &sender, &name, parts, trace.kept(), body)
+                .await
+                .map(full)
         }
         _ => other_method(
             method,

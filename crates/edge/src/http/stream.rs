@@ -1,11 +1,12 @@
 //! The answer that does not end: an event stream.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use evergate_domain::{
-    ClientAddress, ClientId, Cursor, KeyFilter, PackedCursor, ResumeKind, RetryRange, TraceParent, sse,
+    ClientAddress, ClientId, Cursor, KeyFilter, PackedCursor, ResumeKind, RetryRange, sse,
 };
 use evergate_eventlog::CursorStoreError;
 use evergate_fanout::{
@@ -29,6 +30,7 @@ use crate::http::limits::{Admitted, Asking, Refusal};
 use crate::http::looks::Looks;
 use crate::http::query::Query;
 use crate::http::registry::Entry;
+use crate::http::trace::{Life, RequestTrace};
 use crate::http::wanted::{self, Wanted};
 use crate::problem::Problem;
 
@@ -47,7 +49,7 @@ pub(crate) struct StreamRequest<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) version: Version,
     pub(crate) head_only: bool,
-    pub(crate) trace: &'a TraceParent,
+    pub(crate) trace: &'a RequestTrace,
     pub(crate) client: ClientAddress,
     pub(crate) carrier: Carrier,
     /// Whether the page that caused it, if one did, may bring its cookies along.
@@ -56,6 +58,7 @@ pub(crate) struct StreamRequest<'a> {
 
 /// Answers with an event stream, or says why not.
 pub(crate) async fn open(context: &Arc<Context>, request: StreamRequest<'_>) -> Result<Answer, Problem> {
+    let arrived = Instant::now();
     accepts(request.headers)?;
     let sse_config = &context.config.sse;
     let wanted = wanted::read(request.path_stream, request.query, request.headers, sse_config)
@@ -69,6 +72,7 @@ pub(crate) async fn open(context: &Arc<Context>, request: StreamRequest<'_>) -> 
         }
         Err(denied) => return Err(denied.into_problem()),
     };
+    describe(context, &request, &wanted, caller.principal().is_some());
     // Before it is looked whether there are such streams: who may not see them learns nothing.
     let shown = may_see(&caller, &wanted).map_err(Denied::into_problem)?;
     if wanted.streams.names().iter().any(|name| !context.config.policies.exists(name)) {
@@ -90,6 +94,10 @@ pub(crate) async fn open(context: &Arc<Context>, request: StreamRequest<'_>) -> 
     if request.head_only {
         return Ok(event_stream(crate::http::answer::no_body(), request.version, encoding));
     }
+    request.trace.says("evergate.encoding", || match encoding {
+        Encoding::Identity => "identity",
+        Encoding::Gzip => "gzip",
+    });
     let asking = Asking {
         from: request.client,
         principal: caller.principal().map(AsRef::as_ref),
@@ -101,9 +109,41 @@ pub(crate) async fn open(context: &Arc<Context>, request: StreamRequest<'_>) -> 
         Err(refusal) => Err(Busy(refusal.reason())),
     };
     match opened {
-        Ok(body) => Ok(event_stream(body, request.version, encoding)),
-        Err(busy) => busy.answer(&wanted, sse_config.busy_retry, request.version),
+        Ok(body) => {
+            metrics::histogram!("evergate_first_frame_seconds").record(arrived.elapsed().as_secs_f64());
+            Ok(event_stream(body, request.version, encoding))
+        }
+        Err(busy) => {
+            request.trace.says("evergate.refused", || busy.0);
+            busy.answer(&wanted, sse_config.busy_retry, request.version)
+        }
     }
+}
+
+/// Says what is wanted, for its trace: nothing by which a person or a secret could be told.
+fn describe(context: &Context, request: &StreamRequest<'_>, wanted: &Wanted, by_token: bool) {
+    let trace = request.trace;
+    if trace.kept().is_none() {
+        return;
+    }
+    let names: Vec<_> = wanted.streams.names().iter().map(ToString::to_string).collect();
+    trace.says("evergate.streams", || names.join(","));
+    trace.says("evergate.filtered", || wanted.filters.iter().any(|filter| !filter.is_all()));
+    trace.says("network.protocol.version", || match request.version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        _ => "1.1",
+    });
+    trace.says("url.scheme", || if context.config.http_tls.is_some() { "https" } else { "http" });
+    trace.says("evergate.client.proxied", || request.client.is_proxied());
+    if let Some(belongs) = context.affinity.route(request.client) {
+        trace.says("evergate.client.region", || belongs.region);
+        trace.says("evergate.client.edge", || belongs.edge.edge);
+    }
+    trace.says("evergate.client.named", || wanted.client.is_some());
+    trace.says("evergate.client.acknowledges", || wanted.acknowledges);
+    trace.says("evergate.client.leased", || wanted.leased);
+    trace.says("evergate.client.token", || by_token);
 }
 
 /// What of the subscription its caller is shown.
@@ -163,6 +203,7 @@ async fn subscribe(
         let direct = own_socket && !asked.client.is_proxied() && encoding == Encoding::Identity;
         let way = if direct { Way::Direct } else { Way::Indirect };
         named.begin(way, context.config.sse.cursor_overlap, subscriber.cursor());
+        named.place.begins(subscriber.cursor().pack(), opening.kind, &shown);
     }
     if let Some(named) = named(&bonds).filter(|named| named.fresh) {
         // Before the client hears where it is: it may go away right after.
@@ -171,6 +212,7 @@ async fn subscribe(
             return Err(Busy("replaced"));
         }
     }
+    asked.trace.says("evergate.resume", || opening.kind.as_str());
     metrics::counter!("evergate_streams_total", "resume" => opening.kind.as_str()).increment(1);
     let leased = bonds.as_ref().filter(|_| wanted.leased);
     if let Some(bonds) = leased {
@@ -199,12 +241,22 @@ async fn subscribe(
         connection: &connection,
         resume: opening.kind,
         cursor: &opening.cursor,
-        trace_id: &asked.trace.trace_id(),
+        trace_id: &asked.trace.id(),
         ping_ms: leased.map(|_| u64::try_from(ping_interval).unwrap_or(u64::MAX)),
         retry_ms: retry.pick_ms(fastrand::u64(..)),
     }
     .write_to(&mut first);
-    let keep = Keep { retry, abort: wanted.end_abort, cut, bonds, entry, _admitted: admitted };
+    let life = asked.trace.lives();
+    let keep = Keep {
+        retry,
+        abort: wanted.end_abort,
+        cut,
+        bonds,
+        life,
+        counted: AtomicBool::new(false),
+        entry,
+        _admitted: admitted,
+    };
     let live = Live { subscriber, keep };
     Ok(match handover {
         Some(handover) => handover.leave((first.into(), live)).boxed_unsync(),
@@ -224,6 +276,10 @@ pub(crate) struct Keep {
     abort: bool,
     cut: CancellationToken,
     bonds: Option<Box<Bonds>>,
+    /// What is told of it at its end, if it is traced.
+    life: Option<Box<Life>>,
+    /// Whether it was counted how it ended.
+    counted: AtomicBool,
     entry: Entry,
     _admitted: Admitted,
 }
@@ -299,10 +355,23 @@ impl Live {
 }
 
 impl Keep {
+    fn count_end(&self, reason: &'static str) {
+        if !self.counted.swap(true, Ordering::Relaxed) {
+            metrics::counter!("evergate_streams_ended_total", "reason" => reason).increment(1);
+        }
+    }
+
     /// Why somebody else ended the stream, if so.
     fn dismissed_for(&self) -> Option<Reason> {
         let reason = self.bonds.as_ref().and_then(|bonds| bonds.dismissal.reason());
         reason.or_else(|| self.entry.is_shed().then_some(Reason::Overload))
+    }
+}
+
+impl Drop for Keep {
+    fn drop(&mut self) {
+        // Whoever ended it said so before; otherwise its connection has gone.
+        self.count_end("client-gone");
     }
 }
 
@@ -314,7 +383,10 @@ impl Guard for Keep {
             End::Damaged => "damaged-log",
             End::Dismissed => self.dismissed_for().map_or("closed", Reason::as_str),
         };
-        metrics::counter!("evergate_streams_ended_total", "reason" => reason).increment(1);
+        self.count_end(reason);
+        if let Some(life) = &self.life {
+            life.ends(reason);
+        }
         if end == End::Stopped {
             // It was told before.
             return Farewell { bytes: Bytes::new(), abort: self.abort };

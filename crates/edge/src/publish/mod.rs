@@ -6,6 +6,7 @@
 
 mod error;
 mod fault;
+mod ingest;
 mod producers;
 mod publisher;
 mod sender;

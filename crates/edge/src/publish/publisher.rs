@@ -6,8 +6,10 @@ use std::time::Instant;
 
 use evergate_domain::{Allowance, EventDraft, StreamName, StreamPolicies};
 use evergate_eventlog::{AppendError, EventLog, Placed};
+use evergate_telemetry::Tracer;
 use tokio::sync::Semaphore;
 
+use super::ingest::Ingest;
 use super::{Admitted, ProducerBindings, PublishError, Sender, Submission};
 use crate::config::PublishLimits;
 use crate::memory::Shortage;
@@ -27,6 +29,7 @@ struct Shared {
     limits: PublishLimits,
     producers: ProducerBindings,
     meters: Meters,
+    tracer: Tracer,
     shortage: Arc<Shortage>,
     /// Places for large bodies over HTTP.
     large: Arc<Semaphore>,
@@ -55,14 +58,14 @@ impl Publisher {
         policies: Arc<StreamPolicies>,
         limits: PublishLimits,
         producers: ProducerBindings,
+        tracer: Tracer,
         shortage: Arc<Shortage>,
     ) -> Self {
         let meters = Meters::new(&limits.rates);
         let large = Arc::new(Semaphore::new(LARGE_BODIES_MAX));
         let failing = AtomicBool::new(false);
-        Self {
-            shared: Arc::new(Shared { log, policies, limits, producers, meters, shortage, large, failing }),
-        }
+        let shared = Shared { log, policies, limits, producers, meters, tracer, shortage, large, failing };
+        Self { shared: Arc::new(shared) }
     }
 
     /// The bounds on a submission.
@@ -124,10 +127,14 @@ impl Publisher {
     pub(super) async fn append(
         &self,
         stream: &StreamName,
-        events: Vec<EventDraft>,
+        mut events: Vec<EventDraft>,
     ) -> Result<Vec<Placed>, PublishError> {
         let expected = events.len();
+        let ingest = Ingest::begin(&self.shared.tracer, &mut events);
         let result = self.shared.log.append(stream, events).await;
+        if let Some(ingest) = ingest {
+            ingest.end(stream, self.shared.log.level(stream), result.as_deref());
+        }
         self.notice(result.as_ref().err());
         let placed = result?;
         assert_eq!(placed.len(), expected, "the log answers for each event");

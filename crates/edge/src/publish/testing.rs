@@ -10,6 +10,7 @@ use evergate_domain::{
 use evergate_eventlog::{
     AppendError, EventLog, MemoryLog, Page, Placed, ReadError, ReadLimit, StreamStatus, SystemClock, Tail,
 };
+use evergate_telemetry::Tracer;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
@@ -62,7 +63,8 @@ impl TestLog {
     /// A publisher onto this log.
     pub(super) fn publisher(self: &Arc<Self>, limits: PublishLimits) -> Publisher {
         let log = Arc::clone(self) as Arc<dyn EventLog>;
-        Publisher::new(log, Arc::new(open()), limits, ProducerBindings::default(), Arc::default())
+        let bindings = ProducerBindings::default();
+        Publisher::new(log, Arc::new(open()), limits, bindings, Tracer::off(), Arc::default())
     }
 
     /// The next append that begins and is not failing already fails so, without effect.

@@ -176,6 +176,7 @@ impl Durable {
     pub(super) fn status(&self, current: Epoch) -> StreamStatus {
         StreamStatus {
             tail: self.cursor_at(self.tail(), current),
+            appended: self.cursor_at(self.tail(), current),
             floor: self.cursor_at(self.floor, current),
             bytes: self.bytes,
         }

@@ -25,6 +25,7 @@ use super::RedisOptions;
 use super::address::Address;
 use super::error::breaks;
 use super::node::{Place, Purpose};
+use super::times::Asked;
 use crate::BackendError;
 
 /// A peer that acknowledges nothing for this long is gone.
@@ -63,7 +64,10 @@ impl Connected {
     pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
         if !self.asking {
             let mut connection = self.connection.clone();
-            return self.or_retired(send(&mut connection, command)).await;
+            let asked = Asked::new(Some(command));
+            let answer = self.or_retired(send(&mut connection, command)).await;
+            asked.answered();
+            return answer;
         }
         let mut pipe = Pipeline::new();
         pipe.add_command(command.clone());
@@ -79,7 +83,10 @@ impl Connected {
     pub(super) async fn send_all(&self, pipe: &Pipeline, answers: usize) -> RedisResult<Vec<Value>> {
         let mut connection = self.connection.clone();
         if !self.asking {
-            return self.or_retired(connection.send_packed_commands(pipe, 0, answers)).await;
+            let asked = Asked::new(pipe.cmd_iter().next());
+            let answer = self.or_retired(connection.send_packed_commands(pipe, 0, answers)).await;
+            asked.answered();
+            return answer;
         }
         let mut asking = Pipeline::new();
         for command in pipe.cmd_iter() {
@@ -384,7 +391,11 @@ impl Barrier {
             metrics::histogram!("evergate_redis_confirm_batches").record(callers.len() as f64);
             let millis = u64::try_from(options.confirm_timeout.as_millis()).unwrap_or(u64::MAX);
             let wanted = options.confirmations.get();
-            let confirmed = send(&mut connection, cmd("WAIT").arg(wanted).arg(millis)).await;
+            let mut wait = cmd("WAIT");
+            wait.arg(wanted).arg(millis);
+            let asked = Asked::new(Some(&wait));
+            let confirmed = send(&mut connection, &wait).await;
+            asked.answered();
             let confirmed =
                 confirmed.map(|count| matches!(count, Value::Int(count) if count >= i64::from(wanted)));
             for caller in callers {

@@ -216,7 +216,7 @@ impl Live {
         for feed in self.feeds_of(shared, node) {
             slots.entry(feed.keys.slot).or_default().push(feed);
         }
-        let (mut suspects, mut failure) = (Vec::new(), None);
+        let (mut suspects, mut failure, mut uncommitted) = (Vec::new(), None, 0);
         for (slot, feeds) in slots {
             for feeds in feeds.chunks(CHUNK) {
                 let asked = match self.ask(shared, slot, feeds).await {
@@ -233,6 +233,7 @@ impl Live {
                 for (feed, stands) in asked {
                     let mut state = feed.state.lock();
                     state.trimmed(stands.floor);
+                    uncommitted += stands.tail.get().saturating_sub(stands.committed.seq.get());
                     let orphaned = stands.tail > stands.committed.seq;
                     if orphaned && state.uncommitted == Some(stands.tail) {
                         // Whoever appended this is gone. If the queue is full, the next time will do.
@@ -247,6 +248,8 @@ impl Live {
                 }
             }
         }
+        let shard = node.place.address.to_string();
+        metrics::gauge!("evergate_redis_uncommitted_events", "shard" => shard).set(uncommitted as f64);
         if !suspects.is_empty() && !reconnected {
             tokio::time::sleep(GRACE).await;
         }

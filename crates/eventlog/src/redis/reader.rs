@@ -171,8 +171,9 @@ pub(super) async fn status(shared: &Shared, keys: &Keys) -> Result<StreamStatus,
     status.arg("evergate_1_status").arg(2).arg(keys.slot.record()).arg(keys.meta());
     let words = ask_opened(shared, keys, &status).await?;
     let read = || match words.as_slice() {
-        [ok, tail, floor, bytes, ..] if ok == "OK" => Some(StreamStatus {
+        [ok, tail, floor, bytes, appended, ..] if ok == "OK" => Some(StreamStatus {
             tail: reply::offset(tail)?,
+            appended: reply::offset(appended)?,
             floor: reply::offset(floor)?,
             bytes: bytes.parse().ok()?,
         }),

@@ -130,7 +130,7 @@ impl Engine {
         for _ in 0..shards.max(1) {
             let (sender, receiver) = mpsc::channel(ARRIVALS_MAX);
             let (inbox, load, figures) =
-                (Arc::<Inbox>::default(), Arc::<AtomicUsize>::default(), Arc::<Figures>::default());
+                (Inbox::that_hears_of_traces(), Arc::<AtomicUsize>::default(), Arc::<Figures>::default());
             doors.push(Door {
                 arrivals: sender,
                 inbox: Arc::clone(&inbox),

@@ -8,6 +8,8 @@ use std::task::{Context, Wake, Waker};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::traced::Traced;
+
 /// Those of many that have news since it was looked. Bounded by how many there are: each is in it once at
 /// the most, or twice while it is asked (see [`Listener::ask`]).
 #[derive(Debug, Default)]
@@ -15,6 +17,8 @@ pub(crate) struct Inbox {
     news: Mutex<Vec<usize>>,
     cuts: AtomicBool,
     bell: Notify,
+    /// Whether its listeners hear which news are traced.
+    traces: bool,
 }
 
 /// The line of one of them to its inbox; also as a waker.
@@ -23,11 +27,23 @@ pub(crate) struct Listener {
     inbox: Arc<Inbox>,
     number: usize,
     marked: AtomicBool,
+    /// Which of the news are traced, where that is heard.
+    traced: Option<Box<Mutex<Vec<Traced>>>>,
 }
 
+/// Batches of a stream that wait to be swept and are traced; beyond it they are not.
+const TRACED_MAX: usize = 64;
+
 impl Inbox {
+    /// Whose listeners also hear which news are traced. A shard's do; a bundle serves one connection, and
+    /// makes no spans.
+    pub(crate) fn that_hears_of_traces() -> Arc<Self> {
+        Arc::new(Self { traces: true, ..Self::default() })
+    }
+
     pub(crate) fn listener(self: &Arc<Self>, number: usize) -> Arc<Listener> {
-        Arc::new(Listener { inbox: Arc::clone(self), number, marked: AtomicBool::new(false) })
+        let traced = self.traces.then(Box::default);
+        Arc::new(Listener { inbox: Arc::clone(self), number, marked: AtomicBool::new(false), traced })
     }
 
     /// Who has news. Whoever takes one clears its mark before looking.
@@ -59,6 +75,22 @@ impl Listener {
             self.inbox.news.lock().push(self.number);
             self.inbox.bell.notify_one();
         }
+    }
+
+    /// Says which of the news are traced, before they are marked. False if there is no room.
+    pub(crate) fn trace(&self, news: &[Traced]) -> bool {
+        let Some(traced) = &self.traced else { return true };
+        let mut traced = traced.lock();
+        let fits = traced.len() + news.len() <= TRACED_MAX;
+        if fits {
+            traced.extend_from_slice(news);
+        }
+        fits
+    }
+
+    /// Which of the news that were marked are traced, each told once.
+    pub(crate) fn take_traced(&self) -> Vec<Traced> {
+        self.traced.as_ref().map(|traced| std::mem::take(&mut *traced.lock())).unwrap_or_default()
     }
 
     /// Before looking: what comes after this marks again.

@@ -11,6 +11,7 @@ use crate::bench::BenchArgs;
 use crate::cluster::ClusterArgs;
 use crate::doctor::DoctorArgs;
 use crate::drain::DrainArgs;
+use crate::explain::ExplainArgs;
 use crate::publish::PublishArgs;
 use crate::tail::TailArgs;
 
@@ -45,6 +46,8 @@ pub(crate) enum Command {
     Cluster(ClusterArgs),
     /// Examine the way from a subscriber to the gateway: what proxies do to the stream, and how to mend it
     Doctor(DoctorArgs),
+    /// Say why a client did or did not get an event, as far as an edge can know it
+    Explain(ExplainArgs),
     /// Put a load on a gateway: how late events arrive, whether all do, and what they cost
     Bench(BenchArgs),
     /// End a running process in order: readiness, streams, then itself
@@ -141,6 +144,7 @@ mod tests {
                 | Command::Doctor(_)
                 | Command::Bench(_)
                 | Command::Drain(_)
+                | Command::Explain(_)
                 | Command::Metrics(_)
                 | Command::Config(_)) => {
                     panic!("{other:?}")

@@ -43,6 +43,8 @@ pub(crate) enum Kind {
     Networks,
     /// Other nodes with their gRPC addresses: a list in TOML, separated by commas elsewhere.
     Peers,
+    /// A server by its URL; empty for none.
+    Server,
     /// `memory`, `disk:DIR` or `redis://…`.
     Log,
     /// Filter directives of the log output.
@@ -137,6 +139,8 @@ impl Kind {
                 }
                 Ok(Value::Peers(peers))
             }
+            Self::Server if text.is_empty() => Ok(Value::Server(None)),
+            Self::Server => check_place(text).map(|server| Value::Server(Some(server))),
             Self::Log => read_log(text),
             Self::Directives => EnvFilter::builder()
                 .parse(text)
@@ -186,6 +190,7 @@ impl Kind {
                 | Self::Size(_)
                 | Self::Choice(_)
                 | Self::Log
+                | Self::Server
                 | Self::Directives
                 | Self::Word
                 | Self::Path,
@@ -223,6 +228,7 @@ impl Kind {
             | Self::Address
             | Self::Choice(_)
             | Self::Log
+            | Self::Server
             | Self::Directives
             | Self::Word
             | Self::Path => "text in quotes",
@@ -257,6 +263,7 @@ impl Kind {
             Self::Peers => {
                 "a list of other nodes, `NAME=https://HOST:PORT` or `NAME=http://HOST:PORT`, each named once".to_owned()
             }
+            Self::Server => "`https://HOST:PORT` or `http://HOST:PORT`; empty for none".to_owned(),
             Self::Log => "`memory`, `disk:DIR`, `redis://[USER:PASSWORD@]HOST[:PORT],…[/DATABASE]`, `redis-sentinel://HOST:PORT,…/NAME` or `redis-cluster://HOST:PORT,…`; with `rediss` over TLS".to_owned(),
             Self::Directives => {
                 "`error`, `warn`, `info`, `debug`, `trace`, `off`, or directives such as `info,evergate_edge=debug`".to_owned()
@@ -283,6 +290,7 @@ impl Kind {
             Self::Origins => "ORIGINS",
             Self::Networks => "NETWORKS",
             Self::Peers => "PEERS",
+            Self::Server => "URL",
             Self::Log => "LOG",
             Self::Directives => "LEVEL",
             Self::Path => "FILE",

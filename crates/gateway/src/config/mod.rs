@@ -33,7 +33,8 @@ pub(crate) use file::FileSource;
 pub(crate) use flags::FlagSource;
 pub(crate) use mistake::Mistakes;
 pub(crate) use proven::{
-    Access, Clients, Config, Defaults, LogFormat, LogOutput, Rates, Resumption, Shutdown, Sources, Tls,
+    Access, Clients, Config, Defaults, LogFormat, LogOutput, Rates, Resumption, Shutdown, Sources, Telemetry,
+    Tls,
 };
 pub(crate) use reference::reference;
 pub(crate) use registry::{SETTINGS, Setting};

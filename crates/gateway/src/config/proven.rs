@@ -39,6 +39,8 @@ pub(crate) struct Config {
     pub grpc: Grpc,
     pub tls: Tls,
     pub admin_address: SocketAddr,
+    /// What the admin page is shown for, if anybody may see it.
+    pub admin_token_file: Option<PathBuf>,
     pub cluster: Cluster,
     pub control: Control,
     pub sse: Sse,
@@ -55,6 +57,8 @@ pub(crate) struct Config {
     /// Where a successor may ask for the listeners.
     pub upgrade_socket: Option<PathBuf>,
     pub runtime_threads: Threads,
+    /// `None` traces nothing.
+    pub telemetry: Option<Telemetry>,
     /// 0 takes the container's limit.
     pub memory_bytes_max: u64,
     pub log_output: LogOutput,
@@ -288,6 +292,19 @@ impl Shutdown {
     }
 }
 
+/// Where traces go, and which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Telemetry {
+    pub endpoint: http::Uri,
+    pub ca_file: Option<PathBuf>,
+    /// Of those that begin here; 0 is none.
+    pub sample_one_in: u64,
+    /// Whether what others decided is decided anew.
+    pub resample: bool,
+    pub queue_spans: NonZeroUsize,
+    pub export_timeout: Duration,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LogOutput {
     pub format: LogFormat,
@@ -373,6 +390,7 @@ impl Config {
             },
             tls: proven.tls(),
             admin_address: proven.address("admin.address"),
+            admin_token_file: proven.path("admin.token_file"),
             cluster: Cluster {
                 peers: proven.peers("cluster.peers"),
                 ca_file: proven.path("cluster.ca_file"),
@@ -490,6 +508,7 @@ impl Config {
             upgrade_socket: proven.path("upgrade.socket"),
             runtime_threads: NonZeroUsize::new(proven.whole("runtime.threads"))
                 .map_or(Threads::FromQuota, Threads::Fixed),
+            telemetry: proven.telemetry(),
             memory_bytes_max: proven.size("memory.bytes_max"),
             log_output: LogOutput {
                 format: match proven.choice("log_output.format") {
@@ -660,6 +679,20 @@ impl Proven<'_> {
             ("required", Some(roots)) => Clients::Required(roots),
             // The rules have seen to it that nothing is asked for without roots.
             _ => Clients::Nothing,
+        })
+    }
+
+    fn telemetry(&self) -> Option<Telemetry> {
+        let Value::Server(endpoint) = self.value("telemetry.endpoint") else {
+            unreachable!("telemetry.endpoint is a server")
+        };
+        Some(Telemetry {
+            endpoint: endpoint.clone()?,
+            ca_file: self.path("telemetry.ca_file"),
+            sample_one_in: self.number("telemetry.sample_one_in"),
+            resample: self.choice("telemetry.brought") == "resample",
+            queue_spans: self.count("telemetry.queue_spans"),
+            export_timeout: self.duration("telemetry.export_timeout"),
         })
     }
 

@@ -474,10 +474,19 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "admin.address",
         Kind::Address,
         "127.0.0.1:8082",
-        "Where `/livez`, `/readyz` and `/metrics` are served.",
-        Choice("It needs no token, so keep it away from the public network."),
+        "Where `/livez`, `/readyz` and `/metrics` are served, and the calls and the page for operators.",
+        Choice("But for the page it needs no token, so keep it away from the public network."),
     )
     .flag("admin"),
+    setting(
+        "admin.token_file",
+        Kind::Path,
+        "",
+        "The file that holds the token for the page at `/admin`: at least 16 printable characters, given as the password (any user), or as a bearer token.",
+        Choice(
+            "Without it there is no page, except on a loopback address of `evergate dev`. Whoever has it sees the newest events of every stream.",
+        ),
+    ),
     setting(
         "tls.certificate_files",
         Kind::Paths,
@@ -1361,6 +1370,59 @@ pub(crate) static SETTINGS: &[Setting] = &[
         },
     )
     .flag("runtime-threads"),
+    setting(
+        "telemetry.endpoint",
+        Kind::Server,
+        "",
+        "Where traces are sent: a collector that speaks OTLP over gRPC.",
+        Choice("Without it nothing is traced. One that is away or slow costs traces, and nothing else."),
+    ),
+    setting(
+        "telemetry.ca_file",
+        Kind::Path,
+        "",
+        "Roots by which the collector is judged, beside the system's, PEM; for an `https` address.",
+        Choice("Without it a collector with a certificate of one's own authority is not believed."),
+    ),
+    setting(
+        "telemetry.sample_one_in",
+        count(0, 1_000_000_000),
+        "1000",
+        "Of the traces that begin here, one in so many is kept; 0 keeps only those that somebody else began and keeps.",
+        Bounds {
+            small: "the collector has much to take, and each traced event and connect costs some microseconds",
+            large: "what is looked for is rarely among the traces",
+        },
+    ),
+    setting(
+        "telemetry.brought",
+        Kind::Choice(&["follow", "resample"]),
+        "follow",
+        "What is done about the decision in a `traceparent` that a publisher or a client brings.",
+        Choice(
+            "`follow` keeps a trace whole from its first service to the last; with `resample` nobody outside decides how much is traced here.",
+        ),
+    ),
+    setting(
+        "telemetry.queue_spans",
+        count(16, 1 << 20),
+        "8192",
+        "Spans that may wait for the collector.",
+        Bounds {
+            small: "a burst is dropped that the collector could have taken (`evergate_spans_total{result=\"dropped\"}`)",
+            large: "a collector that is away costs memory, about a kilobyte for each span",
+        },
+    ),
+    setting(
+        "telemetry.export_timeout",
+        millis(100, 60_000),
+        "5s",
+        "How long the collector may take for a batch of spans before it is given up.",
+        Bounds {
+            small: "batches are given up that would have arrived",
+            large: "the queue is full while a collector stalls that would have recovered",
+        },
+    ),
     setting(
         "memory.bytes_max",
         size(0, TIB),

@@ -215,6 +215,7 @@ fn quantity(value: &Value) -> Option<u128> {
         | Value::Origins(_)
         | Value::Networks(_)
         | Value::Peers(_)
+        | Value::Server(_)
         | Value::Log(_)
         | Value::Directives(_)
         | Value::List(_)

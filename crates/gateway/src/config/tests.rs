@@ -130,6 +130,7 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         client_ca_file = "/etc/publishers.pem"
         [admin]
         address = "127.0.0.1:3"
+        token_file = "/etc/admin.token"
         [tls]
         certificate_files = ["/etc/edge.pem"]
         key_files = ["/etc/edge.key"]
@@ -249,6 +250,13 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         socket = "/run/evergate/upgrade.sock"
         [runtime]
         threads = 3
+        [telemetry]
+        endpoint = "https://collector:4317"
+        ca_file = "/etc/collector.pem"
+        sample_one_in = 7
+        brought = "resample"
+        queue_spans = 100
+        export_timeout = "1s"
         [memory]
         bytes_max = "1GiB"
         [log_output]
@@ -265,6 +273,11 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
     assert_eq!(listed, [(name("a.b:c"), own), (name("empty"), general)]);
     assert_eq!(config.ready_file, Some(PathBuf::from("/run/ready")));
     assert_eq!(config.sse.keys_max, NonZeroUsize::new(65).unwrap());
+    let telemetry = config.telemetry.as_ref().expect("there is a collector");
+    assert_eq!(telemetry.endpoint.to_string(), "https://collector:4317/");
+    assert_eq!(telemetry.ca_file.as_deref(), Some(std::path::Path::new("/etc/collector.pem")));
+    assert!(telemetry.resample && telemetry.sample_one_in == 7 && telemetry.queue_spans.get() == 100);
+    assert_eq!(telemetry.export_timeout, Duration::from_secs(1));
     assert_eq!(config.log_output.format, LogFormat::Json);
     let rate = |per_second, burst| {
         Some(Rate::new(NonZeroU32::new(per_second).unwrap(), NonZeroU32::new(burst).unwrap()))
@@ -526,6 +539,7 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             grpc,
             tls,
             admin_address,
+            admin_token_file,
             cluster,
             control,
             sse,
@@ -540,6 +554,7 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             shutdown,
             upgrade_socket,
             runtime_threads,
+            telemetry,
             memory_bytes_max,
             log_output,
         } = config.clone();
@@ -589,6 +604,7 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             format!("{:?}", grpc.connections_max),
             format!("{:?}", grpc.tls),
             format!("{admin_address:?}"),
+            format!("{admin_token_file:?}"),
             format!("{:?}", cluster.peers),
             format!("{:?}", cluster.ca_file),
             format!("{:?}", cluster.certificate),
@@ -653,6 +669,7 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             format!("{:?}", shutdown.deadline),
             format!("{upgrade_socket:?}"),
             format!("{runtime_threads:?}"),
+            format!("{telemetry:?}"),
             format!("{memory_bytes_max:?}"),
             format!("{:?}", log_output.format),
             format!("{:?}", log_output.directives),

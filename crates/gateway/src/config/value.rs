@@ -25,6 +25,7 @@ pub(crate) enum Value {
     Origins(CorsOrigins),
     Networks(Vec<Network>),
     Peers(Vec<Peer>),
+    Server(Option<http::Uri>),
     Log(LogChoice),
     Directives(String),
     Path(Option<PathBuf>),
@@ -126,6 +127,10 @@ impl fmt::Display for Value {
             Self::Peers(peers) => {
                 let written: Vec<_> = peers.iter().map(Peer::to_string).collect();
                 f.write_str(&written.join(","))
+            }
+            Self::Server(server) => {
+                let written = server.as_ref().map(ToString::to_string).unwrap_or_default();
+                f.write_str(written.trim_end_matches('/'))
             }
             Self::Log(choice) => choice.fmt(f),
             Self::List(entries) => f.write_str(&entries.join(",")),

@@ -69,6 +69,13 @@ pub(crate) static FIGURES: &[Figure] = &[
         "Above 0: read the body of `/readyz`; it names them.",
     ),
     figure(
+        "evergate_spans_total",
+        Counter,
+        &[one_of("result", &["exported", "dropped", "failed"])],
+        "Spans of kept traces, by what became of them: taken by the collector, dropped because too many waited, or given up.",
+        "`failed`: the collector is away or slow, its own log says why. `dropped` without it: raise `telemetry.sample_one_in` or `telemetry.queue_spans`.",
+    ),
+    figure(
         "evergate_runtime_tasks",
         Gauge,
         &[],
@@ -242,10 +249,25 @@ pub(crate) static FIGURES: &[Figure] = &[
                 "token-expired",
                 "revoked",
                 "overload",
+                "client-gone",
             ],
         )],
-        "Event streams ended by this side, each with a frame that says why.",
-        "`shutdown` belongs to drains. `damaged-log`: restore the log or let its retention pass.",
+        "Event streams that ended. From this side each ends with a frame that says why; otherwise (`client-gone`) its client has closed it, or its way was cut.",
+        "`shutdown` belongs to drains. `client-gone` far beyond what is usual: something on the way cuts streams; `evergate doctor` finds it. `damaged-log`: restore the log or let its retention pass.",
+    ),
+    figure(
+        "evergate_first_frame_seconds",
+        Histogram,
+        &[],
+        "From the head of a request for an event stream to its answer, with its first frame.",
+        "It holds the resume: a rise with `evergate_replay_pages_total{from=\"log\"}` is a log that reads slowly; without it the process is out of CPU.",
+    ),
+    figure(
+        "evergate_replay_pages_total",
+        Counter,
+        &[one_of("from", &["cache", "log"])],
+        "Pages of the log taken by subscribers that lay behind their ring, read for them or for somebody before them.",
+        "Mostly `log` with many resumes: raise `fanout.replay_cache_bytes`. A steady rate with few resumes: raise `fanout.ring_events`.",
     ),
     figure(
         "evergate_busy_total",
@@ -483,6 +505,27 @@ pub(crate) static FIGURES: &[Figure] = &[
         &[],
         "Append calls repeated because their fate was unknown or Redis was not ready.",
         "Rises with each failover, and then rests. The repeat cannot double an event.",
+    )
+    .with(Redis),
+    figure(
+        "evergate_redis_command_seconds",
+        Histogram,
+        &[one_of(
+            "command",
+            &[
+                "append", "commit", "wait", "resume", "tails", "status", "locate", "cursors_take", "cursors_write", "other",
+            ],
+        )],
+        "From a question to Redis to its answer, by what is asked: the functions of the log's library, and `wait` for replicas.",
+        "All of them slow: Redis or the network. `append` alone: large batches, or `appendfsync always` on a slow disk. `wait`: a replica that lags.",
+    )
+    .with(Redis),
+    figure(
+        "evergate_redis_uncommitted_events",
+        Gauge,
+        &[Label { name: "shard", values: As("one for each Redis server") }],
+        "Events of followed streams that are in the log and wait for a replica, when tails were last compared.",
+        "Above 0 for long: no replica confirms, and subscribers are shown nothing newer. Look at the replicas' links.",
     )
     .with(Redis),
     figure(

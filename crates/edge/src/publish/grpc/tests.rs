@@ -323,8 +323,14 @@ async fn what_the_log_says_has_its_code_and_says_whether_to_retry() {
 async fn a_stream_that_does_not_exist_is_not_created() {
     let log = TestLog::new();
     let closed = StreamPolicies { closed: true, ..testing::open() };
-    let publisher =
-        Publisher::new(log.clone(), Arc::new(closed), LIMITS, ProducerBindings::default(), Arc::default());
+    let publisher = Publisher::new(
+        log.clone(),
+        Arc::new(closed),
+        LIMITS,
+        ProducerBindings::default(),
+        evergate_telemetry::Tracer::off(),
+        Arc::default(),
+    );
     let bench = Bench::serving(log, publisher, Duration::from_secs(60)).await;
     let status = soon(bench.client().await.publish(one(event("a")))).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::NotFound, "there is no such stream"));

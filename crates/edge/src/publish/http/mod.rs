@@ -42,12 +42,14 @@ use media::Media;
 /// Demands a level.
 const LEVEL: &str = "Evergate-Level";
 
-/// Publishes what the request holds, and answers when it is in the log.
+/// Publishes what the request holds, and answers when it is in the log. The events are a part of the trace
+/// that is `continued`, or else of the one that the request names.
 pub(crate) async fn publish<B>(
     publisher: &Publisher,
     sender: &Sender,
     stream: &StreamName,
     parts: &Parts,
+    continued: Option<&TraceParent>,
     body: B,
 ) -> Result<Response<Full<Bytes>>, Problem>
 where
@@ -55,7 +57,7 @@ where
     B::Error: Display,
 {
     let arrived = Instant::now();
-    let (events, result) = match receive(publisher, parts, body).await {
+    let (events, result) = match receive(publisher, parts, continued, body).await {
         Ok(received) => {
             let events = received.events.len();
             (events, store(publisher, sender, stream, received).await)
@@ -83,7 +85,12 @@ struct Received {
 }
 
 /// Reads the request; only what makes its body unreadable is a problem yet.
-async fn receive<B>(publisher: &Publisher, parts: &Parts, body: B) -> Result<Received, Problem>
+async fn receive<B>(
+    publisher: &Publisher,
+    parts: &Parts,
+    continued: Option<&TraceParent>,
+    body: B,
+) -> Result<Received, Problem>
 where
     B: Body,
     B::Error: Display,
@@ -118,7 +125,7 @@ where
             received.lines(&body, limits.batch_events_max);
         }
     }
-    let trace = trace(parts);
+    let trace = continued.cloned().or_else(|| trace(parts));
     for event in &mut received.events {
         event.trace.clone_from(&trace);
     }

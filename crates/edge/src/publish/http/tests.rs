@@ -78,7 +78,7 @@ impl Bench {
     async fn post(&self, content_type: &str, headers: Headers<'_>, body: impl Into<Bytes>) -> Seen {
         let stream = StreamName::new("quote").unwrap();
         let parts = parts(content_type, headers);
-        see(publish(&self.publisher, &here(), &stream, &parts, Full::new(body.into())).await).await
+        see(publish(&self.publisher, &here(), &stream, &parts, None, Full::new(body.into())).await).await
     }
 
     async fn data(&self) -> Vec<String> {
@@ -374,7 +374,7 @@ async fn a_body_is_read_only_as_far_as_it_may_go() {
         Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[b'x'; 100])))
     });
     let long = StreamBody::new(long.take(1000));
-    let seen = see(publish(&bench.publisher, &here(), &stream, &parts(TEXT, &[]), long).await).await;
+    let seen = see(publish(&bench.publisher, &here(), &stream, &parts(TEXT, &[]), None, long).await).await;
     assert_eq!((seen.status, read.load(Ordering::SeqCst)), (413, 11));
 
     let untouched =
@@ -383,7 +383,7 @@ async fn a_body_is_read_only_as_far_as_it_may_go() {
         }));
     let announced = parts(TEXT, &[("content-length", b"1001")]);
     assert_eq!(
-        see(publish(&bench.publisher, &here(), &stream, &announced, untouched).await).await.status,
+        see(publish(&bench.publisher, &here(), &stream, &announced, None, untouched).await).await.status,
         413
     );
 }
@@ -394,7 +394,7 @@ async fn a_body_that_breaks_off_is_not_published() {
     let stream = StreamName::new("quote").unwrap();
     let frames = [Ok(Frame::data(Bytes::from_static(b"half"))), Err("connection reset")];
     let body = StreamBody::new(stream::iter(frames));
-    let seen = see(publish(&bench.publisher, &here(), &stream, &parts(TEXT, &[]), body).await).await;
+    let seen = see(publish(&bench.publisher, &here(), &stream, &parts(TEXT, &[]), None, body).await).await;
     assert_eq!((seen.status, seen.faults()), (400, vec![("body", None)]));
     assert!(bench.log.seen().batches.is_empty());
 }
@@ -425,11 +425,12 @@ async fn a_stream_that_does_not_exist_is_not_created() {
         Arc::new(closed),
         LIMITS,
         ProducerBindings::default(),
+        evergate_telemetry::Tracer::off(),
         Arc::default(),
     );
     let stream = StreamName::new("quote").unwrap();
     let body = Full::new(Bytes::from_static(b"a"));
-    let seen = see(publish(&publisher, &here(), &stream, &parts(TEXT, &[]), body).await).await;
+    let seen = see(publish(&publisher, &here(), &stream, &parts(TEXT, &[]), None, body).await).await;
     assert_eq!((seen.status, seen.code()), (404, "unknown-stream"));
     assert!(bench.log.seen().batches.is_empty());
 }

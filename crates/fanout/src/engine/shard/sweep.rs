@@ -14,6 +14,7 @@ use crate::figures;
 use crate::output::Output;
 use crate::session::Session;
 use crate::subscriber::End;
+use crate::traced::Sweep;
 
 /// What becomes of a connection after a look at it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,8 @@ impl Shard {
         let call_after = self.engine.0.hub.common.config.call_after();
         let Some(of_lane) = self.lanes.get_mut(lane) else { return };
         of_lane.listener.clear();
+        // After the mark: what was marked before is in the ring.
+        let traced = Sweep::begin(&self.engine.0.hub.common.config.tracer, &of_lane.listener);
         self.now = figures::now();
         let mut groups = std::mem::take(&mut self.visiting);
         let due = of_lane.due(u64::from(call_after), &mut groups);
@@ -65,6 +68,9 @@ impl Shard {
         self.figures.visited(visited);
         let Some(of_lane) = self.lanes.get_mut(lane) else { return };
         of_lane.done(&due);
+        if let Some(traced) = traced {
+            traced.end(&self.engine.0.hub.common.config.tracer, of_lane.feed.name(), visited);
+        }
         if of_lane.feed.is_closed() {
             let groups = of_lane.groups.all().iter().chain(of_lane.groups.keyed());
             let ended: Vec<_> = groups.flat_map(|&group| self.groups[group].followers.clone()).collect();

@@ -1,0 +1,124 @@
+//! A stream's trace: its connect and its close, and what its client is told of it.
+
+use evergate_tests::PATIENCE;
+use evergate_tests::collector::{Collector, Manner, Span};
+use evergate_tests::http1::{Request, call};
+use evergate_tests::http2::Client;
+use evergate_tests::process::{Evergate, Options};
+use evergate_tests::publisher::{Publisher, event};
+use evergate_tests::subscription::Subscription;
+
+use crate::{PARENT, TRACE, UNKEPT, kept, named, one, traced};
+
+const TARGET: &str = "/v1/streams/quote/events";
+
+/// What the client was told is what the collector got. Returns connect and close.
+async fn agree(collector: &Collector, subscription: &mut Subscription) -> (String, Span) {
+    let opened = subscription.opened().await;
+    let head = subscription.head();
+    assert_eq!(head.must("x-trace-id"), opened.trace_id);
+    let connect = one(collector, "evergate.connect", &opened.trace_id).await;
+    let told = format!("00-{}-{}-01", connect.trace, connect.id);
+    assert_eq!(head.must("traceparent"), told);
+    (opened.trace_id, connect)
+}
+
+#[tokio::test]
+async fn what_a_client_is_told_is_what_the_collector_gets() {
+    let collector = Collector::start(Manner::Takes).await;
+    let server = Evergate::start(traced(Options::memory(), "a", &collector.url(), "0")).await;
+    let unkept = Request::get(TARGET).header("traceparent", UNKEPT);
+    let mut quiet = Subscription::request(server.http(), &unkept).await;
+    assert_eq!(quiet.opened().await.trace_id, UNKEPT[3..35]);
+    assert!(quiet.head().must("traceparent").ends_with("-00"));
+    drop(quiet);
+    Publisher::connect(server.grpc()).await.publish("quote", event("1")).await;
+
+    let request = Request::get(&format!("{TARGET}?from=earliest&key=A*")).header("traceparent", kept());
+    let mut subscription = Subscription::request(server.http(), &request).await;
+    let (trace, connect) = agree(&collector, &mut subscription).await;
+    assert_eq!((trace.as_str(), connect.parent.as_str()), (TRACE, PARENT));
+    for (name, value) in [
+        ("evergate.streams", "quote"),
+        ("evergate.resume", "live"),
+        ("evergate.filtered", "true"),
+        ("evergate.encoding", "identity"),
+        ("evergate.client.proxied", "false"),
+        ("evergate.client.token", "false"),
+        ("network.protocol.version", "1.1"),
+        ("http.response.status_code", "200"),
+    ] {
+        assert_eq!(connect.says(name), value, "{name}");
+    }
+    drop(subscription);
+    let close = one(&collector, "evergate.close", TRACE).await;
+    assert_eq!((&close.parent, close.says("evergate.reason")), (&connect.id, "client-gone"));
+    assert_eq!(close.says("evergate.streams"), "quote");
+    let lasted: u64 = close.says("evergate.connection.duration_ms").parse().expect("a number");
+    assert_eq!(lasted, (close.ended - close.begun) / 1_000_000);
+    assert!(connect.begun <= close.begun);
+    // It ended before the other began, so its spans would be here.
+    let all = collector.until(|_| true).await;
+    assert!(all.iter().all(|span| span.trace == TRACE), "{all:#?}");
+}
+
+#[tokio::test]
+async fn http2_and_http10_are_traced_alike_and_an_end_by_the_server_has_its_reason() {
+    let collector = Collector::start(Manner::Takes).await;
+    let mut server = Evergate::start(traced(Options::memory(), "a", &collector.url(), "1")).await;
+    let mut client = Client::open(server.http()).await;
+    let mut over_http2 = Subscription::over_http2(&mut client, TARGET, &[]).await;
+    let mut over_http10 = Subscription::request(server.http(), &Request::get(TARGET).http10()).await;
+    let mut over_http11 = Subscription::open(server.http(), TARGET).await;
+    let mut traces = Vec::new();
+    for (subscription, version) in
+        [(&mut over_http2, "2"), (&mut over_http10, "1.0"), (&mut over_http11, "1.1")]
+    {
+        let (trace, connect) = agree(&collector, subscription).await;
+        assert_eq!((connect.parent.as_str(), connect.says("network.protocol.version")), ("", version));
+        traces.push((trace, connect));
+    }
+    server.terminate();
+    for subscription in [&mut over_http2, &mut over_http10, &mut over_http11] {
+        subscription.end().await;
+    }
+    drop((over_http2, over_http10, over_http11, client));
+    assert!(server.ended(PATIENCE).await.success());
+    // The last spans were sent before the process ended.
+    let spans = collector.until(|_| true).await;
+    for (trace, connect) in traces {
+        let closes = named(&spans, "evergate.close", &trace);
+        assert_eq!(closes.len(), 1, "{closes:#?}");
+        assert_eq!((&closes[0].parent, closes[0].says("evergate.reason")), (&connect.id, "shutdown"));
+    }
+}
+
+#[tokio::test]
+async fn a_connect_that_is_refused_says_why() {
+    let collector = Collector::start(Manner::Takes).await;
+    let server = Evergate::start(traced(Options::memory(), "a", &collector.url(), "0")).await;
+    let request = Request::get("/v1/streams/no%20name/events").header("traceparent", kept());
+    assert_eq!(call(server.http(), request).await.status(), 400);
+    let connect = one(&collector, "evergate.connect", TRACE).await;
+    assert_eq!(connect.says("http.response.status_code"), "400");
+    assert!(!connect.attributes.contains_key("evergate.resume"));
+}
+
+#[tokio::test]
+async fn nobody_outside_decides_what_is_traced_where_that_is_configured() {
+    let collector = Collector::start(Manner::Takes).await;
+    let options = traced(Options::memory(), "a", &collector.url(), "1").set("telemetry.brought", "resample");
+    let server = Evergate::start(options).await;
+    let unkept = Request::get(TARGET).header("traceparent", UNKEPT);
+    let mut subscription = Subscription::request(server.http(), &unkept).await;
+    // Not kept by whom it came from, and kept here.
+    let (trace, _) = agree(&collector, &mut subscription).await;
+    assert_eq!(trace, UNKEPT[3..35]);
+
+    let options = traced(Options::memory(), "b", &collector.url(), "0").set("telemetry.brought", "resample");
+    let server = Evergate::start(options).await;
+    let request = Request::get(TARGET).header("traceparent", kept());
+    let mut subscription = Subscription::request(server.http(), &request).await;
+    assert_eq!(subscription.opened().await.trace_id, TRACE);
+    assert!(subscription.head().must("traceparent").ends_with("-00"));
+}
