@@ -424,7 +424,7 @@ async fn whoever_is_not_looked_at_is_owed_nothing_and_stands_where_everybody_doe
             model.compare();
             settled += model.settled;
         }
-        assert!(settled > 1_000, "hardly anybody was passed over: {settled}");
+        assert!(settled > 200, "hardly anybody was passed over: {settled}");
     }
 }
 
