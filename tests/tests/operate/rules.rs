@@ -173,6 +173,13 @@ const CASES: &[Case] = &[
         &[(r#"process_open_fds{instance="a"}"#, "80x20"), (r#"process_max_fds{instance="a"}"#, "100x20")],
     ),
     case(
+        "EvergateMemoryShort",
+        10,
+        &[(r#"evergate_memory_short{node="a"}"#, "0x2 1x12")],
+        // A storm that passes.
+        &[(r#"evergate_memory_short{node="a"}"#, "0x2 1x3 0x12")],
+    ),
+    case(
         "EvergateConnectionsSkewed",
         30,
         &[
