@@ -46,7 +46,28 @@ impl fmt::Debug for AgreedPolicies {
 mod tests {
     use super::*;
     use crate::cluster::AfterDegradation;
-    use crate::{Level, Retention, SlowReader, SlowReaders, StreamPolicies};
+    use crate::{Level, Retention, SlowReader, SlowReaders, StreamLevels, StreamPolicies};
+
+    #[test]
+    fn a_level_that_is_agreed_on_raises_what_is_configured_and_never_lowers_it() {
+        let stream = |name: &str| StreamName::new(name).expect("a name");
+        let mut levels = StreamLevels::all(Level::Home);
+        levels.named.insert(stream("order"), Level::Replicated);
+        let policy = |level| StreamPolicy {
+            retention: Retention::FOREVER,
+            level,
+            slow_reader: SlowReader::CatchUp,
+            after_degradation: AfterDegradation::Replay,
+        };
+        levels.agreed.replace(
+            [("order", Level::Home), ("quote", Level::Replicated)]
+                .map(|(name, level)| (stream(name), policy(level)))
+                .into(),
+        );
+        assert_eq!(levels.of(&stream("order")), Level::Replicated);
+        assert_eq!(levels.of(&stream("quote")), Level::Replicated);
+        assert_eq!(levels.of(&stream("news")), Level::Home);
+    }
 
     #[test]
     fn what_is_agreed_on_holds_before_what_is_configured() {

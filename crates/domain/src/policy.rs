@@ -44,16 +44,19 @@ pub struct StreamLevels {
     pub default: Level,
     /// For the named ones.
     pub named: ByStream<Level>,
+    /// What the cluster agrees on, which raises what is configured and never lowers it: a policy also speaks of
+    /// streams about whose level nobody has thought.
+    pub agreed: AgreedPolicies,
 }
 
 impl StreamLevels {
     /// The same for all streams.
     #[must_use]
     pub fn all(default: Level) -> Self {
-        Self { default, named: ByStream::default() }
+        Self { default, named: ByStream::default(), agreed: AgreedPolicies::default() }
     }
 
-    /// The highest that any stream may have.
+    /// The highest that any stream is configured to have.
     #[must_use]
     pub fn highest(&self) -> Level {
         self.named.values().copied().fold(self.default, Level::max)
@@ -62,6 +65,7 @@ impl StreamLevels {
     /// What holds for this stream, unless it was made at another level before.
     #[must_use]
     pub fn of(&self, stream: &StreamName) -> Level {
-        self.named.get(stream).copied().unwrap_or(self.default)
+        let configured = self.named.get(stream).copied().unwrap_or(self.default);
+        self.agreed.of(stream, |policy| policy.level).map_or(configured, |agreed| agreed.max(configured))
     }
 }

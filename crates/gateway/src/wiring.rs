@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use evergate_access::{Grants, Rules};
 use evergate_control::{AdminToken, GroupSettings, Seeds, Timing};
 use evergate_domain::cluster::Located;
-use evergate_domain::{AgreedPolicies, SlowReaders, StreamPolicies};
+use evergate_domain::{AgreedPolicies, SlowReaders, StreamLevels, StreamPolicies};
 use evergate_edge::{
     AccessConfig, ClientLimits, ConnectionLimits, EdgeConfig, ForwardedHeader, Geographer, GrpcLimits,
     PeerNode, ProducerBinding, ProducerBindings, Proxies, ProxyProtocol, PublishLimits, SocketOptions,
@@ -74,7 +74,7 @@ pub(crate) async fn open_storage(config: &Config, policies: Arc<StreamPolicies>)
         }
         LogChoice::Redis(url) => {
             let options = RedisOptions {
-                levels: config.redis.levels.clone(),
+                levels: StreamLevels { agreed: policies.agreed.clone(), ..config.redis.levels.clone() },
                 confirmations: config.redis.confirmations,
                 ca: config.redis.ca_file.as_deref().map(read).transpose()?,
                 sentinel_login: config.redis.sentinel_login_file.as_deref().map(login).transpose()?,

@@ -11,5 +11,6 @@ mod commands;
 mod deaths;
 mod drains;
 mod geography;
+mod levels;
 mod members;
 mod role;

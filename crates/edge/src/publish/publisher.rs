@@ -109,7 +109,9 @@ impl Publisher {
             return Err(PublishError::UnknownStream);
         }
         let offered = self.shared.log.level(&admitted.stream);
-        match level {
+        // The cluster may ask for more than whoever publishes, and for more than this log has to give.
+        let agreed = self.shared.policies.agreed.of(&admitted.stream, |policy| policy.level);
+        match level.max(agreed) {
             // More safety than was asked for is no reason to refuse.
             Some(demanded) if demanded > offered => {
                 return Err(PublishError::LevelUnavailable { stream: admitted.stream, demanded, offered });

@@ -25,9 +25,10 @@ impl Levels {
         Self { configured, found: Mutex::default() }
     }
 
-    /// What is configured.
+    /// What is configured, or agreed on, as far as there is that much to give here: whoever asks for more is refused
+    /// before.
     pub(super) fn configured(&self, stream: &StreamName) -> Level {
-        self.configured.of(stream)
+        self.configured.of(stream).min(Level::Replicated)
     }
 
     /// What the stream's events are stored at, as far as it is known.

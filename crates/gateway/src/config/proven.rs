@@ -492,6 +492,7 @@ impl Config {
                 levels: StreamLevels {
                     default: level(proven.choice("redis.level")),
                     named: proven.named("level", level),
+                    agreed: AgreedPolicies::default(),
                 },
                 confirmations: NonZeroU32::new(proven.whole("redis.confirmations") as u32)
                     .unwrap_or(NonZeroU32::MIN),
