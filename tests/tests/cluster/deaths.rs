@@ -98,7 +98,6 @@ async fn nobody_misses_an_event_when_an_edge_and_the_leader_are_killed() {
 }
 
 #[tokio::test]
-#[ignore = "an edge whose next try is the node that stands still may be taken for lost for a moment (docs/adr/0011)"]
 async fn nobody_is_lost_with_a_control_node_that_stands_still() {
     let controls = Controls::start(3).await;
     let edges = three(&controls, Options::memory).await;

@@ -25,6 +25,10 @@ use crate::network::Connector;
 /// How often the leader judges, and the others report to it.
 const TICK: Duration = Duration::from_millis(100);
 
+/// A control node that took so much longer to its next turn stood still, and what it has heard of nodes is of
+/// another time: it knows of nobody that they were silent.
+const STALL: Duration = Duration::from_millis(500);
+
 /// How long a report may take.
 const REPORT_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -125,7 +129,12 @@ impl<A: Agreement> Keeper<A> {
         let stop = self.stop.clone();
         let work = async {
             loop {
+                let waits = Instant::now();
                 tick.tick().await;
+                if waits.elapsed() >= TICK + STALL {
+                    // Everybody begins with a whole lease, as with a new leader, which there may well be by now.
+                    *self.desk.table.lock() = None;
+                }
                 self.turn().await;
             }
         };

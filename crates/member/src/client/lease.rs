@@ -5,23 +5,13 @@ use std::time::Duration;
 
 use evergate_domain::cluster::Load;
 use evergate_proto::control::v1 as proto;
-use proto::lease_request::{Beat, Drained, Ending, Goodbye, Hello, What};
-use tokio::sync::mpsc;
+use proto::lease_request::{Beat, Drained, Ending, Goodbye, What};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
-use super::connect::connect;
 use super::follow::chain;
 use super::member::{MemberSettings, Signals};
-use crate::encode_node;
-
-/// Messages that wait for the connection. A beat finds no place only if earlier ones have not left, and
-/// then it would say nothing new.
-const QUEUE: usize = 8;
-
-/// Until a control node has said that it is there.
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_200);
+use super::opening::{ANSWER_TIMEOUT, Opened, Opening};
 
 /// Until a control node has taken the node in, which has to be agreed on.
 const GRANT_TIMEOUT: Duration = Duration::from_secs(6);
@@ -44,7 +34,7 @@ pub(super) struct Holder {
 
 /// Why a stream was given up.
 #[derive(Debug, thiserror::Error)]
-enum LeaseError {
+pub(super) enum LeaseError {
     #[error("cannot connect")]
     Connect(#[from] tonic::transport::Error),
     #[error("{:?}: {}", _0.code(), _0.message())]
@@ -72,18 +62,27 @@ impl Holder {
 
     /// Returns once the node has left.
     pub(super) async fn run(self) {
-        let controls = self.settings.controls.len();
-        let mut at = fastrand::usize(..controls);
+        let mut opening = Opening::new(self.settings.clone());
         let leaving = self.signals.leaving.clone();
         loop {
-            let error = match self.hold(at).await {
-                Ok(()) => return,
+            let error = match opening.open().await {
                 Err(error) => error,
+                Ok(opened) => {
+                    let at = opened.at;
+                    match self.hold(opened).await {
+                        Ok(()) => return,
+                        Err(error) => {
+                            let address = &self.settings.controls[at];
+                            tracing::info!(%address, error = %chain(&error), "the lease ended");
+                            opening.failed(at);
+                            error
+                        }
+                    }
+                }
             };
-            let address = &self.settings.controls[at];
             let pause = match &error {
                 LeaseError::Refused(why) => {
-                    tracing::error!(%address, why, "the cluster refuses this node");
+                    tracing::error!(why, "the cluster refuses this node");
                     REFUSED_PAUSE
                 }
                 LeaseError::Connect(_)
@@ -92,7 +91,7 @@ impl Holder {
                 | LeaseError::Silent
                 | LeaseError::Unheard(_)
                 | LeaseError::Ended => {
-                    tracing::info!(%address, error = %chain(&error), "the lease is held at another control node");
+                    tracing::info!(error = %chain(&error), "the lease is asked for again");
                     PAUSE
                 }
             };
@@ -100,20 +99,12 @@ impl Holder {
             if leaving.is_cancelled() {
                 return;
             }
-            at = (at + 1) % controls;
             tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
         }
     }
 
-    async fn hold(&self, at: usize) -> Result<(), LeaseError> {
-        let mut client = connect(&self.settings.controls[at], self.settings.tls.as_ref()).await?;
-        let (say, said) = mpsc::channel(QUEUE);
-        let (cluster, node) = (self.settings.cluster.clone(), Some(encode_node(&self.settings.node)));
-        say.try_send(message(What::Hello(Hello { cluster, node }))).expect("the queue is empty");
-        // A control node that stands still takes connections, and says nothing: the time for another one is short.
-        let opening = client.lease(ReceiverStream::new(said));
-        let opened = tokio::time::timeout(ANSWER_TIMEOUT, opening).await.map_err(|_| LeaseError::Mute)?;
-        let mut answers = opened.map_err(judged)?.into_inner();
+    async fn hold(&self, opened: Opened) -> Result<(), LeaseError> {
+        let Opened { at, say, mut answers } = opened;
         let granted = tokio::time::timeout(GRANT_TIMEOUT, answers.message()).await;
         let first = granted.map_err(|_| LeaseError::Silent)?.map_err(judged)?;
         let mut beat_ms = first.ok_or(LeaseError::Ended)?.beat_ms.max(BEAT_MS_MIN);
@@ -165,7 +156,7 @@ impl Holder {
 }
 
 /// Whether a person has to mend what a control node says.
-fn judged(status: Status) -> LeaseError {
+pub(super) fn judged(status: Status) -> LeaseError {
     let needs_a_person = matches!(
         status.code(),
         Code::FailedPrecondition | Code::InvalidArgument | Code::Unauthenticated | Code::PermissionDenied

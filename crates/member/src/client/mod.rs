@@ -11,6 +11,7 @@ mod connect;
 mod follow;
 mod lease;
 mod member;
+mod opening;
 mod placement;
 
 pub use connect::channel;
