@@ -70,11 +70,12 @@ impl Gate {
 
     /// Whose a token is. Keys that are not known yet are looked for, as often as that is allowed.
     pub(crate) async fn verify(&self, token: &str) -> Result<Principal, Denied> {
-        let judged = self.verifier.verify(token, &self.keyring.keys(), now());
-        let judged = match judged {
-            Err(refusal) if refusal.is_news() && self.keyring.renewed().await => {
-                self.verifier.verify(token, &self.keyring.keys(), now())
-            }
+        let keys = self.keyring.keys();
+        let judged = match self.verifier.verify(token, &keys, now()) {
+            Err(refusal) if refusal.is_news() => match self.keyring.newer(&keys).await {
+                Some(newer) => self.verifier.verify(token, &newer, now()),
+                None => Err(refusal),
+            },
             judged => judged,
         };
         match judged {

@@ -107,9 +107,22 @@ impl Keyring {
         self.short.load(Ordering::Acquire)
     }
 
+    /// The keys of a later look than those that were `seen`, if there is one: asks for it and waits, unless it came
+    /// meanwhile. `None` if there was one just before, or if it takes too long: then what was seen is all there is.
+    pub(super) async fn newer(&self, seen: &Arc<KeySet>) -> Option<Arc<KeySet>> {
+        let later = || Some(self.keys()).filter(|keys| !Arc::ptr_eq(keys, seen));
+        match later() {
+            Some(keys) => Some(keys),
+            None => {
+                self.renewed().await;
+                later()
+            }
+        }
+    }
+
     /// Asks for a look at the sources, and waits for it. False if there was one just now, or if it takes
-    /// too long: then what is known is all there is. However many ask, there is one look.
-    pub(super) async fn renewed(&self) -> bool {
+    /// too long. However many ask, there is one look.
+    async fn renewed(&self) -> bool {
         let mut looked = self.looked.subscribe();
         let last = *looked.borrow_and_update();
         if last.is_some_and(|at| at.elapsed() < PAUSE) {
@@ -276,6 +289,19 @@ mod tests {
         assert!((3..=15).contains(&reads), "{reads}");
         stop.cancel();
         running.await.expect("it ended");
+    }
+
+    /// Whoever comes before the first look, or just before another one, is judged by what it finds.
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_ends_while_somebody_is_judged_counts_for_it() {
+        let source = Arc::new(Told::default());
+        *source.says.lock() = Some(KEY.to_owned());
+        let ring = ring(&source);
+        let seen = ring.keys();
+        ring.look().await;
+        let newer = ring.newer(&seen).await.expect("there was a look");
+        assert_eq!(newer.len(), 1);
+        assert!(ring.newer(&newer).await.is_none(), "it was looked just now");
     }
 
     #[tokio::test(start_paused = true)]
