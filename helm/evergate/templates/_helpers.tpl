@@ -110,6 +110,9 @@ capabilities: {drop: [ALL]}
       "drain" (printf "%ds" (int $drain.drainSeconds))
       "deadline" (printf "%ds" (include "evergate.deadline" . | int)))
     "log_output" (dict "format" "json") -}}
+{{- if .Values.edge.adminToken.existingSecret -}}
+{{- $_ := set (get $own "admin") "token_file" "/etc/evergate/admin/token" -}}
+{{- end -}}
 {{- if eq .Values.redis.mode "external" -}}
 {{- $redis := dict -}}
 {{- if .Values.redis.external.caKey -}}{{- $_ := set $redis "ca_file" "/etc/evergate/redis/ca.crt" -}}{{- end -}}

@@ -84,6 +84,9 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- if and .Values.edge.adminToken.existingSecret (hasKey (.Values.config.admin | default dict) "token_file") -}}
+{{- fail "config.admin.token_file and edge.adminToken are two places for one token: keep one" -}}
+{{- end -}}
 {{- range list "region" "node" "log" "ready_file" -}}
 {{- if hasKey $.Values.config . -}}
 {{- fail (printf "config.%s is decided by the chart; values.yaml says by which value" .) -}}

@@ -355,6 +355,7 @@ REFUSED = [
     (["global.region=eu", "redis.mode=builtin", "control.enabled=true", "control.config.control.peers[0]=x"], "control.config.control.peers is decided by the chart"),
     (["global.region=eu", "redis.mode=builtin", "config.cluster.control[0]=x"], "config.cluster.control is decided by the chart"),
     (["global.region=eu", "redis.mode=builtin", "config.log=memory"], "config.log is decided by the chart"),
+    (["global.region=eu", "redis.mode=builtin", "edge.adminToken.existingSecret=s", "config.admin.token_file=/t"], "two places for one token"),
 ]
 
 
