@@ -337,18 +337,21 @@ pub(crate) fn control(config: &Config, port: u16) -> anyhow::Result<ControlParts
             "control.certificate_file, control.key_file and control.ca_file are given together, or none"
         ),
     };
+    let token = |path| admin_token("control.admin_token_file", path);
     let token = control.admin_token_file.as_deref().map(token).transpose()?;
     Ok(ControlParts { settings, client, server, token })
 }
 
-/// Reads a file that holds a token.
-fn token(path: &Path) -> anyhow::Result<AdminToken> {
-    let text = String::from_utf8(read(path)?).unwrap_or_default();
+/// Reads a file that holds an operator's token, which a setting names.
+pub(crate) fn admin_token(setting: &str, path: &Path) -> anyhow::Result<AdminToken> {
+    let bytes = read(path).with_context(|| setting.to_owned())?;
+    let text = String::from_utf8(bytes).unwrap_or_default();
     let text = text.trim();
+    // Shorter ones can be guessed.
     let fits = text.len() >= 16 && text.bytes().all(|byte| byte.is_ascii_graphic());
     anyhow::ensure!(
         fits,
-        "control.admin_token_file: {} holds no token of at least 16 characters without spaces",
+        "{setting}: {} holds no token of at least 16 characters without spaces",
         path.display()
     );
     Ok(AdminToken::new(text))

@@ -34,7 +34,9 @@ impl AdminToken {
         Self(Sha256::digest(token.as_bytes()).into())
     }
 
-    fn is(&self, given: &str) -> bool {
+    /// Whether it is this.
+    #[must_use]
+    pub fn is(&self, given: &str) -> bool {
         let given: [u8; 32] = Sha256::digest(given.as_bytes()).into();
         given == self.0
     }

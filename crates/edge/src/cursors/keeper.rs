@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use evergate_domain::{Claim, CursorKey, PackedCursor, StoredCursor, StreamSet, UnixMillis};
-use evergate_eventlog::{CursorStore, CursorStoreError, CursorWrite, Move, Only, TakeOver, Wish, Written};
+use evergate_eventlog::{
+    Clock as _, CursorStore, CursorStoreError, CursorWrite, Move, Only, SystemClock, TakeOver, Wish, Written,
+};
 use evergate_fanout::Engine;
 use futures_util::stream::{self, StreamExt as _};
 use parking_lot::Mutex;
@@ -54,7 +56,7 @@ struct Live {
     dismissal: Dismissal,
     /// The last position that was noted.
     position: Option<PackedCursor>,
-    /// When it was.
+    /// When it was. Only ever told to people.
     noted: Option<UnixMillis>,
     /// Whether its client acknowledges, so that hints are of no use.
     acknowledges: bool,
@@ -210,7 +212,7 @@ impl Keeper {
         }
         if let Some(position) = late.moved(&place.key, position, by) {
             live.position = Some(position.clone());
-            live.noted = Some(now());
+            live.noted = Some(SystemClock.now());
             waiting.put(&place.key, Waits::new(place.claim, position, by));
         }
         true
@@ -395,10 +397,4 @@ impl Keeper {
             }
         }
     }
-}
-
-/// What the wall clock says. Only ever told to people.
-pub(super) fn now() -> UnixMillis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMillis::new(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

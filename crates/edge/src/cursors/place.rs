@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 use evergate_domain::{
     Claim, ClientId, Cursor, CursorKey, KeyFilter, PackedCursor, ResumeKind, StreamSet, UnixMillis,
 };
+use evergate_eventlog::{Clock as _, SystemClock};
 
 use crate::cursors::Keeper;
-use crate::cursors::keeper::now;
 use crate::explain::{Began, Open};
 
 /// The right of one stream to move a kept cursor, as long as it lasts.
@@ -56,7 +56,7 @@ impl Place {
     pub(crate) fn begins(&self, at: PackedCursor, how: ResumeKind, filters: &[KeyFilter]) {
         if let Some(told) = &self.told {
             // It begins once.
-            let _ = told.began.set(Beginning { at, how, time: now(), filters: filters.into() });
+            let _ = told.began.set(Beginning { at, how, time: SystemClock.now(), filters: filters.into() });
         }
     }
 

@@ -4,16 +4,14 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use anyhow::Context as _;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use evergate_control::AdminToken;
 
 use super::problem;
-
-/// Shorter ones can be guessed.
-const TOKEN_CHARS_MIN: usize = 16;
+use crate::wiring::admin_token;
 
 /// By what the page is guarded.
 #[derive(Clone)]
@@ -23,24 +21,14 @@ pub(crate) enum Entry {
     /// Whoever is on this machine: for development.
     Here,
     /// Whoever brings this.
-    Token(String),
+    Token(AdminToken),
 }
 
 impl Entry {
     /// By the file that holds the token, if there is one; else only for development, on this machine.
     pub(crate) fn of(token_file: Option<&Path>, development: bool, at: IpAddr) -> anyhow::Result<Self> {
         match token_file {
-            Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .with_context(|| format!("admin.token_file: cannot read {}", path.display()))?;
-                let token = text.trim();
-                anyhow::ensure!(
-                    token.len() >= TOKEN_CHARS_MIN && token.bytes().all(|byte| byte.is_ascii_graphic()),
-                    "admin.token_file: {} does not hold a token of at least {TOKEN_CHARS_MIN} printable characters",
-                    path.display()
-                );
-                Ok(Self::Token(token.to_owned()))
-            }
+            Some(path) => Ok(Self::Token(admin_token("admin.token_file", path)?)),
             None if development && at.is_loopback() => Ok(Self::Here),
             None => Ok(Self::Closed),
         }
@@ -59,7 +47,7 @@ impl Entry {
                 Err(Box::new(problem(StatusCode::FORBIDDEN, "ask for it by an address of this machine")))
             }
             Self::Token(token) => {
-                if brought(headers).is_some_and(|brought| is_same(brought.as_bytes(), token.as_bytes())) {
+                if brought(headers).is_some_and(|brought| token.is(&brought)) {
                     return Ok(());
                 }
                 let mut refused =
@@ -96,11 +84,6 @@ fn brought(headers: &HeaderMap) -> Option<String> {
     Some(text.split_once(':')?.1.to_owned())
 }
 
-/// Takes as long wherever the two differ.
-fn is_same(one: &[u8], other: &[u8]) -> bool {
-    one.len() == other.len() && one.iter().zip(other).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -120,7 +103,7 @@ mod tests {
 
     #[test]
     fn whoever_has_the_token_comes_in() {
-        let entry = Entry::Token("0123456789abcdef".to_owned());
+        let entry = Entry::Token(AdminToken::new("0123456789abcdef"));
         let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
         let asked = |value: &str| status(&entry, &with(header::AUTHORIZATION, value));
         assert_eq!(asked(&basic("ann:0123456789abcdef")), 200);
