@@ -15,6 +15,8 @@ use tempfile::TempDir;
 
 /// A slow start is a mistake of its own, but not one every test should fail for.
 const START_MAX: Duration = Duration::from_secs(30);
+/// Until what was seen is also said.
+const WRITTEN_MAX: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// How the process is to be started.
@@ -234,6 +236,18 @@ impl Evergate {
     #[must_use]
     pub fn output(&self) -> String {
         output_of(self.home.path(), self.starts)
+    }
+
+    /// Waits until it has written this. What it does can be seen before what it says of it.
+    ///
+    /// # Panics
+    /// If it never does.
+    pub async fn writes(&self, text: &str) {
+        let deadline = Instant::now() + WRITTEN_MAX;
+        while !self.output().contains(text) {
+            assert!(Instant::now() < deadline, "{text:?} is never written:\n{}", self.output());
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// SIGKILL, and waits until the process is gone.

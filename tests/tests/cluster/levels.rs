@@ -33,10 +33,7 @@ async fn what_is_agreed_on_is_given_or_nothing_is_taken() {
     let memory = Evergate::start(edge(&controls, Options::memory(), "edge-memory")).await;
     let shared = Evergate::start(edge(&controls, redis.options(), "edge-redis")).await;
     for edge in [&memory, &shared] {
-        wait("the policies at an edge", async || {
-            edge.output().contains("streams go by the policies of the cluster streams=3").then_some(())
-        })
-        .await;
+        edge.writes("streams go by the policies of the cluster streams=3").await;
     }
     for stream in ["order", "deal"] {
         assert_eq!(publish(&memory, stream).await, 409, "one process keeps {stream} in its memory only");

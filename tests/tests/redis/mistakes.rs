@@ -84,7 +84,7 @@ async fn a_library_of_a_newer_version_is_used_and_told() {
     let line = source.lines().find(|line| line.starts_with("local VERSION = ")).expect("it has one");
     redis.must(&["FUNCTION", "LOAD", &source.replacen(line, "local VERSION = 999", 1)]).await;
     let server = Evergate::start(redis.options()).await;
-    assert!(server.output().contains("Redis holds a newer function library"), "{}", server.output());
+    server.writes("Redis holds a newer function library").await;
     let publisher = Publisher::connect(server.grpc()).await;
     publisher.publish("quote", event("x")).await;
     let version = redis.must(&["FCALL_RO", "evergate_1_version", "0"]).await;
@@ -129,7 +129,7 @@ async fn a_redis_that_is_gone_is_named_while_live_streams_go_on() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
-    assert!(server.output().contains(&shard), "{}", server.output());
+    server.writes(&shard).await;
     let mut heartbeats = 0;
     while heartbeats < 2 {
         match live.next().await {

@@ -48,7 +48,7 @@ async fn a_collector_that_stalls_costs_spans_and_nothing_else() {
     until_counted(&server, SPANS, "failed").await;
     work(&server, "news").await;
     assert!(metric(&server, SPANS, "exported").await < 0.5);
-    assert!(server.output().contains("the collector takes no spans"), "{}", server.output());
+    server.writes("the collector takes no spans").await;
     // Nor does it hold up the end of the process, which is whole.
     server.terminate();
     assert!(server.ended(PATIENCE).await.success(), "{}", server.output());
@@ -79,7 +79,7 @@ async fn a_collector_that_is_away_is_found_when_it_comes() {
     }
     let spans = collector.until(|spans| !spans.is_empty()).await;
     assert!(spans.iter().all(|span| span.node() == "a"));
-    assert!(server.output().contains("the collector takes spans again"), "{}", server.output());
+    server.writes("the collector takes spans again").await;
 }
 
 #[tokio::test]

@@ -46,8 +46,8 @@ async fn a_renewed_certificate_is_shown_to_those_who_come_and_drops_nobody() {
     let new = authority.sign("new", &HERE);
     fs::copy(&new.certificate, &shown.certificate).expect("the folder is ours");
     server.signal(Signal::HUP);
-    until("half a pair is told of", async || server.output().contains("does not belong to")).await;
-    assert!(server.output().contains("what was read before goes on"));
+    server.writes("does not belong to").await;
+    server.writes("what was read before goes on").await;
     assert_eq!(shown_now(&authority, &server).await, old);
 
     new.replace(&shown);
@@ -111,7 +111,7 @@ async fn the_end_of_a_certificate_is_seen_coming() {
     let late = authority.sign_until("late", &HERE, 2020);
     let server = Evergate::start(over_tls(Options::memory(), &late)).await;
     let sentence = format!("the certificate {} has expired, and clients refuse it", text(&late.certificate));
-    assert!(server.output().contains(&sentence), "{}", server.output());
+    server.writes(&sentence).await;
     let ready = call(server.admin(), Request::get("/readyz")).await;
     assert_eq!(ready.status(), 200, "what all edges have at once must not empty the balancer");
     let ready = ready.json();

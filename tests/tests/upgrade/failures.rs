@@ -50,15 +50,6 @@ fn program(server: &Evergate, redis: &RedisServer, place: &Path, more: &[&str]) 
     Program::start(binary(), &[&flags, more].concat(), &[])
 }
 
-/// Waits until the process has written this, which it is about to.
-async fn written(server: &Evergate, text: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    while !server.output().contains(text) {
-        assert!(Instant::now() < deadline, "{text:?} is never written:\n{}", server.output());
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 /// It serves everybody as if nothing had happened.
 async fn assert_serves(server: &Evergate, open: &mut Subscription) {
     let event = Request::post("/v1/streams/s/events", "application/json", json!({ "data": "x" }).to_string());
@@ -97,7 +88,7 @@ async fn whoever_is_no_successor_changes_nothing() {
     let (stream, answer) = tell(&place, &hello(&redis, 1));
     assert_eq!(told(&answer), json!({ "say": "listeners", "names": ["http", "grpc", "admin"] }));
     drop(stream);
-    written(&server, "the other process is gone").await;
+    server.writes("the other process is gone").await;
     assert_serves(&server, &mut open).await;
 }
 
@@ -112,9 +103,9 @@ async fn a_successor_that_is_killed_while_it_starts_changes_nothing() {
     // It has the listeners, and waits for its log.
     redis.pause();
     let successor = program(&server, &redis, &meeting.place(), &[]);
-    written(&server, "a successor is starting").await;
+    server.writes("a successor is starting").await;
     drop(successor);
-    written(&server, "no successor took over; this process goes on").await;
+    server.writes("no successor took over; this process goes on").await;
     redis.resume();
     assert_serves(&server, &mut open).await;
 
@@ -183,7 +174,7 @@ async fn another_user_is_not_heard() {
         answer
     });
     assert_eq!(speaking.join().expect("it found nothing wrong"), b"", "not a word for a stranger");
-    written(&server, "the other process belongs to user 65534 and this one to user 0").await;
+    server.writes("the other process belongs to user 65534 and this one to user 0").await;
     assert_serves(&server, &mut open).await;
 }
 

@@ -72,8 +72,10 @@ impl Holder {
                     match self.hold(opened).await {
                         Ok(()) => return,
                         Err(error) => {
-                            let address = &self.settings.controls[at];
-                            tracing::info!(%address, error = %chain(&error), "the lease ended");
+                            if !matches!(error, LeaseError::Refused(_)) {
+                                let address = &self.settings.controls[at];
+                                tracing::info!(%address, error = %chain(&error), "the lease ended");
+                            }
                             opening.failed(at);
                             error
                         }
