@@ -7,6 +7,7 @@
 //! bytes beyond which browsers treat an id with suspicion.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,9 +20,9 @@ pub const STREAMS_MAX: usize = 16;
 const PREFIX: &str = "m1.";
 const DIGEST_BYTES: usize = 4;
 
-/// The streams of one connection: sorted, distinct, at least one and at most [`STREAMS_MAX`].
+/// The streams of one connection: sorted, distinct, at least one and at most [`STREAMS_MAX`]. Copies share the names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct StreamSet(Vec<StreamName>);
+pub struct StreamSet(Arc<[StreamName]>);
 
 impl StreamSet {
     /// Sorts and checks the names; a name given twice counts once.
@@ -31,7 +32,7 @@ impl StreamSet {
         if names.is_empty() || names.len() > STREAMS_MAX {
             return Err(CursorError::StreamCount(names.len()));
         }
-        Ok(Self(names))
+        Ok(Self(names.into()))
     }
 
     /// The names in sorted order.
@@ -49,7 +50,7 @@ impl StreamSet {
     /// Tells subscriptions apart: a token made for other streams must not be taken for this one's.
     fn digest(&self) -> [u8; DIGEST_BYTES] {
         let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-        for name in &self.0 {
+        for name in &*self.0 {
             hasher.update(name.as_str().as_bytes());
             hasher.update(b"\n");
         }
@@ -206,7 +207,7 @@ fn push_offsets(bytes: &mut Vec<u8>, offsets: &[Offset]) {
 fn take_offsets(streams: &StreamSet, mut rest: &[u8]) -> Result<Vec<Offset>, CursorError> {
     let mut offsets = Vec::with_capacity(streams.0.len());
     let mut before = 0;
-    for _ in &streams.0 {
+    for _ in &*streams.0 {
         let step = unzigzag(take_varint(&mut rest)?);
         let epoch = u64::try_from(before + step).map_err(|_| CursorError::Malformed)?;
         let seq = take_varint(&mut rest)?;

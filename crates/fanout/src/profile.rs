@@ -1,5 +1,6 @@
 //! What subscribers may have in common.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use evergate_domain::{KeyFilter, StreamSet};
@@ -14,7 +15,7 @@ use crate::subscriber::HeartbeatKind;
 pub(crate) struct Profile {
     pub(crate) streams: StreamSet,
     /// One per stream, in the set's order.
-    pub(crate) filters: Vec<KeyFilter>,
+    pub(crate) filters: Arc<[KeyFilter]>,
     pub(crate) framing: Framing,
     pub(crate) encoding: Encoding,
     pub(crate) heartbeat: (Duration, HeartbeatKind),

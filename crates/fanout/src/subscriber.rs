@@ -27,7 +27,7 @@ pub struct SubscribeRequest {
     /// The streams.
     pub streams: StreamSet,
     /// One filter per stream, in the set's order.
-    pub filters: Vec<KeyFilter>,
+    pub filters: Arc<[KeyFilter]>,
     /// Where to begin.
     pub begin: Begin,
     /// How data is shown.

@@ -203,7 +203,7 @@ impl Client {
             let encoding = if random.one_in(2) { Encoding::Gzip } else { Encoding::Identity };
             let request = SubscribeRequest {
                 streams: self.streams.clone(),
-                filters: vec![self.filter(); self.streams.names().len()],
+                filters: vec![self.filter(); self.streams.names().len()].into(),
                 begin,
                 framing: Framing::Plain,
                 encoding,
@@ -475,7 +475,7 @@ async fn a_thousand_compressed_subscribers_cost_one_deflate_per_event() {
     for n in 0..4 * EACH {
         let names = if n % 2 == 0 { vec![name("left")] } else { streams().to_vec() };
         let request = SubscribeRequest {
-            filters: vec![KeyFilter::all(); names.len()],
+            filters: vec![KeyFilter::all(); names.len()].into(),
             streams: StreamSet::new(names).expect("one or two"),
             begin: Begin::Start(Start::Latest),
             framing: if n % 4 < 2 { Framing::Plain } else { Framing::Envelope },

@@ -1,6 +1,6 @@
 //! The level that a cluster agrees on for a stream: its edges give it, or take nothing.
 
-use evergate_tests::controls::{Controls, wait};
+use evergate_tests::controls::Controls;
 use evergate_tests::http1::{Request, call};
 use evergate_tests::process::{Evergate, Options};
 use evergate_tests::redis::{Keeps, RedisServer};

@@ -41,10 +41,14 @@ impl Caller {
 
     /// What of a subscription it may be shown: filters in the order of the streams. All or nothing:
     /// what it may not see at all is never left out in silence.
-    pub(crate) fn narrow(&self, streams: &StreamSet, wanted: &[KeyFilter]) -> Result<Vec<KeyFilter>, Denied> {
-        let Some(known) = &self.0 else { return Ok(wanted.to_vec()) };
+    pub(crate) fn narrow(
+        &self,
+        streams: &StreamSet,
+        wanted: &[KeyFilter],
+    ) -> Result<Arc<[KeyFilter]>, Denied> {
+        let Some(known) = &self.0 else { return Ok(wanted.into()) };
         let grants = known.grants();
-        let shown: Option<Vec<_>> =
+        let shown: Option<Arc<[_]>> =
             streams.names().iter().zip(wanted).map(|(name, wanted)| grants.subscribe(name, wanted)).collect();
         shown.ok_or_else(|| known.denied())
     }

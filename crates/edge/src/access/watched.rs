@@ -17,7 +17,7 @@ use crate::cursors::{Dismissal, Reason};
 pub(crate) struct Shown {
     pub(crate) streams: StreamSet,
     /// One for each stream.
-    pub(crate) filters: Vec<KeyFilter>,
+    pub(crate) filters: Arc<[KeyFilter]>,
     /// Under which name its place is kept.
     pub(crate) client: Option<ClientId>,
 }
@@ -99,7 +99,7 @@ impl Watch {
             return Err(NotRenewed::OtherSubject);
         }
         let grants = fresh.grants();
-        let mut shows = shown.streams.names().iter().zip(&shown.filters);
+        let mut shows = shown.streams.names().iter().zip(&*shown.filters);
         let own = |client| fresh.client().is_some_and(|own| own.matches(client));
         if !shows.all(|(name, filter)| grants.covers(name, filter)) || !shown.client.as_ref().is_none_or(own)
         {
@@ -192,7 +192,7 @@ mod tests {
             term: Some(Term { tell_at, ends_at }),
             shown: Shown {
                 streams: StreamSet::new(vec![name]).expect("one"),
-                filters: vec![[KeyPattern::parse("A*").expect("valid")].into_iter().collect()],
+                filters: [[KeyPattern::parse("A*").expect("valid")].into_iter().collect()].into(),
                 client: Some(ClientId::new("alice").expect("valid")),
             },
             word: Arc::default(),

@@ -31,7 +31,7 @@ struct Beginning {
     how: ResumeKind,
     time: UnixMillis,
     /// What it is shown, one per stream.
-    filters: Box<[KeyFilter]>,
+    filters: Arc<[KeyFilter]>,
 }
 
 impl Place {
@@ -53,10 +53,11 @@ impl Place {
     }
 
     /// The stream begins here, and shows what these let through.
-    pub(crate) fn begins(&self, at: PackedCursor, how: ResumeKind, filters: &[KeyFilter]) {
+    pub(crate) fn begins(&self, at: PackedCursor, how: ResumeKind, filters: &Arc<[KeyFilter]>) {
         if let Some(told) = &self.told {
             // It begins once.
-            let _ = told.began.set(Beginning { at, how, time: SystemClock.now(), filters: filters.into() });
+            let _ =
+                told.began.set(Beginning { at, how, time: SystemClock.now(), filters: Arc::clone(filters) });
         }
     }
 

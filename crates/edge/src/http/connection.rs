@@ -151,8 +151,9 @@ async fn serve_http1<W: Wire>(
         let handover = Some(Arc::clone(&handover));
         let identity = who.identity.clone();
         let carrier = Carrier { peer: who.peer, identity, cut: cut.clone(), handover };
-        let answer = router::answer(Arc::clone(context), request, carrier);
-        Box::pin(async move { Ok::<_, Infallible>(answer.await) })
+        let context = Arc::clone(context);
+        // Made where it stays: it is large, and would be copied on its way into the box.
+        Box::pin(async move { Ok::<_, Infallible>(router::answer(context, request, carrier).await) })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -183,13 +184,15 @@ async fn serve_http1<W: Wire>(
             }
             step = &mut step => {
                 match step {
-                    Step::Over(Ok(())) => linger(connection.into_parts().io.into_inner()).await,
+                    Step::Over(Ok(())) => Box::pin(linger(connection.into_parts().io.into_inner())).await,
                     Step::Over(Err(error)) => tracing::debug!(%error, "a connection ended early"),
                     Step::Streams((first, Live { subscriber, keep })) => {
                         // What came behind the request is dropped: the answer to it would never come.
-            let guard = Box::new(Placed { keep, _held: held });
-            let (socket, session) = connection.into_parts().io.into_inner().take_apart();
-            context.engine.serve(Handed { socket, session, first, subscriber, guard }).await;
+                        let guard = Box::new(Placed { keep, _held: held });
+                        let (socket, session) = connection.into_parts().io.into_inner().take_apart();
+                        let handed = Handed { socket, session, first, subscriber, guard };
+                        // In a box of its own, as the parser's time is over.
+                        Box::pin(context.engine.serve(handed)).await;
                     }
                 }
                 return;
@@ -284,5 +287,22 @@ async fn linger(mut stream: impl Wire) {
 fn reset(stream: &TcpStream) {
     if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
         tracing::debug!(%error, "a connection was closed where it should have been reset");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of what such a function gives.
+    fn bytes<A, B, C, D, E, F>(_: impl Fn(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// It is copied into its task, and in a storm there is one for everybody at once.
+    #[test]
+    fn what_is_opened_takes_little() {
+        let task = bytes(serve);
+        assert!(task <= 3_200, "{task} bytes");
     }
 }

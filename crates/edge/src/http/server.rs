@@ -42,9 +42,7 @@ impl Server {
                             continue;
                         }
                         let (context, ends) = (Arc::clone(&context), self.ends.clone());
-                        self.connections.spawn(async move {
-                            connection::serve(stream, from, context, ends, entry).await;
-                        });
+                        self.connections.spawn(connection::serve(stream, from, context, ends, entry));
                     }
                     Err(error) => door.failed(&error).await,
                 }

@@ -147,7 +147,7 @@ fn describe(context: &Context, request: &StreamRequest<'_>, wanted: &Wanted, by_
 }
 
 /// What of the subscription its caller is shown.
-fn may_see(caller: &Caller, wanted: &Wanted) -> Result<Vec<KeyFilter>, Denied> {
+fn may_see(caller: &Caller, wanted: &Wanted) -> Result<Arc<[KeyFilter]>, Denied> {
     if let Some(client) = &wanted.client {
         caller.is_client(client)?;
     }
@@ -158,7 +158,7 @@ async fn subscribe(
     context: &Arc<Context>,
     wanted: &Wanted,
     caller: &Caller,
-    shown: Vec<KeyFilter>,
+    shown: Arc<[KeyFilter]>,
     encoding: Encoding,
     asked: &StreamRequest<'_>,
     admitted: Admitted,
@@ -182,7 +182,7 @@ async fn subscribe(
     }
     let request = SubscribeRequest {
         streams: wanted.streams.clone(),
-        filters: shown.clone(),
+        filters: Arc::clone(&shown),
         begin,
         framing: wanted.framing,
         encoding,

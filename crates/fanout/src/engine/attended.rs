@@ -1,6 +1,7 @@
 //! A connection with a task of its own: while it replays.
 
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -82,8 +83,10 @@ impl Attended {
 
     pub(super) async fn run(self) {
         let kill = self.engine.0.kill.clone();
+        // Pinned first: whatever is handed a future by value has room for it once more.
+        let serving = pin!(self.serve());
         // A client that leaves is no news.
-        let _: Option<io::Result<()>> = kill.run_until_cancelled_owned(self.serve()).await;
+        let _: Option<io::Result<()>> = kill.run_until_cancelled(serving).await;
     }
 
     async fn serve(mut self) -> io::Result<()> {

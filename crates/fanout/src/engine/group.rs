@@ -105,12 +105,12 @@ impl Groups {
     /// The group with this profile and these lanes: the one that is there, or a new one that nobody is in
     /// yet.
     pub(crate) fn of(&mut self, profile: &Arc<Profile>, numbers: &[u32], lanes: &mut Lanes) -> u32 {
-        let streams = numbers.iter().zip(&profile.filters);
+        let streams = numbers.iter().zip(&*profile.filters);
         // Also where there is such a group already.
         let heads = streams.map(|(&lane, filter)| lanes[lane as usize].expect(filter)).collect();
         self.find(profile, numbers).unwrap_or_else(|| {
             let group = self.begin(Arc::clone(profile), numbers, heads);
-            for (&lane, filter) in numbers.iter().zip(&profile.filters) {
+            for (&lane, filter) in numbers.iter().zip(&*profile.filters) {
                 lanes[lane as usize].groups.enter(group, filter);
             }
             group
@@ -122,7 +122,7 @@ impl Groups {
     pub(crate) fn leave(&mut self, number: u32, place: u32, lanes: &mut Lanes) -> Option<u32> {
         let moved = self[number].leave(place);
         if let Some(gone) = self.take_if_empty(number) {
-            for (&lane, filter) in gone.lanes.iter().zip(&gone.profile.filters) {
+            for (&lane, filter) in gone.lanes.iter().zip(&*gone.profile.filters) {
                 lanes.leave(lane, number, filter);
             }
         }
@@ -203,7 +203,7 @@ mod tests {
         let mut filters = vec![KeyFilter::all(); streams.names().len()];
         filters[0] = pattern.into_iter().map(|text| KeyPattern::parse(text).expect("valid")).collect();
         Arc::new(Profile {
-            filters,
+            filters: filters.into(),
             streams,
             framing: Framing::Plain,
             encoding: Encoding::Identity,

@@ -163,12 +163,7 @@ impl Shard {
         tokio::select! {
             biased;
             () = self.inbox.rung() => {}
-            ready = self.epoll.readable() => {
-                if let Ok(mut ready) = ready {
-                    // Cleared before the sockets are looked at: what comes after rings again.
-                    ready.clear_ready();
-                }
-            }
+            _ = self.epoll.readable() => {}
             Some(arrival) = self.arrivals.recv() => self.take_in(arrival),
             _ = self.stop.changed(), if self.ending.is_none() => {}
             () = tokio::time::sleep_until(until) => {}

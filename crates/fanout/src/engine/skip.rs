@@ -157,7 +157,7 @@ mod tests {
         let names: Vec<_> = names.iter().map(|name| StreamName::new(name).expect("valid")).collect();
         let cursor = vec![offset(cursor); names.len()];
         let profile = Profile {
-            filters: vec![filter; names.len()],
+            filters: vec![filter; names.len()].into(),
             streams: StreamSet::new(names).expect("some"),
             framing: Framing::Plain,
             encoding: Encoding::Identity,

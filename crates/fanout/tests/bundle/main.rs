@@ -122,7 +122,7 @@ impl World {
     async fn open(&mut self, wish: Wish, window: usize) -> (Client, CancellationToken, String) {
         let names = wish.streams.iter().map(|name| named(name)).collect::<Vec<_>>();
         let request = SubscribeRequest {
-            filters: vec![wish.filter; names.len()],
+            filters: vec![wish.filter; names.len()].into(),
             streams: StreamSet::new(names).expect("valid"),
             begin: wish.begin,
             framing: Framing::Plain,

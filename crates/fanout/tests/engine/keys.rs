@@ -41,7 +41,7 @@ impl Follower {
     async fn open(world: &World, patterns: &[&str], heartbeat: Duration, begin: Begin) -> Self {
         let request = SubscribeRequest {
             streams: streams(),
-            filters: vec![filter(patterns)],
+            filters: [filter(patterns)].into(),
             begin,
             framing: Framing::Plain,
             encoding: Encoding::Identity,

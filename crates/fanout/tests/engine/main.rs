@@ -126,7 +126,7 @@ impl World {
     ) -> (TcpStream, String) {
         let request = SubscribeRequest {
             streams: streams(),
-            filters: vec![filter],
+            filters: [filter].into(),
             begin,
             framing: Framing::Plain,
             encoding,

@@ -113,7 +113,7 @@ async fn a_parked_session_takes_up_new_keys_and_ends_on_what_is_no_tls() {
         let (socket, session) = Session::take(accepted.expect("accepted").stream);
         let request = SubscribeRequest {
             streams: streams(),
-            filters: vec![KeyFilter::all()],
+            filters: [KeyFilter::all()].into(),
             begin: Begin::Start(Start::Latest),
             framing: Framing::Plain,
             encoding: Encoding::Identity,

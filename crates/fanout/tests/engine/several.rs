@@ -35,7 +35,7 @@ fn filter(patterns: &[&str]) -> KeyFilter {
 fn request(streams: &StreamSet, filters: Vec<KeyFilter>, begin: Begin) -> SubscribeRequest {
     SubscribeRequest {
         streams: streams.clone(),
-        filters,
+        filters: filters.into(),
         begin,
         framing: Framing::Plain,
         encoding: Encoding::Identity,

@@ -74,7 +74,7 @@ impl Reader {
             Err(_) => Begin::Start(Start::Latest),
         };
         let request = SubscribeRequest {
-            filters: vec![KeyFilter::all(); shape.streams.len()],
+            filters: vec![KeyFilter::all(); shape.streams.len()].into(),
             streams: streams.clone(),
             begin,
             framing: Framing::Plain,

@@ -159,7 +159,7 @@ impl Model {
             patterns.iter().map(|pattern| KeyPattern::parse(pattern).expect("valid")).collect();
         let profile = Profile {
             streams: self.streams.clone(),
-            filters: vec![wants.clone()],
+            filters: [wants.clone()].into(),
             framing: Framing::Plain,
             encoding: Encoding::Identity,
             heartbeat: (std::time::Duration::from_secs(1), HeartbeatKind::Comment),

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use evergate_domain::SlowReader;
 use evergate_tls::Session;
+use futures_util::FutureExt as _;
 use rustix::event::epoll;
 
 use super::Shard;
@@ -11,7 +12,12 @@ use crate::engine::record::{drain, hear};
 use crate::engine::run::Runs;
 
 impl Shard {
+    /// Looks at those that the reactor has told of. It is not asked for more: that would be a call for every
+    /// event that is sent.
     pub(super) fn look_at_sockets(&mut self) {
+        let Some(Ok(mut told)) = self.epoll.readable().now_or_never() else { return };
+        // Before they are looked at: what comes after is told again.
+        told.clear_ready();
         let mut ready = Vec::with_capacity(256);
         loop {
             ready.clear();
