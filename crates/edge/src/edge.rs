@@ -304,15 +304,15 @@ async fn spare_memory(context: &Context) {
         every.tick().await;
         let Some(used) = gauge.used() else { continue };
         metrics::gauge!("evergate_memory_used_bytes").set(used as f64);
-        let Some(budget) = &mut budget else { continue };
+        let (Some(budget), Some(bytes_max)) = (&mut budget, bytes_max) else { continue };
         let Step { level, end } = budget.step(used, context.streams.len());
+        context.shortage.set(level, bytes_max.get().saturating_sub(used));
         if level != before {
             match level {
                 Level::Enough => tracing::info!(used, "there is enough memory again"),
                 Level::Short | Level::Shedding => tracing::warn!(used, ?level, "memory is short"),
                 Level::Exhausted => tracing::error!(used, "memory is short: nothing is published"),
             }
-            context.shortage.set(level);
             context.hub.spare(level >= Level::Short);
             metrics::gauge!("evergate_memory_short").set(f64::from(level as u8));
             before = level;

@@ -108,6 +108,7 @@ async fn streams_are_refused_then_ended_newest_anonymous_first_and_publishes_las
     assert_eq!(refused.problem(503)["code"], "short-of-memory");
     assert!(refused.head.must("retry-after").parse::<u64>().expect("seconds") >= 1);
     let used = metric(&server, "evergate_memory_used_bytes", "").await;
+    println!("{:.3} of the limit", used / limit);
     assert!(used < limit * 1.1, "{used} of {limit} bytes");
     assert_eq!(order, ["newest", "newer", "older", "known", "important"]);
     let ended = metric(&server, "evergate_streams_ended_total", "reason=\"overload\"").await;

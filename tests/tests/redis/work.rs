@@ -62,7 +62,7 @@ pub(crate) enum Gateways {
 #[derive(Debug, Default)]
 pub(crate) struct Diary {
     /// Publishes that failed, and subscriptions that were not answered.
-    failures: AtomicUsize,
+    failures: Mutex<Vec<String>>,
     /// Streams opened.
     connections: AtomicUsize,
     /// Heartbeats heard.
@@ -124,8 +124,12 @@ impl Gateway {
 }
 
 impl Diary {
-    pub(crate) fn failures(&self) -> usize {
-        self.failures.load(Ordering::Relaxed)
+    pub(crate) fn failures(&self) -> Vec<String> {
+        self.failures.lock().expect("no one panicked with it").clone()
+    }
+
+    fn failed(&self, why: String) {
+        self.failures.lock().expect("no one panicked with it").push(why);
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -265,9 +269,9 @@ impl Source {
                 Ok(placed) => return placed,
                 Err(why) => {
                     if self.fate == Gateways::Immortal {
-                        assert_eq!(why, Failure::TryAgain, "of {}", self.name);
+                        assert!(matches!(why, Failure::TryAgain(_)), "{why:?} of {}", self.name);
                     }
-                    self.diary.failures.fetch_add(1, Ordering::Relaxed);
+                    self.diary.failed(format!("{:?}: {why:?}", self.way));
                     self.at = (self.at + 1) % self.gateways.len();
                     tokio::time::sleep(AGAIN_AFTER).await;
                 }
@@ -287,7 +291,9 @@ impl Source {
             Ok(results) => {
                 Ok(results.iter().map(|result| (offset(&result.offset), result.duplicate)).collect())
             }
-            Err(status) if status.code() == Code::Unavailable => Err(Failure::TryAgain),
+            Err(status) if status.code() == Code::Unavailable => {
+                Err(Failure::TryAgain(format!("{status:?}")))
+            }
             Err(status) => Err(Failure::other(&status)),
         }
     }
@@ -309,7 +315,7 @@ impl Source {
                 let at = offset(told["offset"].as_str().expect("an offset"));
                 Ok(vec![(at, told["duplicate"].as_bool().expect("yes or no"))])
             }
-            503 => Err(Failure::TryAgain),
+            503 => Err(Failure::TryAgain(String::from_utf8_lossy(&body).into_owned())),
             _ => Err(Failure::Other(format!("{status}: {}", String::from_utf8_lossy(&body)))),
         }
     }
@@ -319,7 +325,7 @@ impl Source {
 #[derive(Debug, PartialEq, Eq)]
 enum Failure {
     /// The gateway says that the log cannot be reached now.
-    TryAgain,
+    TryAgain(String),
     Other(String),
 }
 
@@ -344,7 +350,7 @@ impl Reader {
                 Ok(mut subscription) => self.read(&mut subscription, &mut last_id, &books).await,
                 Err(error) => {
                     assert_eq!(self.fate, Gateways::Mortal, "{}: {error}", self.name);
-                    self.diary.failures.fetch_add(1, Ordering::Relaxed);
+                    self.diary.failed(error.to_string());
                 }
             }
             tokio::time::sleep(AGAIN_AFTER).await;

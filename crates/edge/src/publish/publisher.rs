@@ -92,8 +92,8 @@ impl Publisher {
     }
 
     /// Admits a submission, or says why not. Limits come first, then whether its sender may, also as whom,
-    /// then whether the stream exists, then the level, and at last the stream's budget, which only those
-    /// use up who may.
+    /// then whether the stream exists, then the level, whether there is memory, and at last the stream's budget,
+    /// which only those use up who may.
     pub(super) fn admit(&self, sender: &Sender, submission: Submission) -> Result<Admitted, PublishError> {
         let (mut admitted, level) = submission.check(self.shared.limits)?;
         sender.may_publish(&admitted.stream, &admitted.events)?;
@@ -117,6 +117,9 @@ impl Publisher {
                 return Err(PublishError::LevelUnavailable { stream: admitted.stream, demanded, offered });
             }
             Some(_) | None => {}
+        }
+        if !self.shared.shortage.takes(admitted.events.iter().map(room_of).sum()) {
+            return Err(PublishError::ShortOfMemory);
         }
         let taken = self.shared.meters.of_stream(&admitted.stream, counted(admitted.events.len()));
         admitted.allowance = taken.map_err(|(whose, too_fast)| PublishError::TooFast { whose, too_fast })?;
@@ -197,6 +200,11 @@ impl Publisher {
             Some(_) | None => tracing::info!("the log takes events again"),
         }
     }
+}
+
+/// Bytes that an event takes while it is under way: its data, and about so much for the rest of it.
+fn room_of(event: &EventDraft) -> u64 {
+    event.data.len() as u64 + 512
 }
 
 /// Events as they are charged: what holds none was an attempt.

@@ -1,5 +1,6 @@
 //! From a listener to connections whose handshakes are done.
 
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,15 +31,26 @@ const HANDSHAKES_MAX: usize = 1_024;
 
 /// The connections of a listener, each as soon as it can be spoken on. Those that do not get that far
 /// are counted, and otherwise nobody's business.
+///
+/// Once it is `closing` the listener is let go, and nobody comes any more; it does not end, as the server
+/// would take that for the wish to stop.
 pub(super) fn incoming(
     listener: TcpListener,
     tls: Option<GrpcTls>,
     door: Door,
+    closing: CancellationToken,
     cut: CancellationToken,
 ) -> impl Stream<Item = io::Result<Cuttable>> {
     let listener = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let accepted = stream::unfold((listener, door), |(mut listener, door)| async move {
-        Some((accept(&mut listener, &door).await?, (listener, door)))
+    let accepted = stream::unfold((listener, door), move |(mut listener, door)| {
+        let closing = closing.clone();
+        async move {
+            let Some(accepted) = closing.run_until_cancelled(accept(&mut listener, &door)).await else {
+                drop(listener);
+                return pending().await;
+            };
+            Some((accepted?, (listener, door)))
+        }
     });
     let tls = tls.map(Arc::new);
     let begun = accepted.map(move |accepted| begin(accepted, tls.clone(), cut.clone()));
