@@ -180,6 +180,11 @@ async fn a_shard_that_is_down_hurts_only_its_own_streams() {
         publisher.try_publish(stream, event("meanwhile")).await.expect("the others are not concerned");
         assert_eq!(subscription.event().await.data, "meanwhile");
     }
+    // Whoever comes now does without it, and says so.
+    let newcomer = Evergate::start(cluster.options()).await;
+    newcomer.writes("going on without this Redis").await;
+    assert!(newcomer.output().contains(&at), "{}", newcomer.output());
+    drop(newcomer);
     // Nothing was kept: the streams of that shard begin anew, and everybody is told.
     cluster.nodes[down].restart().await;
     publish(&publisher, streams[0], "after").await;

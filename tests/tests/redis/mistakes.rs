@@ -27,6 +27,7 @@ async fn an_address_with_a_mistake_is_told_before_anything_is_asked() {
     ] {
         let refused = Evergate::refusal(Options::redis(url)).await;
         assert!(refused.contains(told), "{url}: {refused}");
+        assert!(!refused.contains("going on"), "it does not: {refused}");
     }
 }
 

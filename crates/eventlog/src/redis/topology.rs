@@ -92,22 +92,23 @@ impl Topology {
         policies: &StreamPolicies,
     ) -> Result<(), RedisOpenError> {
         let map = self.now();
-        let (mut reached, mut silent) = (0, None);
+        let (mut reached, mut silent) = (0, Vec::new());
         for node in map.primaries() {
             match checks::check_at(options, policies, &node.place).await {
                 Ok(()) => reached += 1,
-                Err(error @ RedisOpenError::Unreachable { .. }) => {
-                    tracing::warn!(%error, "going on without this Redis: its streams are unavailable until it answers");
-                    silent = Some(error);
-                }
+                Err(error @ RedisOpenError::Unreachable { .. }) => silent.push(error),
                 Err(error) => return Err(error),
             }
         }
-        match (reached, silent, map.layout.orphans()) {
-            (0, Some(error), _) => Err(error),
-            (0, None, many) => Err(RedisOpenError::Uncovered { many }),
-            _ => Ok(()),
+        if reached == 0 {
+            let uncovered = RedisOpenError::Uncovered { many: map.layout.orphans() };
+            return Err(silent.into_iter().next().unwrap_or(uncovered));
         }
+        // Only now: where none is reached, nothing goes on.
+        for error in silent {
+            tracing::warn!(%error, "going on without this Redis: its streams are unavailable until it answers");
+        }
+        Ok(())
     }
 
     /// The map, now and whenever it changes.
