@@ -35,12 +35,7 @@ impl Telemetry {
             },
             queue_max: telemetry.queue_spans,
             patience: telemetry.export_timeout,
-            about: vec![
-                ("service.name", "evergate".to_owned()),
-                ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
-                ("service.instance.id", config.node.clone()),
-                ("cloud.region", config.region.clone()),
-            ],
+            about: about(&config.node, telemetry),
         };
         let (tracer, exporter) = evergate_telemetry::start(settings)?;
         Ok(Self { tracer, exporter: Some(run(exporter)) })
@@ -60,6 +55,20 @@ impl Telemetry {
             tracing::error!(%error, "the exporter of traces failed");
         }
     }
+}
+
+/// Who this process is, and where, as far as it was told.
+fn about(node: &str, telemetry: &config::Telemetry) -> Vec<(&'static str, String)> {
+    let places = [("cloud.region", &telemetry.region), ("cloud.availability_zone", &telemetry.zone)];
+    let places = places.into_iter().filter_map(|(name, place)| Some((name, place.clone()?)));
+    [
+        ("service.name", "evergate".to_owned()),
+        ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("service.instance.id", node.to_owned()),
+    ]
+    .into_iter()
+    .chain(places)
+    .collect()
 }
 
 fn run(exporter: Exporter) -> (CancellationToken, AbortOnDropHandle<()>) {

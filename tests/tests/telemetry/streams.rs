@@ -122,3 +122,21 @@ async fn nobody_outside_decides_what_is_traced_where_that_is_configured() {
     assert_eq!(subscription.opened().await.trace_id, TRACE);
     assert!(subscription.head().must("traceparent").ends_with("-00"));
 }
+
+/// By the names that OpenTelemetry has for them, so that a collector can tell places apart.
+#[tokio::test]
+async fn a_span_says_where_it_was_made_if_that_is_known() {
+    let collector = Collector::start(Manner::Takes).await;
+    for (options, region, zone) in [
+        (Options::memory().set("region", "eu").set("cluster.zone", "eu-a"), Some("eu"), Some("eu-a")),
+        (Options::memory().set("region", "us"), Some("us"), None),
+        (Options::memory(), None, None),
+    ] {
+        let server = Evergate::start(traced(options, "a", &collector.url(), "1")).await;
+        let mut subscription = Subscription::open(server.http(), TARGET).await;
+        let connect = one(&collector, "evergate.connect", &subscription.opened().await.trace_id).await;
+        let says = |name: &str| connect.about.get(name).map(String::as_str);
+        assert_eq!((says("cloud.region"), says("cloud.availability_zone")), (region, zone));
+        assert_eq!((says("service.name"), says("service.instance.id")), (Some("evergate"), Some("a")));
+    }
+}

@@ -303,6 +303,10 @@ pub(crate) struct Telemetry {
     pub resample: bool,
     pub queue_spans: NonZeroUsize,
     pub export_timeout: Duration,
+    /// Where this process stands, if it was told: what it is called by itself is nobody's region.
+    pub region: Option<String>,
+    /// The same of its zone.
+    pub zone: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -563,6 +567,13 @@ impl Proven<'_> {
         name.clone()
     }
 
+    /// A name that somebody has chosen.
+    fn chosen(&self, key: &'static str) -> Option<String> {
+        let place = &self.0.get(&Key::General(key)).expect("every setting has a default").place;
+        let is_default = matches!(place, Place::Default | Place::RoleDefault);
+        (!is_default).then(|| self.name(key))
+    }
+
     fn address(&self, key: &'static str) -> SocketAddr {
         let Value::Address(address) = self.value(key) else { unreachable!("{key} is an address") };
         *address
@@ -694,6 +705,8 @@ impl Proven<'_> {
             resample: self.choice("telemetry.brought") == "resample",
             queue_spans: self.count("telemetry.queue_spans"),
             export_timeout: self.duration("telemetry.export_timeout"),
+            region: self.chosen("region"),
+            zone: self.chosen("cluster.zone"),
         })
     }
 

@@ -278,6 +278,7 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
     assert_eq!(telemetry.ca_file.as_deref(), Some(std::path::Path::new("/etc/collector.pem")));
     assert!(telemetry.resample && telemetry.sample_one_in == 7 && telemetry.queue_spans.get() == 100);
     assert_eq!(telemetry.export_timeout, Duration::from_secs(1));
+    assert_eq!((telemetry.region.as_deref(), telemetry.zone.as_deref()), (Some("eu"), Some("eu-a")));
     assert_eq!(config.log_output.format, LogFormat::Json);
     let rate = |per_second, burst| {
         Some(Rate::new(NonZeroU32::new(per_second).unwrap(), NonZeroU32::new(burst).unwrap()))
