@@ -46,7 +46,7 @@ impl Common {
         Arc::new(Self {
             replay: Replay::new(Arc::clone(&log), config.page, config.replay_bytes),
             deflater: Arc::default(),
-            figures: Figures::default(),
+            figures: Figures::new(&config.tracer),
             log,
             config,
             repairs: TaskTracker::new(),

@@ -3,12 +3,18 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use evergate_domain::{Gap, UnixMillis};
+use evergate_domain::{Event, Gap, UnixMillis};
+use evergate_telemetry::Tracer;
+
+use crate::exemplars::{Exemplar, Exemplars, TraceId, kept_trace};
 
 /// Upper bounds of the times from an event's acceptance to its being written, in seconds. One of them is
 /// the goal that Evergate is run by, 210 ms: a share within it is exact only at a bound.
 pub const DELIVERY_BOUNDS: [f64; 13] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.21, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Each of them, and what keeps none.
+pub(crate) const BUCKETS: usize = DELIVERY_BOUNDS.len() + 1;
 
 /// The counters of one writer: one for each shard, so that no two cores share a line of memory.
 #[derive(Debug, Default)]
@@ -21,9 +27,11 @@ pub(crate) struct Figures {
     /// Events written to subscribers that lay behind.
     behind: AtomicU64,
     /// Events written to subscribers that were up to date, by the first bound they keep; the last keep none.
-    in_time: [AtomicU64; DELIVERY_BOUNDS.len() + 1],
+    in_time: [AtomicU64; BUCKETS],
     /// Sum of what these took, in milliseconds.
     millis: AtomicU64,
+    /// One of them for each bound, where traces are kept at all.
+    exemplars: Option<Exemplars>,
 }
 
 /// Counters at one moment, since the start.
@@ -37,9 +45,11 @@ pub struct Deliveries {
     pub behind: u64,
     /// Events written to subscribers that were up to date, by the first of [`DELIVERY_BOUNDS`] that the
     /// time since their acceptance keeps; the last entry keeps none.
-    pub in_time: [u64; DELIVERY_BOUNDS.len() + 1],
+    pub in_time: [u64; BUCKETS],
     /// Sum of these times, in milliseconds.
     pub millis: u64,
+    /// The last delivery of an event whose trace is kept, for each entry of `in_time`.
+    pub exemplars: [Option<Exemplar>; BUCKETS],
 }
 
 /// Events in a piece of output.
@@ -48,19 +58,27 @@ pub(crate) struct Shown {
     pub(crate) events: u32,
     /// When the first of them was accepted. It speaks for all: none of them waited longer.
     pub(crate) accepted: UnixMillis,
+    /// The first trace among theirs that is kept.
+    pub(crate) trace: Option<TraceId>,
 }
 
 impl Shown {
     /// With one more event.
-    pub(crate) fn and(before: Option<Self>, accepted: UnixMillis) -> Self {
-        match before {
-            Some(Self { events, accepted: first }) => Self { events: events + 1, accepted: first },
-            None => Self { events: 1, accepted },
-        }
+    pub(crate) fn and(before: Option<Self>, event: &Event) -> Self {
+        let (events, accepted, trace) = match before {
+            Some(Self { events, accepted, trace }) => (events + 1, accepted, trace),
+            None => (1, event.time, None),
+        };
+        Self { events, accepted, trace: trace.or_else(|| kept_trace(event)) }
     }
 }
 
 impl Figures {
+    /// Nothing counted yet; with exemplars if anything is traced here.
+    pub(crate) fn new(tracer: &Tracer) -> Self {
+        Self { exemplars: tracer.is_on().then(Exemplars::default), ..Self::default() }
+    }
+
     /// A call that wrote, and how much the system took.
     pub(crate) fn sent(&self, bytes: usize) {
         self.sends.fetch_add(1, Ordering::Relaxed);
@@ -83,7 +101,7 @@ impl Figures {
 
     /// Events handed over for writing at `now`; to a subscriber that was up to date, or not.
     pub(crate) fn delivered(&self, shown: Option<Shown>, up_to_date: bool, now: UnixMillis) {
-        let Some(Shown { events, accepted }) = shown else { return };
+        let Some(Shown { events, accepted, trace }) = shown else { return };
         let events = u64::from(events);
         if !up_to_date {
             self.behind.fetch_add(events, Ordering::Relaxed);
@@ -91,8 +109,12 @@ impl Figures {
         }
         // Another machine's clock may be ahead.
         let millis = now.get().saturating_sub(accepted.get());
-        self.in_time[bound(millis)].fetch_add(events, Ordering::Relaxed);
+        let bucket = bound(millis);
+        self.in_time[bucket].fetch_add(events, Ordering::Relaxed);
         self.millis.fetch_add(millis.saturating_mul(events), Ordering::Relaxed);
+        if let (Some(trace), Some(exemplars)) = (trace, &self.exemplars) {
+            exemplars.note(bucket, Exemplar { trace, millis, at: now });
+        }
     }
 
     /// Adds what this one counted.
@@ -103,6 +125,9 @@ impl Figures {
         all.millis = all.millis.wrapping_add(self.millis.load(Ordering::Relaxed));
         for (sum, events) in all.in_time.iter_mut().zip(&self.in_time) {
             *sum += events.load(Ordering::Relaxed);
+        }
+        if let Some(exemplars) = &self.exemplars {
+            exemplars.add_to(&mut all.exemplars);
         }
     }
 
@@ -141,17 +166,23 @@ pub(crate) fn now() -> UnixMillis {
 
 #[cfg(test)]
 mod tests {
+    use evergate_domain::{EventDraft, Offset, TraceParent};
+
     use super::*;
 
     fn at(millis: u64) -> UnixMillis {
         UnixMillis::new(millis)
     }
 
+    fn event(millis: u64) -> Event {
+        EventDraft::new("x").placed(Offset::BEGINNING, at(millis))
+    }
+
     #[test]
     fn a_delivery_counts_for_every_event_by_the_oldest() {
         let figures = Figures::default();
-        let shown = Shown::and(Some(Shown::and(None, at(1_000))), at(1_900));
-        assert_eq!(shown, Shown { events: 2, accepted: at(1_000) });
+        let shown = Shown::and(Some(Shown::and(None, &event(1_000))), &event(1_900));
+        assert_eq!(shown, Shown { events: 2, accepted: at(1_000), trace: None });
         figures.delivered(Some(shown), true, at(1_210));
         figures.delivered(Some(Shown { events: 1, ..shown }), true, at(1_211));
         figures.delivered(Some(shown), true, at(900));
@@ -162,13 +193,38 @@ mod tests {
         figures.wrote(12);
         let mut all = Deliveries::default();
         figures.add_to(&mut all);
-        let mut in_time = [0; DELIVERY_BOUNDS.len() + 1];
+        let mut in_time = [0; BUCKETS];
         in_time[0] = 2; // A clock that is ahead takes no time at all.
         in_time[7] = 2; // Exactly at the goal keeps it.
         in_time[8] = 1;
         in_time[13] = 2;
         let millis = 2 * 210 + 211 + 2 * 89_000;
-        assert_eq!(all, Deliveries { sends: 1, bytes: 42, behind: 2, in_time, millis });
+        let expected =
+            Deliveries { sends: 1, bytes: 42, behind: 2, in_time, millis, ..Deliveries::default() };
+        assert_eq!(all, expected);
         assert_eq!(all.up_to_date(), 7);
+    }
+
+    /// What is counted and what is looked up are the same delivery.
+    #[test]
+    fn an_exemplar_is_in_the_bucket_that_it_was_counted_in() {
+        let traced = TraceParent::new([7; 16], [1; 8], 1).expect("no zeros");
+        let kept = Event { trace: Some(traced), ..event(1_900) };
+        let shown = Shown::and(Some(Shown::and(None, &event(1_000))), &kept);
+        let mut told = Vec::new();
+        for exemplars in [None, Some(Exemplars::default())] {
+            let figures = Figures { exemplars, ..Figures::default() };
+            figures.delivered(Some(shown), false, at(3_000));
+            figures.delivered(Some(Shown::and(None, &event(1_000))), true, at(1_004));
+            figures.delivered(Some(shown), true, at(2_000));
+            let mut all = Deliveries::default();
+            figures.add_to(&mut all);
+            assert_eq!(all.in_time[9], 2, "both took a second, by the first of them");
+            told.push(all.exemplars);
+        }
+        let there = Exemplar { trace: kept_trace(&kept).expect("kept"), millis: 1_000, at: at(2_000) };
+        let mut expected = [None; BUCKETS];
+        expected[9] = Some(there);
+        assert_eq!(told, [[None; BUCKETS], expected]);
     }
 }

@@ -15,6 +15,7 @@
 mod config;
 mod gzip;
 
+mod exemplars;
 mod figures;
 mod frame;
 mod output;
@@ -36,6 +37,7 @@ mod traced;
 pub use bundle::{Bundle, Entrant, Outlet};
 pub use config::HubConfig;
 pub use engine::{Engine, Farewell, Guard, Handover};
+pub use exemplars::{Exemplar, TraceId};
 pub use figures::{DELIVERY_BOUNDS, Deliveries};
 pub use frame::Framing;
 pub use gzip::Encoding;

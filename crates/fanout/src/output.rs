@@ -79,7 +79,7 @@ impl Output {
 
     /// A frame as it is for everybody.
     pub(crate) fn whole(&mut self, frame: &Frame, stream: &StreamName, framing: Framing) {
-        self.shown = Some(Shown::and(self.shown, frame.event().time));
+        self.shown = Some(Shown::and(self.shown, frame.event()));
         match &mut self.gzip {
             None => self.share(frame.encoded(stream, framing).whole()),
             Some(gzip) => {
@@ -92,7 +92,7 @@ impl Output {
 
     /// A frame with an id of the subscriber's own, given as the lines that end it.
     pub(crate) fn with_id(&mut self, frame: &Frame, stream: &StreamName, framing: Framing, id: &[u8]) {
-        self.shown = Some(Shown::and(self.shown, frame.event().time));
+        self.shown = Some(Shown::and(self.shown, frame.event()));
         match &mut self.gzip {
             None => {
                 self.raw(frame.encoded(stream, framing).fields());

@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::certificates::Certificates;
-use crate::metrics::Metrics;
+use crate::metrics::{Format, Metrics, openmetrics};
 use crate::readiness::{Readiness, Stage};
 use crate::troubles::Troubles;
 
@@ -203,9 +203,14 @@ async fn readyz(State(about): State<About>) -> Response {
     reply(status, "application/json", &body)
 }
 
-async fn metrics(State(about): State<About>) -> Response {
-    let headers = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (headers, about.metrics.render()).into_response()
+/// In the format that whoever asks likes better; in the text format if they do not say.
+async fn metrics(State(about): State<About>, headers: HeaderMap) -> Response {
+    let (format, name) = if openmetrics::is_wanted(&headers) {
+        (Format::Open, openmetrics::CONTENT_TYPE)
+    } else {
+        (Format::Text, "text/plain; version=0.0.4; charset=utf-8")
+    };
+    ([(header::CONTENT_TYPE, name)], about.metrics.render(format)).into_response()
 }
 
 /// Begins what a SIGTERM begins. Harmless if repeated.
@@ -386,7 +391,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn metrics_are_text_and_anything_else_a_problem() {
+    async fn metrics_are_text_unless_asked_otherwise_and_anything_else_a_problem() {
         let recorder = recorder().unwrap();
         ::metrics::with_local_recorder(&recorder, || ::metrics::counter!("evergate_test_total").increment(3));
         let about = about(&recorder);
@@ -396,7 +401,12 @@ mod tests {
 
         let (head, body) = ask(address, "GET", "/metrics").await;
         assert!(head.contains("text/plain; version=0.0.4"), "{head}");
-        assert!(body.contains("evergate_test_total 3"), "{body}");
+        assert!(body.contains("# TYPE evergate_test_total counter\nevergate_test_total 3"), "{body}");
+        let asking = "/metrics HTTP/1.1\r\naccept: application/openmetrics-text\r\nx-rest:";
+        let (head, body) = ask(address, "GET", asking).await;
+        assert!(head.contains("application/openmetrics-text; version=1.0.0"), "{head}");
+        assert!(body.contains("# TYPE evergate_test counter\nevergate_test_total 3\n"), "{body}");
+        assert!(body.ends_with("# EOF\n"), "{body}");
         for (method, path, status, code) in
             [("GET", "/nothing", "404 Not Found", 404), ("POST", "/livez", "405 Method Not Allowed", 405)]
         {

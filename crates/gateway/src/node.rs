@@ -254,8 +254,8 @@ impl Gateway {
         }
         metrics.before_each_page(edge.gauges());
         let deliveries = edge.deliveries();
-        metrics.on_each_page(move |labels| {
-            deliveries().map_or_else(String::new, |all| crate::metrics::deliveries(&all, labels))
+        metrics.on_each_page(move |labels, format| {
+            deliveries().map_or_else(String::new, |all| crate::metrics::deliveries(&all, labels, format))
         });
         metrics.before_each_page(gauges(&readiness, &troubles));
         let took_over = predecessor.is_some();

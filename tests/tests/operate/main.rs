@@ -2,6 +2,7 @@
 
 mod boards;
 mod chart;
+mod exemplars;
 mod explain;
 mod heap;
 mod metrics;

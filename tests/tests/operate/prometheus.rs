@@ -50,6 +50,7 @@ impl Prometheus {
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", home.path().join("data").display()))
             .arg(format!("--web.listen-address={address}"))
+            .arg("--enable-feature=exemplar-storage")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -89,6 +90,21 @@ impl Prometheus {
     pub(crate) async fn query(&self, query: &str) -> Vec<Value> {
         let data = self.ask(&format!("/api/v1/query?query={}", encoded(query))).await;
         data["result"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Waits until this finds something.
+    ///
+    /// # Panics
+    /// If it never does.
+    pub(crate) async fn until<T>(&self, what: &str, find: impl AsyncFn() -> Option<T>) -> T {
+        let begun = Instant::now();
+        loop {
+            if let Some(found) = find().await {
+                return found;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{what} is never found: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     /// Waits until each query finds something. Returns those that never did.

@@ -129,8 +129,8 @@ impl Engine {
         let mut rooms = Vec::new();
         for _ in 0..shards.max(1) {
             let (sender, receiver) = mpsc::channel(ARRIVALS_MAX);
-            let (inbox, load, figures) =
-                (Inbox::that_hears_of_traces(), Arc::<AtomicUsize>::default(), Arc::<Figures>::default());
+            let figures = Arc::new(Figures::new(&hub.inner().common.config.tracer));
+            let (inbox, load) = (Inbox::that_hears_of_traces(), Arc::<AtomicUsize>::default());
             doors.push(Door {
                 arrivals: sender,
                 inbox: Arc::clone(&inbox),

@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::form_urlencoded;
 
 use super::{About, problem, reply};
+use crate::metrics::Format;
 use crate::readiness::Stage;
 
 /// How often the page is told.
@@ -152,7 +153,7 @@ fn state(about: &About) -> Value {
         "stage": about.readiness.stage().as_str(),
         "troubles": troubles,
         "streams": streams,
-        "figures": figures(&about.metrics.render()),
+        "figures": figures(&about.metrics.render(Format::Text)),
     })
 }
 

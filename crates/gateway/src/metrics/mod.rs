@@ -5,6 +5,7 @@
 mod catalogue;
 mod deliveries;
 mod figure;
+pub(crate) mod openmetrics;
 mod reference;
 
 use std::sync::Arc;
@@ -45,8 +46,17 @@ pub(crate) struct Metrics {
 /// Sets gauges to what is so now.
 type Gauges = Box<dyn Fn() + Send>;
 
-/// Writes what the collector cannot hold. Given the labels of every series.
-type Page = Box<dyn Fn(&str) -> String + Send>;
+/// Writes what the collector cannot hold. Given the labels of every series, and for which format.
+type Page = Box<dyn Fn(&str, Format) -> String + Send>;
+
+/// How a page is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// The text format of Prometheus.
+    Text,
+    /// OpenMetrics, which has exemplars.
+    Open,
+}
 
 impl Metrics {
     /// Installs the collector of this process, with the figures that one of its kind tells. Once only.
@@ -80,20 +90,23 @@ impl Metrics {
         self.gauges.lock().push(Box::new(gauges));
     }
 
-    /// Everything collected, in the text format of Prometheus.
-    pub(crate) fn render(&self) -> String {
+    /// Everything collected.
+    pub(crate) fn render(&self, format: Format) -> String {
         for gauges in &*self.gauges.lock() {
             gauges();
         }
         let mut page = self.handle.render();
         for more in &*self.pages.lock() {
-            page.push_str(&more(&self.labels));
+            page.push_str(&more(&self.labels, format));
         }
-        page
+        match format {
+            Format::Text => page,
+            Format::Open => openmetrics::page(&page),
+        }
     }
 
     /// Has this written on each page, behind what was collected.
-    pub(crate) fn on_each_page(&self, page: impl Fn(&str) -> String + Send + 'static) {
+    pub(crate) fn on_each_page(&self, page: impl Fn(&str, Format) -> String + Send + 'static) {
         self.pages.lock().push(Box::new(page));
     }
 

@@ -14,7 +14,8 @@ const INTRODUCTION: &str = "\
 
 <!-- Written by `evergate metrics`; a test keeps this page and the program in step. -->
 
-`GET /metrics` on the admin port answers in Prometheus's text format. Names begin with `evergate_`, units are
+`GET /metrics` on the admin port answers in Prometheus's text format, or in OpenMetrics 1.0, with exemplars, whoever asks for
+that. Names begin with `evergate_`, units are
 base units, counters begin at zero with the process. Every series has the labels `node` and `region` of the
 configuration, beside those named here. No other label holds anything that a client chose, so the number
 of series has a bound. `evergate metrics --output json` prints this table for programs.
