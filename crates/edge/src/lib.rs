@@ -27,7 +27,7 @@ pub use config::{
     GrpcTls, PeerNode, Proxies, ProxyProtocol, PublishLimits, Rates, SocketOptions, SseConfig,
 };
 pub use edge::{BindError, BoundListeners, Edge, RevokeError, Revoker, RunningEdge};
-pub use explain::{EventState, ExplainError, Explainer, Explanation, Verdict};
+pub use explain::{EventState, ExplainError, Explainer, Explanation, Subscription, Verdict};
 pub use memory::{MemoryGauge, MemoryLimit};
 pub use publish::{ProducerBinding, ProducerBindings};
 pub use viewer::{Look, LookError, Viewer};

@@ -26,6 +26,12 @@ pub(crate) struct ExplainArgs {
     /// The event, by its id
     #[arg(long, value_name = "ID")]
     event: String,
+    /// A key that the client's subscription names, as the client writes it; for the place that is kept for it
+    #[arg(long, value_name = "PATTERN")]
+    key: Vec<String>,
+    /// Another stream of the same subscription; keys are then written as stream/pattern
+    #[arg(long, value_name = "STREAM")]
+    with: Vec<String>,
     /// For people, or for programs: each edge's answer on a line
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -53,9 +59,12 @@ struct Answer {
 
 /// Exit 0 if every edge has answered, 2 if it was asked something that makes no sense.
 pub(crate) async fn run(args: ExplainArgs) -> Exit {
-    let ExplainArgs { admin, client, stream, event, output } = args;
+    let ExplainArgs { admin, client, stream, event, key, with, output } = args;
     let mut query = Serializer::new(String::new());
     query.append_pair("client", &client).append_pair("stream", &stream).append_pair("event", &event);
+    query
+        .extend_pairs(key.iter().map(|key| ("key", key)))
+        .extend_pairs(with.iter().map(|name| ("with", name)));
     let path = format!("{EXPLAIN}?{}", query.finish());
     let mut exit = Exit::Ok;
     for admin in &admin {

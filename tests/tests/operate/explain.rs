@@ -14,8 +14,14 @@ use serde_json::Value;
 
 /// What the command says of an event, and its exit code.
 fn explain(server: &Evergate, stream: &str, event: &str) -> (Value, i32) {
+    explain_of(server, stream, event, &[])
+}
+
+/// The same with more words, which say what the client subscribes to.
+fn explain_of(server: &Evergate, stream: &str, event: &str, more: &[&str]) -> (Value, i32) {
     let admin = server.admin().to_string();
     let words = ["explain", "--admin", &admin, "--client", "ann", "--stream", stream, "--event", event];
+    let words = words.iter().chain(more);
     let told = Command::new(binary()).args(words).args(["--output", "json"]).output().expect("it runs");
     let code = told.status.code().expect("it ends by itself");
     let body = serde_json::from_slice(&told.stdout).unwrap_or(Value::Null);
@@ -25,7 +31,11 @@ fn explain(server: &Evergate, stream: &str, event: &str) -> (Value, i32) {
 
 /// The one answer, in its word.
 fn answer(server: &Evergate, stream: &str, event: &str) -> (String, Value) {
-    let (told, code) = explain(server, stream, event);
+    answer_of(server, stream, event, &[])
+}
+
+fn answer_of(server: &Evergate, stream: &str, event: &str, more: &[&str]) -> (String, Value) {
+    let (told, code) = explain_of(server, stream, event, more);
     assert_eq!(code, 0);
     let answers = told["answers"].as_array().expect("a list");
     assert_eq!(answers.len(), 1, "{told}");
@@ -41,9 +51,13 @@ fn expect(server: &Evergate, stream: &str, event: impl std::fmt::Display, word: 
 
 /// Waits until the answer is this: how far a client has come is looked at from time to time.
 async fn until(server: &Evergate, event: Offset, word: &str) -> Value {
+    until_of(server, event, word, &[]).await
+}
+
+async fn until_of(server: &Evergate, event: Offset, word: &str, more: &[&str]) -> Value {
     let deadline = std::time::Instant::now() + PATIENCE;
     loop {
-        let (told, whole) = answer(server, "quote", &event.to_string());
+        let (told, whole) = answer_of(server, "quote", &event.to_string(), more);
         if told == word {
             return whole;
         }
@@ -84,6 +98,72 @@ async fn an_event_is_explained_to_a_client_that_is_connected() {
 
     drop(ann);
     until(&server, wanted, "not-connected").await;
+}
+
+/// What is foretold comes true.
+async fn is_foretold(options: Options) {
+    let server = Evergate::start(options.set("cursors.flush_interval", "200ms")).await;
+    let publisher = Publisher::connect(server.grpc()).await;
+    let target = "/v1/streams/quote/events?client_id=ann&key=A*";
+    let mut ann = Subscription::open(server.http(), target).await;
+    ann.opened().await;
+    let had = publisher.publish("quote", keyed("AAPL", "1")).await;
+    assert_eq!(ann.event().await.data, "1");
+    let keys = ["--key", "A*"];
+    until_of(&server, had, "delivered", &keys).await;
+    drop(ann);
+    let told = until_of(&server, had, "before-place", &keys).await;
+    assert_eq!(told["kept_at"], had.to_string());
+
+    let unwanted = publisher.publish("quote", keyed("MSFT", "2")).await;
+    let next = publisher.publish("quote", keyed("AMD", "3")).await;
+    let word = |event: Offset, more: &[&str]| answer_of(&server, "quote", &event.to_string(), more);
+    let (told, whole) = word(next, &keys);
+    assert_eq!((told.as_str(), &whole["kept_at"]), ("next-time", &Value::from(had.to_string())));
+    assert_eq!(word(unwanted, &keys).0, "filtered");
+    // Of a subscription that it never had, nothing is kept.
+    for other in [&[][..], &["--key", "A"], &["--with", "news"]] {
+        let (told, whole) = word(next, other);
+        assert_eq!((told.as_str(), &whole["kept_at"]), ("not-connected", &Value::Null), "{other:?}");
+    }
+    let mut ann = Subscription::open(server.http(), target).await;
+    assert_eq!(ann.opened().await.resume, "stored");
+    assert_eq!(ann.event().await.data, "3");
+}
+
+#[tokio::test]
+async fn what_comes_next_time_is_told_by_the_place_that_is_kept() {
+    for options in [Options::memory(), Options::disk()] {
+        is_foretold(options).await;
+    }
+}
+
+/// Where they are shared, any edge knows them; and that somebody else has them.
+#[tokio::test]
+async fn a_place_in_redis_is_known_to_edges_that_the_client_never_saw() {
+    let Some(redis) = RedisServer::start("a_place_in_redis_is_known", Keeps::Everything).await else {
+        return;
+    };
+    is_foretold(redis.options()).await;
+    let (here, there) = (Evergate::start(redis.options()).await, Evergate::start(redis.options()).await);
+    let publisher = Publisher::connect(here.grpc()).await;
+    publisher.publish("news", event("of old")).await;
+    let target = "/v1/events?stream=news&stream=quote&key=quote/A*&client_id=ann&acks=1";
+    let mut ann = Subscription::open(here.http(), target).await;
+    let connection = ann.opened().await.connection;
+    let had = publisher.publish("quote", keyed("AAPL", "1")).await;
+    let cursor = ann.event().await.must_id().to_owned();
+    let body = serde_json::json!({ "connection": connection, "cursor": cursor }).to_string();
+    let acknowledged = call(here.http(), Request::post("/v1/acks", "application/json", body)).await;
+    assert!(acknowledged.status() < 300, "{acknowledged:?}");
+    let of_both = ["--with", "news", "--key", "quote/A*"];
+    let told = until_of(&there, had, "before-place", &of_both).await;
+    assert_eq!(told["kept_at"], had.to_string());
+    for part in ["as it acknowledged", "A connection holds it"] {
+        assert!(told["sentence"].as_str().is_some_and(|sentence| sentence.contains(part)), "{told}");
+    }
+    let next = publisher.publish("quote", keyed("AMD", "2")).await;
+    until_of(&there, next, "next-time", &of_both).await;
 }
 
 #[tokio::test]
@@ -148,6 +228,9 @@ async fn a_question_that_makes_no_sense_is_no_question_for_the_edge() {
     let server = Evergate::start(Options::memory()).await;
     for (stream, event) in [("no name", "1-1"), ("quote", "yesterday"), ("quote", "1-0")] {
         assert_eq!(explain(&server, stream, event).1, 2, "{stream} {event}");
+    }
+    for more in [["--with", "no name"], ["--key", ""]] {
+        assert_eq!(explain_of(&server, "quote", "1-1", &more).1, 2, "{more:?}");
     }
     let admin = server.admin();
     drop(server);

@@ -98,6 +98,11 @@ impl Keeper {
         Arc::new(Self { store, engine, turns, state })
     }
 
+    /// What is kept, for somebody who only wants to know.
+    pub(crate) async fn look(&self, key: &CursorKey) -> Result<Option<StoredCursor>, CursorStoreError> {
+        self.store.look(key).await
+    }
+
     /// Takes a client's cursor over for a new stream. An older stream here is told to go; one on
     /// another edge learns it when it next moves the cursor.
     ///

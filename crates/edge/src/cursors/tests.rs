@@ -48,6 +48,11 @@ impl CursorStore for Way {
         self.store.take_if(key, take, only).await
     }
 
+    async fn look(&self, key: &CursorKey) -> Result<Option<StoredCursor>, CursorStoreError> {
+        self.passable()?;
+        self.store.look(key).await
+    }
+
     async fn write(&self, batch: &[CursorWrite]) -> Vec<Result<Written, CursorStoreError>> {
         if let Err(error) = self.passable() {
             return vec![Err(error); batch.len()];

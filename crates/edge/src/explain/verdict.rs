@@ -3,6 +3,7 @@
 use evergate_domain::{ClientId, KeyFilter, Offset, StreamName, UnixMillis};
 
 use super::facts::{Began, EventState, Open};
+use super::kept::{Kept, judge_kept};
 
 /// The answer for one open stream of a client, or for all if there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Explanation {
     pub come_to: Option<String>,
     /// When that was found.
     pub come_to_found: Option<UnixMillis>,
+    /// The place that is kept for the client, if it was looked for and there is one.
+    pub kept_at: Option<String>,
 }
 
 /// What became of an event for a client.
@@ -48,6 +51,10 @@ pub enum Verdict {
     Delivered,
     /// It was sent, or is being sent; that it arrived is not known.
     OnItsWay,
+    /// The client is not connected, and its place is kept in front of it.
+    NextTime,
+    /// The client is not connected, and its place is kept behind it.
+    BeforePlace,
 }
 
 impl Verdict {
@@ -66,6 +73,8 @@ impl Verdict {
             Self::Acknowledged => "acknowledged",
             Self::Delivered => "delivered",
             Self::OnItsWay => "on-its-way",
+            Self::NextTime => "next-time",
+            Self::BeforePlace => "before-place",
         }
     }
 }
@@ -77,8 +86,19 @@ pub(super) struct Question<'a> {
     pub(super) event: Offset,
 }
 
-/// An answer for each of the client's streams that has the event's; else one for all of them.
-pub(super) fn judge(question: &Question<'_>, state: &EventState, open: &[Open]) -> Vec<Explanation> {
+/// Whether any of these streams is of this one: then they answer, and no place that is kept.
+pub(super) fn is_open(stream: &StreamName, open: &[Open]) -> bool {
+    open.iter().any(|open| open.streams.position(stream).is_some())
+}
+
+/// An answer for each of the client's streams that has the event's; else one for all of them, by the place that is
+/// kept for the subscription asked about, which wants these keys.
+pub(super) fn judge(
+    question: &Question<'_>,
+    state: &EventState,
+    open: &[Open],
+    (kept, filter): (Option<&Kept>, &KeyFilter),
+) -> Vec<Explanation> {
     if let Some(of_all) = of_everybody(question, state) {
         return vec![of_all];
     }
@@ -90,6 +110,11 @@ pub(super) fn judge(question: &Question<'_>, state: &EventState, open: &[Open]) 
         | EventState::Elsewhere { .. } => None,
     };
     let Question { client, stream, event } = question;
+    if let Some(kept) = kept.filter(|_| !is_open(stream, open)) {
+        let (verdict, sentence) = judge_kept(question, state, kept, filter);
+        let kept_at = Some(kept.at.to_string());
+        return vec![Explanation { kept_at, ..plain(verdict, sentence, accepted) }];
+    }
     if open.is_empty() {
         let (verdict, now) = match state {
             EventState::Trimmed { floor } => (
@@ -107,7 +132,7 @@ pub(super) fn judge(question: &Question<'_>, state: &EventState, open: &[Open]) 
             ),
         };
         let sentence = format!(
-            "No stream under the name {client:?} is open at this edge, and what was sent on one that has ended is not kept. {now} Other edges may be asked.",
+            "No stream under the name {client:?} is open at this edge, what was sent on one that has ended is not kept, and no place is kept for the subscription that was asked about. {now} Other edges may be asked, and other keys named.",
             client = client.as_str()
         );
         return vec![plain(verdict, sentence, accepted)];
@@ -167,6 +192,7 @@ fn of_one(
         began_at: open.began.as_ref().map(|began| began.at.offsets()[at].to_string()),
         come_to: open.come.as_ref().map(|(to, _)| to.offsets()[at].to_string()),
         come_to_found: open.come.as_ref().map(|(_, found)| *found),
+        kept_at: None,
     }
 }
 
@@ -246,7 +272,7 @@ fn so_far(come: Option<(Offset, UnixMillis)>) -> String {
     })
 }
 
-fn wanted(filter: &KeyFilter) -> String {
+pub(super) fn wanted(filter: &KeyFilter) -> String {
     let patterns = filter.patterns().into_iter().map(|pattern| match pattern {
         evergate_domain::KeyPattern::Exact(key) => format!("{:?}", key.as_str()),
         evergate_domain::KeyPattern::Prefix(prefix) => format!("\"{prefix}*\""),
@@ -263,6 +289,7 @@ fn plain(verdict: Verdict, sentence: String, accepted: Option<UnixMillis>) -> Ex
         began_at: None,
         come_to: None,
         come_to_found: None,
+        kept_at: None,
     }
 }
 
@@ -304,7 +331,12 @@ mod tests {
         let client = ClientId::new("c").expect("valid");
         let stream = StreamName::new(stream).expect("valid");
         let question = Question { client: &client, stream: &stream, event: offset(event) };
-        let told = judge(&question, state, open);
+        let told = judge(&question, state, open, (None, &KeyFilter::all()));
+        // Where something is open, what is kept is older.
+        let kept = Kept { at: offset("1-1"), acknowledged: false, held: false };
+        let with = judge(&question, state, open, (Some(&kept), &KeyFilter::all()));
+        let is_there = matches!(state, EventState::There(_) | EventState::Trimmed { .. });
+        assert_eq!(with != told, is_there && !is_open(&stream, open), "{with:?}");
         assert_eq!(told.len(), 1);
         assert!(told[0].sentence.ends_with('.'), "{}", told[0].sentence);
         told[0].verdict

@@ -44,3 +44,4 @@ mod wire;
 pub(crate) use context::Context;
 pub(crate) use peer::Peer;
 pub(crate) use query::Query;
+pub(crate) use wanted::key_of;

@@ -132,7 +132,7 @@ fn filters(
         return None;
     }
     for text in keys {
-        match key(path_stream, streams, text) {
+        match key_of(path_stream.is_some(), streams, text) {
             Ok((stream, pattern)) => filters[stream].add(pattern),
             Err(error) => errors.push(FieldError::new("query.key", error)),
         }
@@ -140,9 +140,9 @@ fn filters(
     (errors.len() == before).then_some(filters)
 }
 
-/// `AAPL` where the path names the stream, else `quote/AAPL`.
-fn key(path_stream: Option<&str>, streams: &StreamSet, text: &str) -> Result<(usize, KeyPattern), String> {
-    let (stream, pattern) = if path_stream.is_some() {
+/// `AAPL` where the path names the stream, which is the only one then, else `quote/AAPL`.
+pub(crate) fn key_of(in_path: bool, streams: &StreamSet, text: &str) -> Result<(usize, KeyPattern), String> {
+    let (stream, pattern) = if in_path {
         (0, text)
     } else {
         let (stream, pattern) =

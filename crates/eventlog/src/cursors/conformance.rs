@@ -40,6 +40,7 @@ macro_rules! suite {
             only_who_let_go_can_be_followed_late,
             whoever_lets_go_moves_nothing_more,
             one_that_is_not_there_is_not_begun,
+            whoever_looks_changes_nothing,
             clients_and_subscriptions_never_mix,
             a_write_finds_its_order_within_a_batch,
             what_nobody_touches_is_forgotten_after_a_day_or_two,
@@ -237,6 +238,29 @@ pub(crate) async fn one_that_is_not_there_is_not_begun(subject: &dyn Subject) {
     assert_eq!(one(&*store, hint(&key, 3, 8)).await, Written::Replaced);
 }
 
+pub(crate) async fn whoever_looks_changes_nothing(subject: &dyn Subject) {
+    let clock = clock();
+    let store = subject.open(Arc::clone(&clock) as _).await;
+    let key = key("c");
+    let look = async || store.look(&key).await.expect("answers");
+    assert_eq!(look().await, None);
+    assert_eq!(kept(&*store, &key, 1).await, None);
+    let begins =
+        StoredCursor { position: PackedCursor::default(), claim: Claim::new(1), acknowledged: false };
+    assert_eq!(look().await, Some(begins.clone()), "taken over, and not begun");
+    assert_eq!(one(&*store, ack(&key, 1, 6)).await, Written::Moved);
+    let there = StoredCursor { position: at(6), acknowledged: true, ..begins };
+    assert_eq!(look().await, Some(there.clone()));
+    assert_eq!(one(&*store, leave(&key, 1)).await, Written::Acknowledged, "but it lets go");
+    assert_eq!(look().await, Some(StoredCursor { claim: Claim::NOBODY, ..there }));
+    // From the day after, a look keeps nothing alive.
+    for day in [20_001, 20_002] {
+        clock.set(UnixMillis::new(day * DAY + 1));
+        store.expire().await.expect("expires");
+        assert_eq!(look().await.is_some(), day == 20_001, "on day {day}");
+    }
+}
+
 pub(crate) async fn clients_and_subscriptions_never_mix(subject: &dyn Subject) {
     let store = subject.open(clock()).await;
     let keys = [key("a"), key("b"), key_of("a", &["news"]), key_of("a", &["news", "quote"])];
@@ -298,6 +322,7 @@ pub(crate) async fn random_calls_match_the_model(subject: &dyn Subject) {
     let mut random = fastrand::Rng::with_seed(7);
     for step in 0..600 {
         let key = &keys[random.usize(..keys.len())];
+        assert_eq!(store.look(key).await.expect("answers"), model.get(key).cloned(), "step {step}");
         if random.u8(..4) == 0 {
             let take = TakeOver {
                 claim: Claim::new(random.u32(1..4)),
@@ -337,6 +362,8 @@ pub(crate) async fn a_closed_store_says_so(subject: &dyn Subject) {
     store.close().await;
     store.close().await;
     let error = store.take_over(&key("c"), take(1, None)).await.expect_err("closed");
+    assert!(matches!(error, CursorStoreError::Closed), "{error}");
+    let error = store.look(&key("c")).await.expect_err("closed");
     assert!(matches!(error, CursorStoreError::Closed), "{error}");
 }
 

@@ -39,6 +39,10 @@ pub trait CursorStore: Send + Sync + 'static {
     /// Harmless if repeated: a connection that holds it already is answered as if it took it now.
     async fn take_if(&self, key: &CursorKey, take: TakeOver, only: Only) -> Result<Wish, CursorStoreError>;
 
+    /// What is kept right now, whoever holds it; its position is empty while the connection that took it
+    /// over has not begun. Takes nothing over and counts as no touch.
+    async fn look(&self, key: &CursorKey) -> Result<Option<StoredCursor>, CursorStoreError>;
+
     /// Moves cursors, each on its own; answers one by one, in order. Writes to the same cursor take
     /// effect in their order. One that has an error for an answer may have taken effect all the same;
     /// to repeat it is harmless. Where one part of the store is down, the others' writes go through.

@@ -61,6 +61,7 @@ pub struct DiskCursors {
 enum Call {
     TakeOver(CursorKey, TakeOver, oneshot::Sender<Option<StoredCursor>>),
     TakeIf(CursorKey, TakeOver, Only, oneshot::Sender<Wish>),
+    Look(CursorKey, oneshot::Sender<Option<StoredCursor>>),
     Write(Vec<CursorWrite>, oneshot::Sender<Vec<Written>>),
     Expire(oneshot::Sender<()>),
 }
@@ -69,6 +70,7 @@ enum Call {
 enum Answer {
     TakeOver(Option<StoredCursor>, oneshot::Sender<Option<StoredCursor>>),
     TakeIf(Wish, oneshot::Sender<Wish>),
+    Look(Option<StoredCursor>, oneshot::Sender<Option<StoredCursor>>),
     Write(Vec<Written>, oneshot::Sender<Vec<Written>>),
     Expire(oneshot::Sender<()>),
 }
@@ -116,6 +118,11 @@ impl CursorStore for DiskCursors {
 
     async fn take_if(&self, key: &CursorKey, take: TakeOver, only: Only) -> Result<Wish, CursorStoreError> {
         self.ask(|answer| Call::TakeIf(key.clone(), take, only, answer)).await
+    }
+
+    /// Behind what is waiting to be written.
+    async fn look(&self, key: &CursorKey) -> Result<Option<StoredCursor>, CursorStoreError> {
+        self.ask(|answer| Call::Look(key.clone(), answer)).await
     }
 
     /// One transaction: all of it, or none.
@@ -204,6 +211,7 @@ fn perform(table: &mut Cursors<'_>, today: u64, call: Call) -> Result<Answer, re
             }
             Answer::TakeIf(wish, answer)
         }
+        Call::Look(key, answer) => Answer::Look(kept(table, &key)?, answer),
         Call::Write(batch, answer) => {
             let mut written = Vec::with_capacity(batch.len());
             for write in &batch {
@@ -228,6 +236,7 @@ impl Answer {
         match self {
             Self::TakeOver(kept, answer) => drop(answer.send(kept)),
             Self::TakeIf(wish, answer) => drop(answer.send(wish)),
+            Self::Look(kept, answer) => drop(answer.send(kept)),
             Self::Write(written, answer) => drop(answer.send(written)),
             Self::Expire(answer) => drop(answer.send(())),
         }

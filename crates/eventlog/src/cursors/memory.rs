@@ -61,6 +61,11 @@ impl CursorStore for MemoryCursors {
         Ok(wish)
     }
 
+    async fn look(&self, key: &CursorKey) -> Result<Option<StoredCursor>, CursorStoreError> {
+        self.open()?;
+        Ok(self.kept.lock().get(key).map(|(kept, _)| kept.clone()))
+    }
+
     async fn write(&self, batch: &[CursorWrite]) -> Vec<Result<Written, CursorStoreError>> {
         if let Err(closed) = self.open() {
             return vec![Err(closed); batch.len()];

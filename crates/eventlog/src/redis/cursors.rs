@@ -184,6 +184,26 @@ impl CursorStore for RedisCursors {
         self.take(key, &take, which).await
     }
 
+    /// From yesterday's key on: a cursor moves to a later day at any time, and never back.
+    async fn look(&self, key: &CursorKey) -> Result<Option<StoredCursor>, CursorStoreError> {
+        let bucket = key.bucket();
+        let mut kept = None;
+        for day in self.keys(&bucket).iter().rev() {
+            let mut call = cmd("HGET");
+            call.arg(day).arg(key.field());
+            match self.ask(&bucket, &call).await? {
+                Value::Nil => {}
+                Value::BulkString(bytes) => kept = Some(StoredCursor::from_bytes(&bytes)),
+                _ => kept = Some(None),
+            }
+        }
+        match kept {
+            Some(None) => Err(CursorStoreError::Unavailable(error::odd("a cursor"))),
+            Some(kept) => Ok(kept),
+            None => Ok(None),
+        }
+    }
+
     async fn write(&self, batch: &[CursorWrite]) -> Vec<Result<Written, CursorStoreError>> {
         let mut buckets = HashMap::<String, Vec<usize>>::new();
         for (at, write) in batch.iter().enumerate() {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use evergate_domain::{
-    Claim, ClientId, Cursor, CursorKey, KeyFilter, Level, Retention, StreamName, StreamPolicies, StreamSet,
+    Claim, ClientId, Cursor, CursorKey, KeyFilter, Level, Retention, StoredCursor, StreamName,
+    StreamPolicies, StreamSet,
 };
 
 use super::super::testing::{Server, clock, log};
@@ -23,12 +24,16 @@ impl CursorStore for Store {
         &self,
         key: &CursorKey,
         take: TakeOver,
-    ) -> Result<Option<evergate_domain::StoredCursor>, CursorStoreError> {
+    ) -> Result<Option<StoredCursor>, CursorStoreError> {
         self.1.take_over(key, take).await
     }
 
     async fn take_if(&self, key: &CursorKey, take: TakeOver, only: Only) -> Result<Wish, CursorStoreError> {
         self.1.take_if(key, take, only).await
+    }
+
+    async fn look(&self, key: &CursorKey) -> Result<Option<StoredCursor>, CursorStoreError> {
+        self.1.look(key).await
     }
 
     async fn write(&self, batch: &[CursorWrite]) -> Vec<Result<Written, CursorStoreError>> {
