@@ -54,6 +54,22 @@ impl Certificate {
         made
     }
 
+    /// A client that knows this certificate and speaks `alpn`.
+    #[must_use]
+    pub fn client(&self, alpn: &str) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        let certificate = CertificateDer::from_pem_file(&self.chain).expect("openssl wrote it");
+        roots.add(certificate).expect("it is well formed");
+        let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring speaks TLS 1.2 and 1.3")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+        config
+    }
+
     /// Connects to a server that holds this certificate and speaks `alpn`.
     ///
     /// # Errors
@@ -67,16 +83,7 @@ impl Certificate {
     /// # Errors
     /// What is at its other end is somebody else.
     pub async fn over(&self, socket: TcpStream, alpn: &str) -> std::io::Result<TlsStream<TcpStream>> {
-        let mut roots = RootCertStore::empty();
-        let certificate = CertificateDer::from_pem_file(&self.chain).expect("openssl wrote it");
-        roots.add(certificate).expect("it is well formed");
-        let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("ring speaks TLS 1.2 and 1.3")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+        let config = self.client(alpn);
         socket.set_nodelay(true)?;
         let name = ServerName::try_from(HOST).expect("a name");
         let stream = TlsConnector::from(Arc::new(config)).connect(name, socket).await?;

@@ -7,6 +7,7 @@ mod away;
 mod browsers;
 mod calls;
 mod doctor;
+mod early;
 mod edges;
 mod rolling;
 mod streams;

@@ -26,6 +26,7 @@ mod acks;
 mod affinity;
 mod carrier;
 mod demo;
+mod early;
 mod http2;
 mod kept;
 mod leases;

@@ -15,7 +15,7 @@ use crate::http::context::Context;
 use crate::http::query::Query;
 use crate::http::stream::{self, StreamRequest};
 use crate::http::trace::RequestTrace;
-use crate::http::{acks, cors, demo, ping, tokens};
+use crate::http::{acks, cors, demo, early, ping, tokens};
 use crate::problem::{FieldError, Problem};
 use crate::publish::{self, Sender};
 
@@ -32,7 +32,7 @@ where
     let origin = cors::judge(&context.config.cors, &parts.headers, &parts.uri);
     let answer = if origin == cors::Verdict::Refused {
         Err(cors::refusal())
-    } else if let Err(problem) = head_fits(&context, &parts) {
+    } else if let Err(problem) = head_fits(&context, &parts).and_then(|()| early::judge(&parts)) {
         Err(problem)
     } else if cors::is_preflight(&parts.method, &parts.headers) {
         Ok(cors::preflight(&origin, &parts.headers))
