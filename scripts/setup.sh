@@ -23,6 +23,8 @@ needs=(
   "redis-cli redis-tools"
   "prometheus prometheus"
   "promtool prometheus"
+  "podman podman"
+  "crun crun"
 )
 
 # Debian keeps servers where only root's path leads.

@@ -5,6 +5,7 @@ mod chart;
 mod exemplars;
 mod explain;
 mod heap;
+mod image;
 mod metrics;
 mod prometheus;
 mod rules;
