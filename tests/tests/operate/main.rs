@@ -1,5 +1,6 @@
 //! What those who run Evergate see of it: figures, rules about them, pictures of them, and the chart.
 
+mod audit;
 mod boards;
 mod chart;
 mod exemplars;
