@@ -1,5 +1,5 @@
-//! Attacks over real sockets. During each the process says that it lives, a witness misses nothing, and
-//! nobody is told that the server is at fault.
+//! Attacks over real sockets. During each the process says that it lives, a witness misses nothing, nobody is
+//! told that the server is at fault, and memory grows by no more than is said here; after it, it is given back.
 
 mod injection;
 mod malformed;
@@ -9,7 +9,7 @@ mod slow;
 use std::cell::Cell;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use evergate_tests::http1::{Connection, Request, call};
 use evergate_tests::process::{Evergate, Options};
@@ -31,6 +31,12 @@ async fn server() -> Evergate {
 
 /// What a process may take more of memory at any time during an attack, in bytes.
 const GROWTH_MAX: u64 = 64 << 20;
+
+/// What it may have kept of that when nobody has asked it for anything for a while.
+const LEFT_MAX: u64 = 16 << 20;
+
+/// The allocator gives back what was not used for ten seconds, bit by bit.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(60);
 
 /// Lets an attack run while the server is used as ever.
 async fn during<T>(server: &Evergate, attack: impl Future<Output = T>) -> T {
@@ -57,7 +63,15 @@ async fn during<T>(server: &Evergate, attack: impl Future<Output = T>) -> T {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::join!(attacking, living).0
+    let result = tokio::join!(attacking, living).0;
+    drop((publisher, witness));
+    let deadline = Instant::now() + GIVEN_BACK_WITHIN;
+    while server.resident_bytes() > before + LEFT_MAX {
+        let left = server.resident_bytes().saturating_sub(before);
+        assert!(Instant::now() < deadline, "{left} bytes are not given back");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    result
 }
 
 /// Sends bytes and reads whatever comes until the other side ends or is silent for a while.

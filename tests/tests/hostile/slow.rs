@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use evergate_tests::PATIENCE;
+use evergate_tests::figures::until_metric;
 use evergate_tests::http1::{Connection, Request, call};
 use evergate_tests::process::{Evergate, Options};
+use evergate_tests::publisher::{Publisher, event};
 
 use crate::{EVENTS, during};
 
@@ -69,22 +72,52 @@ async fn whoever_sends_a_byte_now_and_then_is_hung_up_on() {
     .await;
 }
 
+/// Not even one that comes but for its end, and is held in memory until then.
 #[tokio::test]
 async fn a_body_that_never_comes_holds_up_nobody() {
     let server = server().await;
+    let most = vec![b'x'; 150_000];
     during(&server, async {
         let mut crowd = Vec::new();
-        for _ in 0..CROWD {
+        for n in 0..CROWD {
             let mut connection = Connection::open(server.http()).await;
             let head = format!(
-                "POST {EVENTS} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 100000\r\n\r\nx"
+                "POST {EVENTS} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 200000\r\n\r\nx"
             );
             connection.send_bytes(head.as_bytes()).await;
+            if n % 2 == 0 {
+                connection.send_bytes(&most).await;
+            }
             crowd.push(connection);
         }
         for _ in 0..20 {
             let good = call(server.http(), Request::post("/v1/streams/t/events", "text/plain", "good")).await;
             assert_eq!(good.status(), 200);
+        }
+        drop(crowd);
+    })
+    .await;
+}
+
+/// All that a subscriber misses which reads nothing is one place in a log.
+#[tokio::test]
+async fn whoever_reads_nothing_costs_no_more_for_all_that_it_misses() {
+    let options = Options::memory().set("retention.bytes", "1MiB");
+    let server = Evergate::start(options).await;
+    during(&server, async {
+        let mut crowd = Vec::new();
+        for _ in 0..CROWD {
+            let mut connection = Connection::open(server.http()).await;
+            let head = format!("GET {EVENTS} HTTP/1.1\r\nHost: x\r\n\r\n");
+            connection.send_bytes(head.as_bytes()).await;
+            crowd.push(connection);
+        }
+        until_metric(&server, "evergate_streams_open", "", CROWD as f64 + 1.0, PATIENCE).await;
+        let publisher = Publisher::connect(server.grpc()).await;
+        // 32 MiB for each, if anybody kept them.
+        for _ in 0..64 {
+            let events = (0..8).map(|_| event("x".repeat(64 << 10))).collect();
+            publisher.try_batch("s", events).await.expect("the batch is taken");
         }
         drop(crowd);
     })
