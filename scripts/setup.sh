@@ -21,6 +21,7 @@ needs=(
   "haproxy haproxy"
   "openssl openssl"
   "redis-cli redis-tools"
+  "faketime faketime"
   "prometheus prometheus"
   "promtool prometheus"
   "podman podman"

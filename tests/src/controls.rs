@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use crate::figures::figure;
 use crate::http1::{Request, Response, call};
 use crate::left_out::say;
+use crate::network::Network;
 use crate::process::{Options, binary, own_settings_only};
 
 /// For everything that comes by itself on a machine that others use too.
@@ -30,7 +31,63 @@ const TOKEN: &str = "a-token-of-operators";
 pub struct Controls {
     nodes: Vec<ControlNode>,
     settings: Vec<(String, String)>,
+    network: Option<Network>,
     home: TempDir,
+}
+
+/// How a group is to be started.
+#[derive(Debug)]
+pub struct Plan {
+    count: usize,
+    settings: Vec<(String, String)>,
+    network: Option<Network>,
+    launchers: Vec<Vec<String>>,
+    folders: Vec<Option<PathBuf>>,
+}
+
+impl Plan {
+    /// So many nodes on this machine.
+    #[must_use]
+    pub fn of(count: usize) -> Self {
+        Self {
+            count,
+            settings: Vec::new(),
+            network: None,
+            launchers: vec![Vec::new(); count],
+            folders: vec![None; count],
+        }
+    }
+
+    /// Each at its own place of a network, which has one more for whoever asks them.
+    #[must_use]
+    pub fn on(mut self, network: Network) -> Self {
+        for (at, launcher) in self.launchers.iter_mut().enumerate() {
+            *launcher = network.launcher(at as u64 + 1);
+        }
+        self.network = Some(network);
+        self
+    }
+
+    /// Each with one more setting.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        self.settings.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// One of them launched by this too, which ends by executing what follows it. It must keep the pid.
+    #[must_use]
+    pub fn launched_by(mut self, at: usize, command: &[String]) -> Self {
+        self.launchers[at].extend_from_slice(command);
+        self
+    }
+
+    /// One of them with its folder at a place given.
+    #[must_use]
+    pub fn housed(mut self, at: usize, folder: &Path) -> Self {
+        self.folders[at] = Some(folder.to_owned());
+        self
+    }
 }
 
 /// One of its nodes; its id is its place in the group, counted from 1.
@@ -38,8 +95,12 @@ pub struct Controls {
 struct ControlNode {
     id: usize,
     address: SocketAddr,
+    /// Where its admin pages are wanted.
+    admin_wanted: SocketAddr,
     /// Of whom it is told.
     peers: String,
+    folder: PathBuf,
+    launcher: Vec<String>,
     admin: Option<SocketAddr>,
     child: Option<Child>,
     starts: u32,
@@ -68,13 +129,39 @@ impl Controls {
 
     /// The same, each with more settings.
     pub async fn start_with(count: usize, settings: &[(&str, &str)]) -> Self {
+        let set = |plan: Plan, (key, value): &(&str, &str)| plan.set(key, value);
+        Self::start_as(settings.iter().fold(Plan::of(count), set)).await
+    }
+
+    /// Starts them as a plan says, and returns once all of them are ready.
+    pub async fn start_as(plan: Plan) -> Self {
+        let Plan { count, settings, network, launchers, folders } = plan;
         let home = tempfile::Builder::new().prefix("evergate-test-").tempdir().expect("a folder");
         fs::write(home.path().join("token"), TOKEN).expect("the folder is ours");
-        let places: Vec<_> = (1..=count).map(|id| (id, free())).collect();
-        let peers: Vec<_> = places.iter().map(|(id, address)| format!("{id}=http://{address}")).collect();
-        let node = |(id, address)| ControlNode::new(id, address, peers.join(","));
-        let settings = settings.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
-        let mut group = Self { nodes: places.into_iter().map(node).collect(), settings, home };
+        let place = |id: usize| match &network {
+            None => (free(), SocketAddr::from(([127, 0, 0, 1], 0))),
+            Some(network) => {
+                let host = network.address(id as u64).parse().expect("an address");
+                (SocketAddr::new(host, 8083), SocketAddr::new(host, 8082))
+            }
+        };
+        let places: Vec<_> = (1..=count).map(|id| (id, place(id))).collect();
+        let peers: Vec<_> =
+            places.iter().map(|(id, (address, _))| format!("{id}=http://{address}")).collect();
+        let nodes = places.into_iter().zip(launchers.into_iter().zip(folders));
+        let node =
+            |((id, (address, admin_wanted)), (launcher, folder)): (_, (_, Option<PathBuf>))| ControlNode {
+                id,
+                address,
+                admin_wanted,
+                peers: peers.join(","),
+                folder: folder.unwrap_or_else(|| home.path().join(id.to_string())),
+                launcher,
+                admin: None,
+                child: None,
+                starts: 0,
+            };
+        let mut group = Self { nodes: nodes.map(node).collect(), settings, network, home };
         for at in 0..count {
             group.launch(at);
         }
@@ -88,6 +175,15 @@ impl Controls {
     #[must_use]
     pub fn count(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// The network they are on.
+    ///
+    /// # Panics
+    /// If they have none of their own.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        self.network.as_ref().expect("it was planned")
     }
 
     /// With this an edge belongs to the cluster.
@@ -119,6 +215,17 @@ impl Controls {
     /// SIGTERM, and waits until the node has ended.
     pub async fn end(&mut self, at: usize) -> ExitStatus {
         self.signal(at, Signal::TERM);
+        self.ended(at).await
+    }
+
+    /// Whether a node has ended by itself.
+    pub fn has_ended(&mut self, at: usize) -> bool {
+        let child = self.nodes[at].child.as_mut().expect("it was started");
+        child.try_wait().expect("our own child can be asked").is_some()
+    }
+
+    /// Waits until a node has ended.
+    pub async fn ended(&mut self, at: usize) -> ExitStatus {
         let mut child = self.nodes[at].child.take().expect("it runs");
         wait("the end of a control node", async || child.try_wait().expect("our own child can be asked"))
             .await
@@ -140,14 +247,24 @@ impl Controls {
     /// Starts one node more, with the next id, which is told of nobody: it waits until it is added.
     pub fn newcomer(&mut self) -> usize {
         let at = self.nodes.len();
-        self.nodes.push(ControlNode::new(at + 1, free(), String::new()));
+        self.nodes.push(ControlNode {
+            id: at + 1,
+            address: free(),
+            admin_wanted: SocketAddr::from(([127, 0, 0, 1], 0)),
+            peers: String::new(),
+            folder: self.home.path().join((at + 1).to_string()),
+            launcher: Vec::new(),
+            admin: None,
+            child: None,
+            starts: 0,
+        });
         self.launch(at);
         at
     }
 
     /// Returns once a node knows a leader and has caught up.
     pub async fn ready(&mut self, at: usize) {
-        let path = self.folder(at).with_extension("ready");
+        let path = self.ready_path(at);
         let admin = wait("the ready file of a control node", async || {
             let told: Value = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
             told["admin"].as_str()?.parse().ok()
@@ -205,6 +322,17 @@ impl Controls {
         self.home.path().join("token")
     }
 
+    /// Which of these nodes leads, as soon as all of them say so.
+    pub async fn leader_of(&self, nodes: &[usize]) -> usize {
+        wait("one of them leads", async || {
+            let told = nodes.iter().map(|at| self.json(*at, &["members"])?["leader"].as_u64());
+            let told: Vec<_> = told.collect::<Option<_>>()?;
+            let leader = usize::try_from(told[0]).ok()?.checked_sub(1)?;
+            (nodes.contains(&leader) && told.iter().all(|other| *other == told[0])).then_some(leader)
+        })
+        .await
+    }
+
     /// Which node leads, as soon as somebody of those who are up says so.
     pub async fn leader(&self) -> usize {
         wait("somebody leads", async || {
@@ -232,8 +360,8 @@ impl Controls {
         }
     }
 
-    fn folder(&self, at: usize) -> PathBuf {
-        self.home.path().join(self.nodes[at].id.to_string())
+    fn ready_path(&self, at: usize) -> PathBuf {
+        self.home.path().join(format!("{}.ready", self.nodes[at].id))
     }
 
     fn output_path(&self, at: usize) -> PathBuf {
@@ -244,15 +372,15 @@ impl Controls {
     fn launch(&mut self, at: usize) {
         self.nodes[at].starts += 1;
         let node = &self.nodes[at];
-        let ready = self.folder(at).with_extension("ready");
+        let ready = self.ready_path(at);
         let _ = fs::remove_file(&ready);
         let mut settings = vec![
             format!("node=control-{}", node.id - 1),
-            "admin.address=127.0.0.1:0".to_owned(),
+            format!("admin.address={}", node.admin_wanted),
             format!("ready_file={}", ready.display()),
             format!("control.address={}", node.address),
             format!("control.peers={}", node.peers),
-            format!("control.data_dir={}", self.folder(at).display()),
+            format!("control.data_dir={}", node.folder.display()),
             format!("control.admin_token_file={}", self.token().display()),
             "control.election_min=800ms".to_owned(),
             "control.election_max=1600ms".to_owned(),
@@ -260,18 +388,12 @@ impl Controls {
         settings.extend(self.settings.iter().map(|(key, value)| format!("{key}={value}")));
         let output = File::create(self.output_path(at)).expect("the folder is ours");
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(binary()).arg("control");
+        command.args(["--pdeathsig", "KILL", "--"]).args(&node.launcher).arg(binary()).arg("control");
         command.args(settings.iter().flat_map(|setting| ["--set", setting]));
         command.current_dir(self.home.path()).stdin(Stdio::null());
         command.stdout(output.try_clone().expect("a file handle can be cloned")).stderr(output);
         own_settings_only(&mut command);
         self.nodes[at].child = Some(command.spawn().expect("the binary starts"));
-    }
-}
-
-impl ControlNode {
-    fn new(id: usize, address: SocketAddr, peers: String) -> Self {
-        Self { id, address, peers, admin: None, child: None, starts: 0 }
     }
 }
 

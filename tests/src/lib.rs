@@ -3,9 +3,11 @@
 //! gRPC types. A mistake of the server is a panic here, with everything needed to see it.
 
 pub mod cable;
+pub mod clock;
 pub mod controls;
 pub mod mmdb;
 pub mod namespace;
+pub mod network;
 pub mod process;
 pub mod program;
 pub mod proxy;

@@ -50,6 +50,10 @@ impl TinyDisk {
         for _ in 0..take >> 20 {
             file.write_all(&block).expect("there is room");
         }
+        if leave_mib == 0 {
+            // To the last page.
+            while file.write_all(&block[..4096]).is_ok() {}
+        }
     }
 
     /// Gives the space back.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use evergate_domain::cluster::{Delta, Digest, FORMAT, State};
+use evergate_domain::cluster::{Delta, Digest, FORMAT, FORMAT_OLDEST, State};
 use evergate_member::{decode_proposal, decode_snapshot, encode_answer, encode_malformed, encode_snapshot};
 use evergate_proto::control::v1 as proto;
 use prost::Message as _;
@@ -62,7 +62,48 @@ impl Agreed {
 
 impl Machine for Agreed {
     const FORMAT_READ: u32 = FORMAT;
-    const FORMAT_WRITTEN: u32 = FORMAT;
+    const FORMAT_WRITTEN: u32 = FORMAT_OLDEST;
+
+    /// What an older node would not understand it must not be sent: it would take it for malformed, and hold
+    /// something else from then on.
+    fn format_of(command: &[u8]) -> u32 {
+        use proto::command::What;
+
+        let command = proto::Proposal::decode(command).ok().and_then(|proposal| proposal.command?.what);
+        match command {
+            Some(What::RaiseFormat(format)) => format.max(FORMAT_OLDEST),
+            Some(What::Rebalance(_) | What::CancelRebalance(_) | What::Rebalanced(_) | What::Note(_)) => 2,
+            Some(What::SetSettings(settings)) if settings.rebalance_after_ms > 0 => 2,
+            Some(
+                What::Join(_)
+                | What::Lost(_)
+                | What::Back(_)
+                | What::Leave(_)
+                | What::Forget(_)
+                | What::Drain(_)
+                | What::Drained(_)
+                | What::Undrain(_)
+                | What::SetRegion(_)
+                | What::RemoveRegion(_)
+                | What::SetPolicy(_)
+                | What::RemovePolicy(_)
+                | What::SetBreaker(_)
+                | What::RemoveBreaker(_)
+                | What::SetLimit(_)
+                | What::RemoveLimit(_)
+                | What::SetSettings(_)
+                | What::SetCanary(_)
+                | What::BeginEpoch(_)
+                | What::EndEpoch(_)
+                | What::Ending(_),
+            )
+            | None => FORMAT_OLDEST,
+        }
+    }
+
+    fn format(&self) -> u32 {
+        self.state.view().format().max(FORMAT_OLDEST)
+    }
 
     fn apply(&mut self, command: &[u8]) -> Vec<u8> {
         let decoded = proto::Proposal::decode(command).map_err(|error| error.to_string());
@@ -158,6 +199,26 @@ mod tests {
         }
         assert!(machine.restore(b"\xff\xff\xff").is_err());
         assert_eq!(machine, Agreed::default());
+    }
+
+    #[test]
+    fn what_older_nodes_read_is_written_until_all_have_agreed_on_more() {
+        let region = "eu".parse::<evergate_domain::RegionName>().expect("a name");
+        let settings = Command::SetSettings(evergate_domain::cluster::ClusterSettings::default());
+        for (command, format) in [
+            (settings, 1),
+            (Command::RaiseFormat(1), 1),
+            (Command::RaiseFormat(2), 2),
+            (Command::Rebalance(region.clone()), 2),
+            (Command::CancelRebalance(region), 2),
+            (Command::Note("it".to_owned()), 2),
+        ] {
+            assert_eq!(Agreed::format_of(&bytes(command.clone())), format, "{command}");
+        }
+        let mut machine = Agreed::default();
+        assert_eq!(machine.format(), 1);
+        machine.apply(&bytes(Command::RaiseFormat(2)));
+        assert_eq!(machine.format(), 2, "its snapshot is for nobody who does not read it");
     }
 
     #[test]

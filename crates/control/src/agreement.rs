@@ -1,5 +1,6 @@
 //! What the services need of the group, and no more: so they can be tested without one.
 
+use std::fmt;
 use std::future::Future;
 
 use evergate_domain::UnixMillis;
@@ -41,6 +42,9 @@ pub trait Agreement: Clone + Send + Sync + 'static {
     /// How the group looks from here.
     fn status(&self) -> Status;
 
+    /// Whether every member reads commands of this format.
+    fn all_read(&self, format: u32) -> impl Future<Output = Result<(), ChangeError>> + Send;
+
     /// Has the members changed, whoever leads.
     fn change(&self, change: MemberChange) -> impl Future<Output = Result<(), ChangeError>> + Send;
 }
@@ -61,6 +65,18 @@ pub enum MemberChange {
     Demote(NodeId),
     /// A node is to be no part any more.
     Remove(NodeId),
+}
+
+impl fmt::Display for MemberChange {
+    /// One line of the audit trail.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Add { id, address } => write!(f, "add control node {id} at {address}"),
+            Self::Promote(id) => write!(f, "give control node {id} a vote"),
+            Self::Demote(id) => write!(f, "take the vote from control node {id}"),
+            Self::Remove(id) => write!(f, "remove control node {id}"),
+        }
+    }
 }
 
 impl Agreement for Handle<Agreed> {
@@ -92,6 +108,10 @@ impl Agreement for Handle<Agreed> {
 
     fn status(&self) -> Status {
         Handle::status(self)
+    }
+
+    async fn all_read(&self, format: u32) -> Result<(), ChangeError> {
+        Handle::all_read(self, format).await
     }
 
     async fn change(&self, change: MemberChange) -> Result<(), ChangeError> {

@@ -8,16 +8,28 @@
 ///
 /// # Formats
 ///
-/// Commands and snapshots are bytes of a numbered format. Nodes are replaced one by one, so a change of
-/// format takes two releases: the first [reads](Self::FORMAT_READ) the new one and writes the old, the
-/// second [writes](Self::FORMAT_WRITTEN) it. A node that cannot read what its cluster writes is refused
-/// before it has any of it.
+/// Commands and snapshots are bytes of a numbered format. Nodes are replaced one by one, so a newer format is
+/// [read](Self::FORMAT_READ) by a program that still [writes](Self::FORMAT_WRITTEN) the older one. What
+/// [needs](Self::format_of) the newer one is only written once all members have said that they read it
+/// ([`Handle::all_read`](crate::Handle::all_read)); from then on a node that does not is refused before it has any
+/// of it. Or it takes two releases, of which the second writes the newer format always.
 pub trait Machine: Send + 'static {
     /// The newest format of commands and snapshots that is understood. All older ones are, too.
     const FORMAT_READ: u32;
 
-    /// The format of what is written. Never above [`FORMAT_READ`](Self::FORMAT_READ).
+    /// The format of what is written, where nothing needs a newer one. Never above
+    /// [`FORMAT_READ`](Self::FORMAT_READ).
     const FORMAT_WRITTEN: u32;
+
+    /// The format by which a command can be read.
+    fn format_of(_command: &[u8]) -> u32 {
+        Self::FORMAT_WRITTEN
+    }
+
+    /// The format by which its snapshot can be read.
+    fn format(&self) -> u32 {
+        Self::FORMAT_WRITTEN
+    }
 
     /// Takes the next command and answers it. Never fails: a command that is refused, malformed or of an
     /// unknown kind is answered so, and changes nothing.

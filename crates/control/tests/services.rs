@@ -76,8 +76,15 @@ impl Agreement for Group {
         }
     }
 
+    async fn all_read(&self, _: u32) -> Result<(), ChangeError> {
+        Ok(())
+    }
+
     async fn change(&self, change: MemberChange) -> Result<(), ChangeError> {
-        Err(ChangeError::Refused(format!("{change:?}: nobody is changed here")))
+        if change == MemberChange::Remove(7) {
+            return Ok(());
+        }
+        Err(ChangeError::Refused(format!("{change}: nobody is changed here")))
     }
 }
 
@@ -99,6 +106,7 @@ const SETTINGS: ClusterSettings = ClusterSettings {
     drain_share_permille: 500,
     bound_permille: 1_250,
     retry_ms_max: 60_000,
+    rebalance_after_ms: 0,
 };
 
 impl Cluster {
@@ -312,11 +320,71 @@ async fn operators_are_answered_and_may_not_speak_for_nodes() {
     assert!(refused.refusal.unwrap().message.starts_with("no other edge of region eu takes clients"));
     let status = execute(Command::Lost { node: name("b"), incarnation: 1 }).await.unwrap_err();
     assert_eq!(status.message(), "lost b: that is said over leases only");
+    for command in [
+        Command::Rebalanced { node: name("b"), incarnation: 1, plan: 1 },
+        Command::Note("somebody else did it".to_owned()),
+    ] {
+        assert_eq!(execute(command).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+    }
     let audit = admin.audit(proto::AuditRequest { max: 1 }).await.unwrap().into_inner().entries;
     assert_eq!((&*audit[0].by, &*audit[0].what), ("operator ann", "drain a"));
     let status = admin.status(proto::StatusRequest {}).await.unwrap().into_inner();
     assert_eq!(status.version, cluster.group.look(|machine| machine.state().view().version()));
     assert_ne!(status.ring_digest, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_changed_the_control_nodes_is_remembered_once_everybody_understands_it() {
+    let cluster = Cluster::start(SETTINGS).await;
+    let address = format!("http://{}", cluster.controls[1].address);
+    let mut admin = AdminClient::connect(address).await.unwrap();
+    let mut remove = async |id| {
+        let change = Some(proto::change_member_request::Change::Remove(id));
+        let mut request = tonic::Request::new(proto::ChangeMemberRequest { change });
+        request.metadata_mut().insert("evergate-operator", "ann".parse().unwrap());
+        admin.change_member(request).await.map(drop)
+    };
+    let newest = || {
+        cluster.group.look(|machine| {
+            let newest = machine.state().audit().entries().next_back().unwrap().clone();
+            (newest.by, newest.what)
+        })
+    };
+    remove(7).await.unwrap();
+    assert_ne!(newest().1, "remove control node 7");
+    cluster.agree(Command::RaiseFormat(2)).await;
+    assert_eq!(remove(8).await.unwrap_err().message(), "remove control node 8: nobody is changed here");
+    assert_ne!(newest().1, "remove control node 8", "it was not done");
+    remove(7).await.unwrap();
+    assert_eq!(newest(), ("operator ann".to_owned(), "remove control node 7".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebalance_waits_for_the_word_of_every_edge() {
+    let cluster = Cluster::start(SETTINGS).await;
+    let members = ["a", "b"].map(|node| cluster.join(Node { format: 2, ..edge(node) }));
+    until(&members[0], "both are there", |seen| seen.view.nodes().len() == 2).await;
+    cluster.agree(Command::RaiseFormat(2)).await;
+    cluster.agree(Command::Rebalance("eu".parse().unwrap())).await;
+    let runs = |seen: &Placement| seen.view.rebalance().is_some_and(|plan| plan.left.len() == 2);
+    let plan = until(&members[0], "it runs", runs).await.view.rebalance().unwrap().plan;
+    // Said before it is heard, it is lost: so it is said again.
+    let says = |member: usize, left: usize| {
+        let (voice, mut placement) = (members[member].voice(), members[member].placement());
+        async move {
+            loop {
+                voice.rebalanced(plan);
+                let is_heard =
+                    |seen: &Arc<Placement>| seen.view.rebalance().map_or(0, |plan| plan.left.len()) == left;
+                let waiting = placement.wait_for(is_heard);
+                if tokio::time::timeout(Duration::from_millis(500), waiting).await.is_ok() {
+                    return;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, says(0, 1)).await.unwrap();
+    tokio::time::timeout(PATIENCE, says(1, 0)).await.unwrap();
 }
 
 /// How long a change takes to reach everybody, told and not judged: it is a busy machine's to say.

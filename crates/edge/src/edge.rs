@@ -25,6 +25,7 @@ use crate::explain::Explainer;
 use crate::http::Context;
 use crate::http::server::Server;
 use crate::memory::{Budget, Level, MemoryLimit, Shortage, Step};
+use crate::mover::Mover;
 use crate::publish::{self, Publisher};
 use crate::viewer::Viewer;
 
@@ -475,6 +476,12 @@ impl RunningEdge {
                 arrivals_per_second: ((arrived - had) as f64 / seconds) as u32,
             }
         }
+    }
+
+    /// Sends clients to the edges they belong to.
+    #[must_use]
+    pub fn mover(&self) -> Mover {
+        Mover::new(Arc::downgrade(&self.context))
     }
 
     /// Calls tokens back.

@@ -16,6 +16,7 @@ mod http;
 mod liveness;
 mod memory;
 mod meter;
+mod mover;
 mod problem;
 mod publish;
 mod remote_end;
@@ -29,5 +30,6 @@ pub use config::{
 pub use edge::{BindError, BoundListeners, Edge, RevokeError, Revoker, RunningEdge};
 pub use explain::{EventState, ExplainError, Explainer, Explanation, Subscription, Verdict};
 pub use memory::{MemoryGauge, MemoryLimit};
+pub use mover::Mover;
 pub use publish::{ProducerBinding, ProducerBindings};
 pub use viewer::{Look, LookError, Viewer};

@@ -197,6 +197,8 @@ fn gauges(handle: Handle<Agreed>) -> impl Fn() + Send + 'static {
         count("here", &|node| node.lease == Lease::Held && !node.draining);
         count("draining", &|node| node.lease == Lease::Held && node.draining);
         count("lost", &|node| node.lease == Lease::Lost);
+        let left = view.rebalance().map_or(0, |plan| plan.left.len());
+        metrics::gauge!("evergate_cluster_rebalance_waits_for").set(left as f64);
         let waiting = view.drains().values().filter(|drain| !drain.running).count();
         metrics::gauge!("evergate_cluster_drains_waiting").set(waiting as f64);
     }

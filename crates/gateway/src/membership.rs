@@ -1,6 +1,5 @@
 //! This process as a node of its cluster.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,6 +13,7 @@ use tracing::info;
 
 use crate::certificates::Certificates;
 use crate::config::Config;
+use crate::keepsake::Keepsake;
 use crate::ready_file::Addresses as Bound;
 use crate::wiring;
 
@@ -86,20 +86,29 @@ pub(crate) fn trouble(placement: &Placement) -> Option<String> {
     }
 }
 
-/// Has the streams go by what is agreed on, for as long as it is followed. Until the first view comes they go
-/// by the configuration.
-pub(crate) async fn heed_policies(mut followed: Followed, agreed: AgreedPolicies) {
-    let mut known = BTreeMap::new();
+/// Has the streams go by what is agreed on, for as long as it is followed, and keeps it for the next start. Until the
+/// first view comes they go by what was kept, or by the configuration.
+pub(crate) async fn heed_policies(
+    mut followed: Followed,
+    agreed: AgreedPolicies,
+    keepsake: Option<Keepsake>,
+) {
+    let mut known = None;
     loop {
         let view = Arc::clone(&followed.borrow_and_update().view);
-        if *view.policies() != known {
-            known = view.policies().clone();
-            info!(
-                streams = known.len(),
-                version = view.version(),
-                "streams go by the policies of the cluster"
-            );
-            agreed.replace(known.clone());
+        // Before anything is known, nothing is known of policies either.
+        let is_new = known.as_ref() != Some(view.policies()) && view.version() > 0;
+        if is_new {
+            let policies = view.policies().clone();
+            let are_first = known.replace(policies.clone()).is_none();
+            let (streams, version) = (policies.len(), view.version());
+            if !(are_first && policies.is_empty()) {
+                info!(streams, version, "streams go by the policies of the cluster");
+            }
+            agreed.replace(policies);
+            if let Some(keepsake) = &keepsake {
+                keepsake.keep(&view).await;
+            }
         }
         if followed.changed().await.is_err() {
             return;

@@ -26,11 +26,13 @@ use crate::certificates::Certificates;
 use crate::cli::Exit;
 use crate::config::{self, Config, LogChoice};
 use crate::geoip::Geoip;
+use crate::keepsake::Keepsake;
 use crate::membership;
 use crate::metrics::{From, Metrics};
 use crate::open_files;
 use crate::readiness::{Readiness, Stage};
 use crate::ready_file::{Addresses, ReadyFile};
+use crate::rebalance;
 use crate::shutdown::{Shutdown, Signals};
 use crate::telemetry::Telemetry;
 use crate::troubles::Troubles;
@@ -148,6 +150,8 @@ struct Gateway {
     _metrics: AbortOnDropHandle<()>,
     /// Has streams go by the cluster's policies until dropped.
     _heeding: Option<AbortOnDropHandle<()>>,
+    /// Sends clients where the cluster wants them until dropped.
+    _rebalancing: Option<AbortOnDropHandle<()>>,
     /// Reads the database of addresses anew until dropped.
     _geoip: Option<AbortOnDropHandle<()>>,
     /// Reads certificates anew until dropped.
@@ -221,6 +225,11 @@ impl Gateway {
         metrics.before_each_page(certificates.gauges());
 
         let policies = Arc::new(wiring::policies(config));
+        // Before anything is published, or kept for less long than was agreed on.
+        let keepsake = Keepsake::of(config);
+        if let Some(keepsake) = &keepsake {
+            keepsake.recall(&policies.agreed);
+        }
         let storage = wiring::open_storage(config, Arc::clone(&policies)).await?;
         let Storage { log, cursors } = &storage;
         let log_asked = Arc::clone(log);
@@ -228,7 +237,7 @@ impl Gateway {
         let (placement_told, placement) = watch::channel(Arc::default());
         let placement = (!config.cluster.control.is_empty()).then_some(placement);
         let heeding = placement.clone().map(|followed| {
-            let heeding = membership::heed_policies(followed, policies.agreed.clone());
+            let heeding = membership::heed_policies(followed, policies.agreed.clone(), keepsake.clone());
             AbortOnDropHandle::new(tokio::spawn(heeding))
         });
         let bound = BoundListeners { http: bound.http, grpc: bound.grpc };
@@ -271,6 +280,7 @@ impl Gateway {
             }
         }
         // Not before: a predecessor that serves on is the node.
+        let moves = placement.clone().map(|followed| (followed, edge.mover()));
         let member = placement.map(|followed| {
             metrics.begin(From::Cluster);
             metrics.before_each_page(membership::gauges(followed.clone()));
@@ -278,6 +288,9 @@ impl Gateway {
             membership::join(config, addresses, &certificates, placement_told, edge.load())
         });
         let member = member.transpose()?;
+        let rebalancing = moves.zip(member.as_ref()).map(|((followed, mover), member)| {
+            AbortOnDropHandle::new(tokio::spawn(rebalance::rebalance(followed, mover, member.voice())))
+        });
         let offer = config.upgrade_socket.as_ref().map(|path| {
             Offer::at(path, listeners, config.log.to_string()).context("cannot wait for a successor")
         });
@@ -312,6 +325,7 @@ impl Gateway {
             _renewal: renewal,
             telemetry,
             _heeding: heeding,
+            _rebalancing: rebalancing,
             _geoip: geoip,
             storage,
             edge,
@@ -345,6 +359,7 @@ impl Gateway {
             _renewal,
             telemetry,
             _heeding,
+            _rebalancing: rebalancing,
             _geoip,
             storage,
             edge,
@@ -352,6 +367,8 @@ impl Gateway {
             ready_file,
             ..
         } = self;
+        // From now on everybody is sent away.
+        drop(rebalancing);
         let Storage { log, cursors } = storage;
         // A successor has the node's name, and says for itself that it is there.
         let member = member.filter(|_| reason != Reason::Succeeded);

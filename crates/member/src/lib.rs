@@ -8,9 +8,9 @@
 mod client;
 mod codec;
 
-pub use client::{Member, MemberSettings, Placement, channel};
+pub use client::{Member, MemberSettings, Placement, Voice, channel};
 pub use codec::{
-    DecodeError, decode_command, decode_delta, decode_node, decode_proposal, decode_snapshot, decode_view,
-    encode_answer, encode_audit, encode_command, encode_delta, encode_malformed, encode_node,
-    encode_proposal, encode_snapshot, encode_view,
+    DecodeError, KeptError, decode_command, decode_delta, decode_kept, decode_node, decode_proposal,
+    decode_snapshot, decode_view, encode_answer, encode_audit, encode_command, encode_delta, encode_kept,
+    encode_malformed, encode_node, encode_proposal, encode_snapshot, encode_view,
 };

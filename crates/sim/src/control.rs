@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use evergate_domain::NodeName;
-use evergate_domain::cluster::{Delta, LeaseTable, State, View};
+use evergate_domain::cluster::{Delta, LeaseTable, State, Unbalanced, View};
 
 /// Deltas that are kept for those who follow; whoever is further back gets a whole view.
 const DELTAS_MAX: usize = 16;
@@ -22,6 +22,8 @@ pub(crate) struct Control {
     pub(crate) reported_ms: u64,
     /// While it leads.
     pub(crate) leases: Option<LeaseTable>,
+    /// While it leads.
+    pub(crate) unbalanced: Unbalanced,
 }
 
 /// What a follower gets that is at some version.

@@ -17,6 +17,8 @@ pub(crate) struct Edge {
     pub(crate) silent_since_ms: Option<u64>,
     /// When it will have no clients left, while it is being drained.
     pub(crate) drained_at_ms: Option<u64>,
+    /// By which rebalance, and when, it will have sent everybody away who belongs elsewhere.
+    pub(crate) moved_at_ms: Option<(u64, u64)>,
     pub(crate) view: View,
     pub(crate) rings: Rings,
     region: RegionName,
@@ -34,6 +36,7 @@ impl Edge {
             beat_ms: 0,
             silent_since_ms: None,
             drained_at_ms: None,
+            moved_at_ms: None,
             view: View::default(),
             rings: Rings::default(),
             region: RegionName::new(["eu", "us"][number % 2]).expect("a name"),
@@ -54,7 +57,7 @@ impl Edge {
             // Few points, so that thousands of clusters fit into a minute.
             weight: Weight::MIN,
             version: "1".to_owned(),
-            format: 1,
+            format: 2,
             incarnation: self.incarnation,
             lease: Lease::Held,
             draining: false,
@@ -66,6 +69,7 @@ impl Edge {
         self.is_up = false;
         self.is_joined = false;
         self.drained_at_ms = None;
+        self.moved_at_ms = None;
         self.silent_since_ms = None;
         self.view = View::default();
         self.rings = Rings::default();

@@ -1,7 +1,9 @@
 //! Time goes by, a step at a time.
 
-use evergate_domain::UnixMillis;
-use evergate_domain::cluster::{ClusterSettings, Command, LeaseTable, Load, Proposal, View, beat_ms};
+use evergate_domain::cluster::{
+    ClusterSettings, Command, LeaseTable, Load, Proposal, Unbalanced, View, beat_ms,
+};
+use evergate_domain::{RegionName, UnixMillis};
 use fastrand::Rng;
 
 use crate::control::{Control, News};
@@ -48,7 +50,8 @@ pub(crate) struct World {
 
 /// Runs a cluster by a seed, and says what it came to, or what was violated.
 pub fn run(seed: u64) -> Result<Report, Violation> {
-    let settings = ClusterSettings { hysteresis_ms: 5_000, ..ClusterSettings::default() };
+    let settings =
+        ClusterSettings { hysteresis_ms: 5_000, rebalance_after_ms: 2_000, ..ClusterSettings::default() };
     let mut world = World {
         now_ms: 0,
         rng: Rng::with_seed(seed),
@@ -62,6 +65,7 @@ pub fn run(seed: u64) -> Result<Report, Violation> {
         settings,
     };
     let mut invariants = Invariants::default();
+    world.agree(Command::RaiseFormat(2));
     world.agree(Command::SetSettings(settings));
     while world.now_ms < FAULTY_MS {
         world.disturb();
@@ -133,6 +137,7 @@ impl World {
         self.controls[leader].catch_up(&self.log, self.log.len());
         let leases = LeaseTable::begin(self.controls[leader].state.view(), self.now_ms);
         self.controls[leader].leases = Some(leases);
+        self.controls[leader].unbalanced = Unbalanced::default();
         self.leader = Some(leader);
         self.elections += 1;
     }
@@ -191,6 +196,7 @@ impl World {
         }
         self.follow_view(number, control);
         self.drain(number, control);
+        self.rebalance(number, control);
     }
 
     fn beat(&mut self, number: usize, control: usize) {
@@ -246,6 +252,27 @@ impl World {
         }
     }
 
+    /// Says that it is done until it is heard, for what it says may be lost.
+    fn rebalance(&mut self, number: usize, control: usize) {
+        let edge = &mut self.edges[number];
+        let is_meant =
+            edge.view.nodes().get(&edge.name).is_some_and(|node| node.incarnation == edge.incarnation);
+        let asked = edge.view.rebalance().filter(|plan| is_meant && plan.left.contains(&edge.name));
+        let Some(plan) = asked.map(|plan| plan.plan) else {
+            edge.moved_at_ms = None;
+            return;
+        };
+        let at = match edge.moved_at_ms {
+            Some((known, at)) if known == plan => at,
+            Some(_) | None => self.now_ms + self.rng.u64(0..3_000),
+        };
+        edge.moved_at_ms = Some((plan, at));
+        if self.now_ms >= at && self.rng.u8(..8) == 0 {
+            let (node, incarnation) = (edge.name.clone(), edge.incarnation);
+            self.propose(control, Command::Rebalanced { node, incarnation, plan });
+        }
+    }
+
     fn report(&mut self, control: usize) {
         if !self.controls[control].is_up || !self.now_ms.is_multiple_of(REPORT_EVERY_MS) {
             return;
@@ -271,9 +298,10 @@ impl World {
     fn judge(&mut self) {
         let Some(leader) = self.leader else { return };
         let now_ms = self.now_ms;
-        let Control { state, leases, .. } = &mut self.controls[leader];
+        let Control { state, leases, unbalanced, .. } = &mut self.controls[leader];
         let due = leases.as_mut().map(|leases| leases.due(state.view(), now_ms)).unwrap_or_default();
-        for command in due {
+        let balance = unbalanced.due(state.view(), now_ms);
+        for command in due.into_iter().chain(balance) {
             self.propose(leader, command);
         }
     }
@@ -330,6 +358,16 @@ impl World {
                     self.controls[control].lessees.remove(&node);
                     self.edges[edge].stop();
                 }
+            }
+            74..82 => {
+                let region = RegionName::new(["eu", "us"][self.rng.usize(..2)]).expect("a name");
+                let control = self.rng.usize(..CONTROLS);
+                self.propose(control, Command::Rebalance(region));
+            }
+            82..84 => {
+                let region = RegionName::new(["eu", "us"][self.rng.usize(..2)]).expect("a name");
+                let control = self.rng.usize(..CONTROLS);
+                self.propose(control, Command::CancelRebalance(region));
             }
             _ => {}
         }

@@ -42,6 +42,11 @@ struct Client {
     gone: Gone,
 }
 
+/// Where the subscriber of this number comes from.
+pub(crate) fn address_of(number: usize) -> String {
+    format!("198.51.{}.{}", number / 250, number % 250)
+}
+
 impl Audience {
     /// So many subscribers, who ask any of the edges where they belong, and two publishers.
     pub(crate) async fn gather(subscribers: usize, edges: &[SocketAddr]) -> Self {
@@ -50,7 +55,7 @@ impl Audience {
         for n in 0..subscribers {
             let client = Client {
                 reader: Reader::new(format!("reader-{n}"), STREAM, RETRY_MAX, Arc::clone(&books)),
-                address: format!("198.51.{}.{}", n / 250, n % 250),
+                address: address_of(n),
                 edges: edges.to_vec(),
                 gone: Arc::clone(&gone),
             };
@@ -92,6 +97,11 @@ impl Audience {
     /// Streams that were told that they would end.
     pub(crate) fn goaways(&self) -> usize {
         self.books.goaways.load(Ordering::Relaxed)
+    }
+
+    /// Returns once so many streams have ended.
+    pub(crate) async fn cut(&mut self, streams: usize) {
+        self.until("streams end", |books| books.cuts.load(Ordering::Relaxed) >= streams).await;
     }
 
     /// Returns once everybody listens and so many more events were taken.

@@ -4,6 +4,7 @@
 
 mod audience;
 mod places;
+mod scene;
 
 mod away;
 mod balancers;
@@ -11,6 +12,10 @@ mod commands;
 mod deaths;
 mod drains;
 mod geography;
+mod kept;
 mod levels;
 mod members;
+mod partitions;
+mod rebalance;
 mod role;
+mod upkeep;

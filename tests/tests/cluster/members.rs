@@ -57,3 +57,32 @@ async fn a_control_node_that_lost_its_disk_is_replaced() {
             .await;
     assert!(done["version"].is_number());
 }
+
+#[tokio::test]
+async fn who_changed_the_control_nodes_is_remembered() {
+    let mut controls = Controls::start(3).await;
+    let newcomer = controls.newcomer();
+    let address = controls.address(newcomer).to_string();
+    // Nobody was asked yet whether everybody understands it.
+    wait("it follows", async || controls.json(0, &["members", "add", "4", &address])).await;
+    controls.ready(newcomer).await;
+    controls.json(1, &["format", "2", "--yes"]).expect("all read it");
+    assert_eq!(controls.json(2, &["format"]).expect("it is told")["understood"], 2);
+    wait("it votes", async || controls.json(1, &["members", "promote", "4"])).await;
+    controls.json(2, &["members", "demote", "4", "--yes"]).expect("it is taken");
+    controls.json(1, &["members", "remove", "4", "--yes"]).expect("it is taken");
+    controls.kill(newcomer);
+    let expected =
+        ["give control node 4 a vote", "take the vote from control node 4", "remove control node 4"];
+    let audit = wait("the trail", async || {
+        let audit = controls.json(1, &["audit"])?;
+        let said = audit.as_array()?.iter().rev().filter_map(|entry| entry["what"].as_str());
+        said.collect::<Vec<_>>().ends_with(&expected).then_some(audit)
+    })
+    .await;
+    assert!(audit[0]["by"].as_str().is_some_and(|by| by.starts_with("operator ")), "{audit}");
+    // The same at a node that was not asked, and after a restart.
+    controls.kill(0);
+    controls.restart(0).await;
+    wait("the same trail", async || (controls.json(0, &["audit"])? == audit).then_some(())).await;
+}

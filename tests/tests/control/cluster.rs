@@ -9,9 +9,9 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use evergate_tests::network::Network;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::network::Network;
 use super::node::SETTINGS;
 
 /// Longer than anything here takes on a busy machine.
@@ -27,8 +27,10 @@ pub(crate) struct Cluster {
     ledger: Ledger,
     pub(crate) network: Option<Network>,
     pub(crate) snapshot_entries: u64,
-    /// The format of commands that nodes read and write which are started from now on.
-    pub(crate) format: u32,
+    /// The formats of commands that nodes read and write which are started from now on.
+    pub(crate) format: &'static str,
+    /// How words begin: with `n` those that need all that a node reads.
+    pub(crate) word_begins: char,
     /// How long words are, at least.
     pub(crate) word_bytes: usize,
     home: tempfile::TempDir,
@@ -93,7 +95,8 @@ impl Cluster {
             ledger: Ledger::default(),
             network,
             snapshot_entries: 1000,
-            format: 1,
+            format: "1",
+            word_begins: 'w',
             word_bytes: 0,
             home,
             appended: 0,
@@ -312,7 +315,7 @@ impl Cluster {
     /// Begins to append a word: its answer comes later, if at all.
     pub(crate) fn begin(&mut self, through: u64) -> (String, Receiver<String>) {
         self.appended += 1;
-        let word = format!("{:-<1$}", format!("w{}", self.appended), self.word_bytes);
+        let word = format!("{:-<1$}", format!("{}{}", self.word_begins, self.appended), self.word_bytes);
         let answer = self.process(through).call(&format!("append {word}"));
         (word, answer)
     }

@@ -115,10 +115,10 @@ fn a_folder_is_one_nodes_and_one_clusters() {
 #[test]
 fn a_program_too_old_for_what_the_group_has_takes_no_part() {
     let mut cluster = Cluster::of(3);
-    cluster.format = 2;
+    cluster.format = "2";
     let mut cluster = cluster.up();
     cluster.append_for_sure(1, 10);
-    cluster.format = 1;
+    cluster.format = "1";
     let address = cluster.place(4);
     cluster.launch(4, "test", "");
     assert_eq!(cluster.said(4), "up");
@@ -134,7 +134,48 @@ fn a_program_too_old_for_what_the_group_has_takes_no_part() {
     let said = cluster.said(3);
     assert!(said.contains("has format 2 of commands; this version reads formats up to 1"), "{said}");
     cluster.kill(3);
-    cluster.format = 2;
+    cluster.format = "2";
+    cluster.start(3);
+    cluster.judge();
+}
+
+#[test]
+fn a_group_of_two_versions_goes_on_and_writes_what_both_read() {
+    let mut cluster = Cluster::running(3);
+    cluster.append_for_sure(1, 10);
+    // Two of three are brought up to date.
+    cluster.format = "2 writing 1";
+    for id in [1, 2] {
+        cluster.stop(id);
+        cluster.start(id);
+        cluster.leader();
+        for through in cluster.ids() {
+            cluster.append_for_sure(through, 5);
+        }
+    }
+    let refused = cluster.call(1, "reads 2");
+    assert_eq!(
+        refused,
+        "no control node 3 reads commands up to format 1, and not 2: bring it up to date first"
+    );
+    assert_eq!(cluster.call(2, "reads 1"), "ok");
+    cluster.stop(3);
+    let refused = cluster.call(1, "reads 2");
+    assert!(refused.starts_with("no control node 3 cannot be asked what it reads: "), "{refused}");
+    cluster.start(3);
+    assert_eq!(cluster.call(3, "reads 2"), "ok");
+
+    // From the first of them on, who does not read them is refused, by its own folder too.
+    cluster.word_begins = 'n';
+    cluster.append_for_sure(3, 5);
+    cluster.agree();
+    cluster.stop(3);
+    cluster.format = "1";
+    cluster.launch(3, "test", &cluster.peers());
+    let said = cluster.said(3);
+    assert!(said.contains("has format 2 of commands; this version reads formats up to 1"), "{said}");
+    cluster.kill(3);
+    cluster.format = "2 writing 1";
     cluster.start(3);
     cluster.judge();
 }

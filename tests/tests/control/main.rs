@@ -5,7 +5,6 @@
 //! history. How long an election takes is told and never judged.
 
 mod cluster;
-mod network;
 mod node;
 
 mod disks;

@@ -18,14 +18,22 @@ use tonic::service::Routes;
 /// What the process is told, as `key=value` lines.
 pub(crate) const SETTINGS: &str = "EVERGATE_CONTROL_NODE";
 
-/// Keeps every word in the order in which they were agreed on, and answers each with its place. `FORMAT`
-/// is the format it reads and writes.
+/// Keeps every word in the order in which they were agreed on, and answers each with its place. It reads formats
+/// up to `READ`, and writes `WRITTEN`, but for words that begin with `n`: those need all that it reads.
 #[derive(Debug, Default)]
-struct Words<const FORMAT: u32>(Vec<String>);
+struct Words<const READ: u32, const WRITTEN: u32>(Vec<String>);
 
-impl<const FORMAT: u32> Machine for Words<FORMAT> {
-    const FORMAT_READ: u32 = FORMAT;
-    const FORMAT_WRITTEN: u32 = FORMAT;
+impl<const READ: u32, const WRITTEN: u32> Machine for Words<READ, WRITTEN> {
+    const FORMAT_READ: u32 = READ;
+    const FORMAT_WRITTEN: u32 = WRITTEN;
+
+    fn format_of(command: &[u8]) -> u32 {
+        if command.starts_with(b"n") { READ } else { WRITTEN }
+    }
+
+    fn format(&self) -> u32 {
+        if self.0.iter().any(|word| word.starts_with('n')) { READ } else { WRITTEN }
+    }
 
     fn apply(&mut self, command: &[u8]) -> Vec<u8> {
         self.0.push(String::from_utf8_lossy(command).into_owned());
@@ -52,8 +60,9 @@ fn node() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
     match told["format"] {
-        "1" => runtime.block_on(run::<1>(&told)),
-        "2" => runtime.block_on(run::<2>(&told)),
+        "1" => runtime.block_on(run::<1, 1>(&told)),
+        "2" => runtime.block_on(run::<2, 2>(&told)),
+        "2 writing 1" => runtime.block_on(run::<2, 1>(&told)),
         other => panic!("format {other:?}"),
     }
     // Whatever else waits: the process is over.
@@ -92,7 +101,7 @@ fn settings(told: &BTreeMap<&str, &str>) -> GroupSettings {
     }
 }
 
-async fn run<const FORMAT: u32>(told: &BTreeMap<&str, &str>) {
+async fn run<const READ: u32, const WRITTEN: u32>(told: &BTreeMap<&str, &str>) {
     let settings = settings(told);
     let address: SocketAddr = settings.address.parse().expect("an address");
     let listener = loop {
@@ -105,7 +114,7 @@ async fn run<const FORMAT: u32>(told: &BTreeMap<&str, &str>) {
             Err(error) => return say(&format!("failed {error}")),
         }
     };
-    let mut group = match Group::start(settings, Words::<FORMAT>::default(), None).await {
+    let mut group = match Group::start(settings, Words::<READ, WRITTEN>::default(), None).await {
         Ok(group) => group,
         Err(error) => return say(&format!("failed {error}")),
     };
@@ -147,7 +156,7 @@ fn lines() -> mpsc::UnboundedReceiver<String> {
     receive
 }
 
-async fn obey<const FORMAT: u32>(handle: Handle<Words<FORMAT>>, line: String) {
+async fn obey<const READ: u32, const WRITTEN: u32>(handle: Handle<Words<READ, WRITTEN>>, line: String) {
     let words: Vec<_> = line.split(' ').collect();
     let answer = match *words {
         [_, "append", word] => match handle.propose(word.as_bytes().to_vec()).await {
@@ -166,6 +175,7 @@ async fn obey<const FORMAT: u32>(handle: Handle<Words<FORMAT>>, line: String) {
         [_, "promote", id] => done(handle.promote(number(id)).await),
         [_, "demote", id] => done(handle.demote(number(id)).await),
         [_, "remove", id] => done(handle.remove(number(id)).await),
+        [_, "reads", format] => done(handle.all_read(format.parse().expect("a number")).await),
         _ => panic!("{line:?} is no call"),
     };
     say(&format!("{} {}", words[0], answer.replace('\n', " ")));

@@ -20,6 +20,8 @@ use crate::store::Shared;
 
 /// Time before a leader is asked again.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long a member may take to say who it is.
+const GREET_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a change of members may take on another node, in all.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(25);
 
@@ -171,6 +173,25 @@ impl<M: Machine> Handle<M> {
     /// Has a node be no part any more. Its id must not be used again.
     pub async fn remove(&self, id: NodeId) -> Result<(), ChangeError> {
         self.change(Change::Remove(id)).await
+    }
+
+    /// Whether every member reads commands of this format, as each of them says when it is asked. Once there is one
+    /// of it in the log, whoever does not is refused.
+    pub async fn all_read(&self, format: u32) -> Result<(), ChangeError> {
+        for member in self.status().members {
+            let id = member.id;
+            let greeted = self.links.greet(&member.member.address, None, GREET_TIMEOUT).await;
+            let answer = greeted.map_err(|error| {
+                ChangeError::Refused(format!("control node {id} cannot be asked what it reads: {error}"))
+            })?;
+            let read = answer.from.unwrap_or_default().format_read;
+            if read < format {
+                return Err(ChangeError::Refused(format!(
+                    "control node {id} reads commands up to format {read}, and not {format}: bring it up to date first"
+                )));
+            }
+        }
+        Ok(())
     }
 
     async fn change(&self, change: Change) -> Result<(), ChangeError> {

@@ -64,7 +64,7 @@ impl<M: Machine> Group<M> {
             leading: leading.clone(),
             links: Arc::clone(&links),
             metrics: raft.metrics(),
-            format: M::FORMAT_WRITTEN,
+            format_of: M::format_of,
         };
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();

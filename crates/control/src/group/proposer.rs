@@ -61,7 +61,8 @@ pub(super) struct Proposer {
     pub(super) leading: Leading,
     pub(super) links: Arc<Links>,
     pub(super) metrics: watch::Receiver<RaftMetrics<NodeId, Member>>,
-    pub(super) format: u32,
+    /// By which format a command can be read.
+    pub(super) format_of: fn(&[u8]) -> u32,
 }
 
 impl Proposer {
@@ -101,8 +102,10 @@ impl Proposer {
         // Whoever has gone wants nothing done any more, as long as nothing was.
         batch.retain(|proposal| !proposal.answer.is_closed());
         let Some(until) = batch.iter().map(|proposal| proposal.until).max() else { return };
-        let commands = batch.iter_mut().map(|proposal| std::mem::take(&mut proposal.command)).collect();
-        let result = self.submit(Batch { format: self.format, commands }, until).await;
+        let commands: Vec<_> =
+            batch.iter_mut().map(|proposal| std::mem::take(&mut proposal.command)).collect();
+        let format = commands.iter().map(|command| (self.format_of)(command)).max().unwrap_or(0);
+        let result = self.submit(Batch { format, commands }, until).await;
         let (answers, index) = match result {
             Ok(agreed) => agreed,
             Err(error) => {

@@ -78,6 +78,24 @@ impl<A: Agreement> AdminService<A> {
         let _ = tokio::time::timeout(REACHED_MAX, here).await;
     }
 
+    /// Has it remembered who changed the control nodes, where everybody understands that. What was done is done, whether
+    /// or not it can be.
+    async fn note(&self, by: &str, what: String) {
+        if self.group.look(|machine| machine.state().view().format()) < 2 {
+            return;
+        }
+        let refusal = match agree(&self.group, by, Command::Note(what.clone())).await {
+            Ok(answer) => {
+                self.reached(answer.version).await;
+                answer.refusal.map(|refusal| refusal.message)
+            }
+            Err(status) => Some(status.message().to_owned()),
+        };
+        if let Some(why) = refusal {
+            tracing::warn!(by, what, why, "what was done is not in the audit trail");
+        }
+    }
+
     /// Who asks. Without a token whoever reaches the listener may; with TLS between nodes that is whoever
     /// has a certificate of the cluster's.
     fn operator(&self, metadata: &MetadataMap) -> Result<String, Status> {
@@ -94,6 +112,14 @@ impl<A: Agreement> AdminService<A> {
         let named = metadata.get(OPERATOR).and_then(|value| value.to_str().ok()).unwrap_or("somebody");
         let named: String = named.chars().filter(|c| !c.is_control()).take(64).collect();
         Ok(format!("operator {named}"))
+    }
+}
+
+fn refused(error: &ChangeError) -> Status {
+    match error {
+        ChangeError::Refused(_) => Status::failed_precondition(error.to_string()),
+        ChangeError::NoLeader(_) => Status::unavailable(error.to_string()),
+        ChangeError::Unknown(_) => Status::unknown(error.to_string()),
     }
 }
 
@@ -141,12 +167,21 @@ impl<A: Agreement> proto::admin_server::Admin for AdminService<A> {
             | Command::Back { .. }
             | Command::Ending { .. }
             | Command::Leave { .. }
-            | Command::Drained { .. } => {
+            | Command::Drained { .. }
+            | Command::Rebalanced { .. } => {
                 return Err(Status::invalid_argument(format!("{command}: that is said over leases only")));
+            }
+            Command::Note(_) => {
+                return Err(Status::invalid_argument("a note is made by what it is about"));
+            }
+            Command::RaiseFormat(format) => {
+                self.group.all_read(*format).await.map_err(|error| refused(&error))?;
             }
             Command::Forget(_)
             | Command::Drain { .. }
             | Command::Undrain(_)
+            | Command::Rebalance(_)
+            | Command::CancelRebalance(_)
             | Command::SetRegion(_)
             | Command::RemoveRegion(_)
             | Command::SetPolicy(..)
@@ -157,7 +192,6 @@ impl<A: Agreement> proto::admin_server::Admin for AdminService<A> {
             | Command::RemoveLimit(_)
             | Command::SetSettings(_)
             | Command::SetCanary(_)
-            | Command::RaiseFormat(_)
             | Command::BeginEpoch { .. }
             | Command::EndEpoch { .. } => {}
         }
@@ -226,11 +260,9 @@ impl<A: Agreement> proto::admin_server::Admin for AdminService<A> {
             Change::Remove(id) => MemberChange::Remove(id),
         };
         tracing::info!(by, ?change, "the control nodes are to be changed");
-        self.group.change(change).await.map_err(|error| match error {
-            ChangeError::Refused(_) => Status::failed_precondition(error.to_string()),
-            ChangeError::NoLeader(_) => Status::unavailable(error.to_string()),
-            ChangeError::Unknown(_) => Status::unknown(error.to_string()),
-        })?;
+        let what = change.to_string();
+        self.group.change(change).await.map_err(|error| refused(&error))?;
+        self.note(&by, what).await;
         Ok(Response::new(proto::ChangeMemberResponse {}))
     }
 }

@@ -180,6 +180,10 @@ impl<A: Agreement> Lease<A> {
                     let (node, incarnation) = (self.node.clone(), self.incarnation);
                     self.tell(Command::Drained { node, incarnation }).await?;
                 }
+                Some(What::Rebalanced(done)) => {
+                    let (node, incarnation) = (self.node.clone(), self.incarnation);
+                    self.tell(Command::Rebalanced { node, incarnation, plan: done.plan }).await?;
+                }
                 Some(What::Ending(_)) => {
                     let (node, incarnation) = (self.node.clone(), self.incarnation);
                     self.tell(Command::Ending { node, incarnation }).await?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evergate_domain::NodeName;
-use evergate_domain::cluster::{ClusterSettings, Command, LeaseTable, Load};
+use evergate_domain::cluster::{ClusterSettings, Command, LeaseTable, Load, Unbalanced};
 use evergate_proto::control::v1 as proto;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -65,6 +65,8 @@ pub struct Keeper<A> {
     tls: Option<evergate_tls::Client>,
     leader: Option<(String, ControlClient<Channel>)>,
     reported: Instant,
+    /// While it leads.
+    unbalanced: Unbalanced,
 }
 
 impl Desk {
@@ -119,7 +121,9 @@ impl<A: Agreement> Keeper<A> {
         let control = ControlServer::new(control).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let routes = Routes::new(control).add_service(admin.server());
         let reported = Instant::now();
-        (Self { cluster, group, lessees, desk, stop, tls, leader: None, reported }, Services { routes })
+        let unbalanced = Unbalanced::default();
+        let keeper = Self { cluster, group, lessees, desk, stop, tls, leader: None, reported, unbalanced };
+        (keeper, Services { routes })
     }
 
     /// Runs until it is stopped.
@@ -134,6 +138,7 @@ impl<A: Agreement> Keeper<A> {
                 if waits.elapsed() >= TICK + STALL {
                     // Everybody begins with a whole lease, as with a new leader, which there may well be by now.
                     *self.desk.table.lock() = None;
+                    self.unbalanced = Unbalanced::default();
                 }
                 self.turn().await;
             }
@@ -151,6 +156,7 @@ impl<A: Agreement> Keeper<A> {
             return;
         }
         *self.desk.table.lock() = None;
+        self.unbalanced = Unbalanced::default();
         let told = match leadership.address {
             None => Err("nobody leads".to_owned()),
             Some(address) => self.report(&address).await,
@@ -172,7 +178,7 @@ impl<A: Agreement> Keeper<A> {
     }
 
     /// Has what follows from what was heard agreed on.
-    async fn judge(&self, term: u64) {
+    async fn judge(&mut self, term: u64) {
         let view = self.group.look(|machine| machine.state().view().clone());
         let now_ms = self.desk.now_ms();
         let due = {
@@ -194,14 +200,19 @@ impl<A: Agreement> Keeper<A> {
             self.tell_loads(proto::Loads { loads: table.loads().map(load).collect() });
             due
         };
-        let agreeing = due.into_iter().map(|command| async move {
+        let due = due.into_iter().map(|command| ("leases", command));
+        let balance = self.unbalanced.due(&view, now_ms).map(|command| ("control", command));
+        let group = &self.group;
+        let agreeing = due.chain(balance).map(|(by, command)| async move {
             let what = command.to_string();
-            if let Command::Lost { node, .. } = &command {
+            if let Command::Rebalance(region) = &command {
+                tracing::info!(%region, "edges have come and settled: clients are sent where they belong");
+            } else if let Command::Lost { node, .. } = &command {
                 tracing::warn!(%node, "a node is lost: it was not heard of for too long");
             } else {
                 tracing::info!(what, "a node has been there for long enough");
             }
-            match agree(&self.group, "leases", command).await {
+            match agree(group, by, command).await {
                 Ok(answer) => {
                     if let Some(refusal) = answer.refusal {
                         tracing::info!(what, why = refusal.message, "it is not so any more");
@@ -250,5 +261,90 @@ impl<A: Agreement> Keeper<A> {
             Ok(Err(status)) => Err(status.message().to_owned()),
             Err(_) => Err(format!("no answer within {REPORT_TIMEOUT:?}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agreed::Agreed;
+    use crate::agreement::{Leadership, MemberChange};
+    use crate::group::{ChangeError, ProposeError, Status};
+    use crate::machine::Machine as _;
+    use evergate_domain::UnixMillis;
+    use evergate_domain::cluster::testing::edge;
+    use evergate_domain::cluster::{Lease, Proposal};
+    use evergate_member::encode_proposal;
+    use prost::Message as _;
+
+    /// A group of one, which always leads.
+    #[derive(Clone, Default)]
+    struct Alone(Arc<Mutex<Agreed>>);
+
+    impl Agreement for Alone {
+        async fn propose(&self, command: Vec<u8>) -> Result<Vec<u8>, ProposeError> {
+            Ok(self.0.lock().apply(&command))
+        }
+
+        fn look<T>(&self, look: impl FnOnce(&Agreed) -> T) -> T {
+            look(&self.0.lock())
+        }
+
+        fn applied(&self) -> watch::Receiver<u64> {
+            watch::channel(0).1
+        }
+
+        fn leadership(&self) -> Leadership {
+            Leadership { term: 1, is_here: true, address: None }
+        }
+
+        fn status(&self) -> Status {
+            unreachable!("a keeper does not ask")
+        }
+
+        async fn all_read(&self, _: u32) -> Result<(), ChangeError> {
+            unreachable!("a keeper does not ask")
+        }
+
+        async fn change(&self, _: MemberChange) -> Result<(), ChangeError> {
+            unreachable!("a keeper changes nobody")
+        }
+    }
+
+    impl Alone {
+        fn has(&self, node: &NodeName) -> Lease {
+            self.look(|machine| machine.state().view().nodes()[node].lease)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_stood_still_takes_nobody_for_silent() {
+        let (group, stop) = (Alone::default(), CancellationToken::new());
+        let node = edge("a").name;
+        let join = Command::Join(Box::new(edge("a")));
+        let proposal = Proposal { by: "test".to_owned(), at: UnixMillis::new(0), command: join };
+        group.propose(encode_proposal(&proposal).encode_to_vec()).await.expect("it is alone");
+        let (keeper, _services) =
+            Keeper::new("one".to_owned(), "here".to_owned(), group.clone(), None, None, stop.clone());
+        let place = keeper.lessees.enter(node.clone(), 1);
+        let keeping = tokio::spawn(keeper.run());
+        let beats = async |count: usize| {
+            for _ in 0..count {
+                place.beat(Load::default());
+                tokio::time::sleep(TICK).await;
+            }
+        };
+        beats(20).await;
+        // The process stands still, for longer than any lease: nobody is heard, and nothing is done.
+        tokio::time::advance(Duration::from_secs(20)).await;
+        tokio::time::sleep(TICK * 2).await;
+        assert_eq!(group.has(&node), Lease::Held, "its beats lie in the sockets");
+        beats(40).await;
+        assert_eq!(group.has(&node), Lease::Held);
+        // While the leader's own time goes by as it should, silence is silence.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(group.has(&node), Lease::Lost);
+        stop.cancel();
+        keeping.await.expect("it ends");
     }
 }

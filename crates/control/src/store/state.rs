@@ -103,7 +103,7 @@ impl<M: Machine> Shared<M> {
                 last_membership: state.membership.clone(),
                 snapshot_id: name,
             },
-            image: Image { format: M::FORMAT_WRITTEN, bytes: Arc::new(state.machine.snapshot()) },
+            image: Image { format: state.machine.format(), bytes: Arc::new(state.machine.snapshot()) },
         }
     }
 

@@ -69,6 +69,19 @@ pub enum Command {
     },
     /// A node is to get clients again.
     Undrain(NodeName),
+    /// The clients of a region that are at another edge than theirs are to go there, a few at a time.
+    Rebalance(RegionName),
+    /// Those of a region's clients that have not gone yet are to stay where they are.
+    CancelRebalance(RegionName),
+    /// A node has sent everybody away who belongs to another.
+    Rebalanced {
+        /// Which.
+        node: NodeName,
+        /// Which run of it.
+        incarnation: u64,
+        /// By which plan.
+        plan: u64,
+    },
     /// A region is as this says.
     SetRegion(Region),
     /// A region without nodes is no more.
@@ -89,6 +102,9 @@ pub enum Command {
     SetSettings(ClusterSettings),
     /// The trial of a new log.
     SetCanary(Canary),
+    /// Something was changed that is not agreed on here, such as who the control nodes are: it is remembered who
+    /// did it, in words of 1 to 256 bytes.
+    Note(String),
     /// Every node understands this, so it may be used from now on; whoever does not is refused.
     RaiseFormat(u32),
     /// A region gets the right to append to a slot's streams.
@@ -133,6 +149,10 @@ impl fmt::Display for Command {
             Self::Drain { node, force } => write!(f, "drain {node}{}", if *force { " by force" } else { "" }),
             Self::Drained { node, .. } => write!(f, "drained {node}"),
             Self::Undrain(node) => write!(f, "undrain {node}"),
+            Self::Rebalance(region) => write!(f, "rebalance {region}"),
+            Self::CancelRebalance(region) => write!(f, "cancel the rebalance of {region}"),
+            Self::Rebalanced { node, plan, .. } => write!(f, "rebalanced {node} by plan {plan}"),
+            Self::Note(what) => f.write_str(what),
             Self::SetRegion(region) => write!(f, "set region {}", region.name),
             Self::RemoveRegion(region) => write!(f, "remove region {region}"),
             Self::SetPolicy(stream, policy) => write!(f, "set policy of {stream}: {policy:?}"),

@@ -134,6 +134,7 @@ mod tests {
         drain_share_permille: 500,
         bound_permille: 1_250,
         retry_ms_max: 60_000,
+        rebalance_after_ms: 0,
     };
 
     fn view(lease: Lease) -> View {

@@ -75,6 +75,30 @@ pub enum Refusal {
     /// There is nothing to take back.
     #[error("{0} is not being drained")]
     NotDraining(NodeName),
+    /// One at a time.
+    #[error("region {0} is being rebalanced already; wait until it is done, or cancel that")]
+    Rebalancing(RegionName),
+    /// There is nothing to take back.
+    #[error("region {0} is not being rebalanced")]
+    NotRebalancing(RegionName),
+    /// Its clients go elsewhere first, and then everybody's places are others.
+    #[error("{0} is being drained; rebalance when that is done")]
+    DrainFirst(NodeName),
+    /// All clients are where they belong.
+    #[error("region {0} has no two edges that take clients")]
+    NothingToRebalance(RegionName),
+    /// Not everybody would understand it.
+    #[error(
+        "{what} needs format {needs}, and the cluster has agreed on {agreed}: raise it once every node understands it"
+    )]
+    FormatTooLow {
+        /// What was asked for.
+        what: &'static str,
+        /// What it needs.
+        needs: u32,
+        /// What there is.
+        agreed: u32,
+    },
     /// Clients hold on to what they were promised.
     #[error("the level of stream {0} was fixed by its first policy; remove the policy first")]
     LevelFixed(StreamName),
@@ -133,6 +157,11 @@ impl Refusal {
             | Self::LastOfRegion { .. }
             | Self::AlreadyDraining(_)
             | Self::NotDraining(_)
+            | Self::Rebalancing(_)
+            | Self::NotRebalancing(_)
+            | Self::DrainFirst(_)
+            | Self::NothingToRebalance(_)
+            | Self::FormatTooLow { .. }
             | Self::LevelFixed(_)
             | Self::RegionInUse { .. }
             | Self::Slot(SlotError::StillOpen { .. } | SlotError::NotAbove { .. } | SlotError::NotOpen(_)) => {

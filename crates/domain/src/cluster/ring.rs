@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -27,9 +28,9 @@ const LOOKAHEAD: usize = 32;
 /// Points of nodes and keys of clients must not follow from each other.
 const POINTS_SEED: u64 = 0x6576_6572_6761_7465;
 
-/// Where a client stands on the circle.
+/// Where a client stands on the circle. Not at its very beginning, so that to have none costs no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PlacementKey(u64);
+pub struct PlacementKey(NonZeroU64);
 
 /// The edges of a region on their circle. Made once for each version of the ring, and read by many.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,16 +69,16 @@ impl PlacementKey {
     #[must_use]
     pub fn of(group: AddressGroup) -> Self {
         match group.address() {
-            IpAddr::V4(address) => Self(xxh3_64(&address.octets())),
+            IpAddr::V4(address) => Self::of_bytes(&address.octets()),
             // The half behind the prefix is zero.
-            IpAddr::V6(address) => Self(xxh3_64(&address.octets()[..8])),
+            IpAddr::V6(address) => Self::of_bytes(&address.octets()[..8]),
         }
     }
 
     /// Of anything else that clients can be told apart by.
     #[must_use]
     pub fn of_bytes(bytes: &[u8]) -> Self {
-        Self(xxh3_64(bytes))
+        Self(NonZeroU64::new(xxh3_64(bytes)).unwrap_or(NonZeroU64::MIN))
     }
 }
 
@@ -151,7 +152,7 @@ impl Ring {
     /// The edge that a client belongs to.
     #[must_use]
     pub fn owner(&self, key: PlacementKey) -> Option<&NodeName> {
-        let first = self.points.partition_point(|point| *point < key.0);
+        let first = self.points.partition_point(|point| *point < key.0.get());
         let owner = self.owners.get(first).or(self.owners.first())?;
         Some(&self.edges[*owner as usize].name)
     }
@@ -214,7 +215,7 @@ impl Ring {
 
     /// The edges in the order in which they come on the circle after the key, each once.
     fn walk(&self, key: PlacementKey) -> impl Iterator<Item = usize> {
-        let from = self.points.partition_point(|point| *point < key.0);
+        let from = self.points.partition_point(|point| *point < key.0.get());
         let (before, after) = self.owners.split_at(from);
         let mut seen = vec![false; self.edges.len()];
         after

@@ -17,6 +17,9 @@ pub struct ClusterSettings {
     pub bound_permille: u16,
     /// The longest that clients are asked to wait for fear of a crash, in milliseconds.
     pub retry_ms_max: u32,
+    /// Once an edge has come to a region and its edges have been the same for so long, in milliseconds, clients are sent
+    /// where they belong; 0 is never, but when somebody asks for it.
+    pub rebalance_after_ms: u32,
 }
 
 /// A number that would make the cluster misbehave. Whoever wrote it must write another.
@@ -43,6 +46,7 @@ impl ClusterSettings {
             ("drain_share_permille", u32::from(self.drain_share_permille), 1, 1_000),
             ("bound_permille", u32::from(self.bound_permille), 1_001, 10_000),
             ("retry_ms_max", self.retry_ms_max, 1_000, 3_600_000),
+            ("rebalance_after_ms", self.rebalance_after_ms, 0, 86_400_000),
         ] {
             if !(min..=max).contains(&given) {
                 return Err(SettingError { name, given, min, max });
@@ -51,6 +55,7 @@ impl ClusterSettings {
         Ok(())
     }
 
+    /// But for what a format has brought, which is fed where there is some ([`crate::cluster::View::digest`]).
     pub(super) fn feed(&self, digester: &mut Digester) {
         for number in [
             self.lease_ms,
@@ -74,6 +79,7 @@ impl Default for ClusterSettings {
             drain_share_permille: 500,
             bound_permille: 1_250,
             retry_ms_max: 120_000,
+            rebalance_after_ms: 0,
         }
     }
 }

@@ -5,10 +5,11 @@
 
 mod drains;
 mod joining;
+mod rebalance;
 
 use crate::cluster::{
-    Audit, AuditEntry, Canary, CanaryState, Change, Command, Delta, Drain, Lease, Node, Proposal, Refusal,
-    Region, Role, Slot, View,
+    Audit, AuditEntry, Canary, CanaryState, Change, Command, Delta, Drain, Lease, Node, Proposal, Rebalance,
+    Refusal, Region, Role, Slot, View,
 };
 use crate::{Epoch, NodeName, RegionName};
 
@@ -75,16 +76,24 @@ impl State {
         let mut epoch = None;
         let changes = self.judge(&proposal.command, &mut epoch)?;
         // Nothing may be refused from here on.
-        if changes.is_empty() {
+        let is_note = matches!(proposal.command, Command::Note(_));
+        if changes.is_empty() && !is_note {
             return Ok(Outcome { deltas: Vec::new(), epoch });
         }
         if let Command::Drain { .. } = &proposal.command {
             self.drains_asked += 1;
         }
-        let mut deltas = vec![self.view.advance(changes)];
+        let mut deltas = Vec::new();
+        if !changes.is_empty() {
+            deltas.push(self.view.advance(changes));
+        }
         let turn = self.turn();
         if !turn.is_empty() {
             deltas.push(self.view.advance(turn));
+        }
+        if matches!(proposal.command, Command::Rebalanced { .. }) && self.view.rebalance().is_some() {
+            // Of many edges that say so one after the other, the last is remembered.
+            return Ok(Outcome { deltas, epoch });
         }
         self.audit.note(AuditEntry {
             version: self.view.version(),
@@ -107,6 +116,14 @@ impl State {
             Command::Drain { node, force } => self.drain(node, *force),
             Command::Drained { node, incarnation } => self.drained(node, *incarnation),
             Command::Undrain(node) => self.undrain(node),
+            Command::Rebalance(region) => self.rebalance(region),
+            Command::CancelRebalance(region) => self.cancel_rebalance(region),
+            Command::Rebalanced { node, incarnation, plan } => self.rebalanced(node, *incarnation, *plan),
+            Command::Note(what) => {
+                self.needs_format(2, "a note")?;
+                check_text("note", what, TEXT_BYTES_MAX)?;
+                Ok(Vec::new())
+            }
             Command::SetRegion(region) => {
                 self.check_region(region)?;
                 Ok(changed(view.regions().get(&region.name), region, |region| Change::Region(region.clone())))
@@ -154,6 +171,9 @@ impl State {
             }
             Command::SetSettings(settings) => {
                 settings.check()?;
+                if settings.rebalance_after_ms > 0 {
+                    self.needs_format(2, "a rebalance")?;
+                }
                 Ok(changed(Some(view.settings()), settings, |settings| Change::Settings(*settings)))
             }
             Command::SetCanary(canary) => {
@@ -226,6 +246,12 @@ impl State {
             Some(node) => refused(format!("{} understands {} at the most", node.name, node.format)),
             None => Ok(vec![Change::Format(asked)]),
         }
+    }
+
+    /// What an older node would not understand is refused by all alike, until they have agreed that there is none.
+    fn needs_format(&self, needs: u32, what: &'static str) -> Result<(), Refusal> {
+        let agreed = self.view.format();
+        if agreed >= needs { Ok(()) } else { Err(Refusal::FormatTooLow { what, needs, agreed }) }
     }
 }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::cluster::{
     Addresses, AfterDegradation, Breaker, Canary, CanaryState, Change, ClusterSettings, Command, Digest,
-    Drain, EpochSpan, Lease, Limit, Node, Region, Role, Slot, SlotNumber, StreamPolicy, Weight,
+    Drain, EpochSpan, Lease, Limit, Node, Rebalance, Region, Role, Slot, SlotNumber, StreamPolicy, Weight,
 };
 use crate::{Epoch, Level, NodeName, RegionName, Retention, SlowReader, StreamName, ZoneName};
 
@@ -65,6 +65,7 @@ pub fn change() -> impl Strategy<Value = Change> {
         (0u32..9).prop_map(Change::Format),
         (1u32..9).prop_map(|n| Change::Settings(ClusterSettings {
             drains_at_once: n,
+            rebalance_after_ms: n % 2 * 1_000,
             ..ClusterSettings::default()
         })),
         (name(), any::<bool>()).prop_map(move |(name, zoned)| Change::Region(Region {
@@ -118,6 +119,13 @@ pub fn change() -> impl Strategy<Value = Change> {
             share_permille,
             state: CanaryState::RolledBack { why }
         })),
+        (name(), 0u64..9, prop::collection::btree_set(name(), 0..3)).prop_map(move |(name, plan, left)| {
+            let left = left.iter().map(|name| node_name(name)).collect();
+            Change::Rebalance(Rebalance { region: region(&name), plan, left })
+        }),
+        name().prop_map(move |name| Change::RebalanceDone(node_name(&name))),
+        Just(Change::RebalanceOver),
+        name().prop_map(move |name| Change::Balanced(region(&name))),
     ]
 }
 
@@ -145,15 +153,24 @@ pub fn command() -> impl Strategy<Value = Command> {
         Change::Limit(name, limit) => Command::SetLimit(name, limit),
         Change::LimitGone(name) => Command::RemoveLimit(name),
         Change::Canary(canary) => Command::SetCanary(canary),
+        Change::Rebalance(rebalance) => Command::Rebalance(rebalance.region),
+        Change::RebalanceDone(node) => Command::Note(format!("something about {node}")),
+        Change::Balanced(region) => Command::Rebalance(region),
+        Change::RebalanceOver => Command::CancelRebalance(RegionName::new("eu").expect("a name")),
     });
     prop_oneof![
         5 => of_changes,
-        4 => node().prop_map(|node| Command::Join(Box::new(Node { role: Role::Edge, ..node }))),
+        4 => node().prop_map(|node| Command::Join(Box::new(Node { role: Role::Edge, format: 2, ..node }))),
         1 => run.clone().prop_map(|(node, incarnation)| Command::Lost { node, incarnation }),
         1 => run.clone().prop_map(|(node, incarnation)| Command::Back { node, incarnation }),
         1 => run.clone().prop_map(|(node, incarnation)| Command::Ending { node, incarnation }),
         1 => run.clone().prop_map(|(node, incarnation)| Command::Leave { node, incarnation }),
-        1 => run.prop_map(|(node, incarnation)| Command::Drained { node, incarnation }),
+        1 => run.clone().prop_map(|(node, incarnation)| Command::Drained { node, incarnation }),
+        2 => (run, 0u64..60).prop_map(|((node, incarnation), plan)| Command::Rebalanced { node, incarnation, plan }),
+        1 => prop::sample::select(vec!["eu", "us"]).prop_map(|region| {
+            Command::Rebalance(RegionName::new(region).expect("a name"))
+        }),
+        1 => Just(Command::RaiseFormat(2)),
         2 => name().prop_map(move |name| Command::Drain { node: node_name(&name), force: false }),
     ]
 }

@@ -1,6 +1,6 @@
 //! What everybody holds: all of it, or what has changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::digest::Digester;
 use crate::cluster::{
@@ -10,7 +10,14 @@ use crate::{NodeName, RegionName, StreamName};
 
 /// The newest format that this program understands of what a cluster agrees on. A cluster raises the one it
 /// needs ([`View::format`]) only when all of its nodes understand it.
-pub const FORMAT: u32 = 1;
+///
+/// | format | brings |
+/// | --- | --- |
+/// | 2 | rebalances of a region; changes of control nodes in the audit trail |
+pub const FORMAT: u32 = 2;
+
+/// What everybody understands who understands anything of it. A cluster that has agreed on no format has this one.
+pub const FORMAT_OLDEST: u32 = 1;
 
 /// All that a cluster agrees on, at one version.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -27,6 +34,8 @@ pub struct View {
     breakers: BTreeMap<String, Breaker>,
     limits: BTreeMap<String, Limit>,
     canary: Canary,
+    rebalance: Option<Rebalance>,
+    balanced: BTreeSet<RegionName>,
 }
 
 /// The wish to send a node's clients elsewhere.
@@ -40,6 +49,17 @@ pub struct Drain {
     pub force: bool,
     /// Whether its turn has come.
     pub running: bool,
+}
+
+/// The wish to have a region's clients at the edges they belong to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rebalance {
+    /// Whose.
+    pub region: RegionName,
+    /// Which one it is: no two have the same number.
+    pub plan: u64,
+    /// The edges that may still have clients who belong to another. It is over when there is none.
+    pub left: BTreeSet<NodeName>,
 }
 
 /// One thing that is different from the version before.
@@ -62,6 +82,10 @@ pub enum Change {
     Limit(String, Limit),
     LimitGone(String),
     Canary(Canary),
+    Rebalance(Rebalance),
+    RebalanceDone(NodeName),
+    RebalanceOver,
+    Balanced(RegionName),
 }
 
 /// Everything that makes one version of the next one.
@@ -126,6 +150,8 @@ impl View {
         all.extend(self.breakers.iter().map(|(name, breaker)| Change::Breaker(name.clone(), *breaker)));
         all.extend(self.limits.iter().map(|(name, limit)| Change::Limit(name.clone(), *limit)));
         all.push(Change::Canary(self.canary.clone()));
+        all.extend(self.rebalance.clone().map(Change::Rebalance));
+        all.extend(self.balanced.iter().cloned().map(Change::Balanced));
         all
     }
 
@@ -165,11 +191,19 @@ impl View {
             Change::Format(format) => self.format = format,
             Change::Settings(settings) => self.settings = settings,
             Change::Region(region) => drop(self.regions.insert(region.name.clone(), region)),
-            Change::RegionGone(name) => drop(self.regions.remove(&name)),
+            Change::RegionGone(name) => {
+                self.regions.remove(&name);
+                self.balanced.remove(&name);
+            }
             Change::Node(node) => {
                 let now = place_in_ring(&node);
                 let before = self.nodes.insert(node.name.clone(), *node);
-                return now != before.as_ref().and_then(place_in_ring);
+                let moves_clients = now != before.as_ref().and_then(place_in_ring);
+                // What it gets others have, until they reconnect.
+                if let Some((region, ..)) = now.filter(|_| moves_clients) {
+                    self.balanced.remove(&region);
+                }
+                return moves_clients;
             }
             Change::NodeGone(name) => {
                 return self.nodes.remove(&name).is_some_and(|node| place_in_ring(&node).is_some());
@@ -184,6 +218,14 @@ impl View {
             Change::Limit(name, limit) => drop(self.limits.insert(name, limit)),
             Change::LimitGone(name) => drop(self.limits.remove(&name)),
             Change::Canary(canary) => self.canary = canary,
+            Change::Rebalance(rebalance) => self.rebalance = Some(rebalance),
+            Change::RebalanceDone(node) => {
+                if let Some(rebalance) = &mut self.rebalance {
+                    rebalance.left.remove(&node);
+                }
+            }
+            Change::RebalanceOver => self.rebalance = None,
+            Change::Balanced(region) => drop(self.balanced.insert(region)),
         }
         false
     }
@@ -228,7 +270,30 @@ impl View {
             limit.feed(&mut digester);
         }
         self.canary.feed(&mut digester);
+        // Of what a format brings that not everybody may understand yet, nothing is fed while there is nothing.
+        if self.settings.rebalance_after_ms != 0 {
+            digester.text("rebalance_after_ms");
+            digester.number(self.settings.rebalance_after_ms);
+        }
+        for region in &self.balanced {
+            digester.text("balanced");
+            digester.text(region.as_str());
+        }
+        if let Some(rebalance) = &self.rebalance {
+            digester.text("rebalance");
+            digester.text(rebalance.region.as_str());
+            digester.number(rebalance.plan);
+            digester.number(rebalance.left.len() as u64);
+            rebalance.left.iter().for_each(|node| digester.text(node.as_str()));
+        }
         digester.finish()
+    }
+
+    /// Of this view, what holds for streams, and nothing of who is there.
+    #[must_use]
+    pub fn policies_alone(&self) -> Self {
+        let Self { version, format, policies, .. } = self;
+        Self { version: *version, format: *format, policies: policies.clone(), ..Self::default() }
     }
 
     /// Rises by one with every change.
@@ -283,6 +348,30 @@ impl View {
     #[must_use]
     pub fn drains(&self) -> &BTreeMap<NodeName, Drain> {
         &self.drains
+    }
+
+    /// The rebalance that is under way.
+    #[must_use]
+    pub fn rebalance(&self) -> Option<&Rebalance> {
+        self.rebalance.as_ref()
+    }
+
+    /// The regions to which no edge has come since their clients were last sent where they belong.
+    #[must_use]
+    pub fn balanced(&self) -> &BTreeSet<RegionName> {
+        &self.balanced
+    }
+
+    /// Of the edges that take clients in a region, by which it is seen whether they are others.
+    #[must_use]
+    pub fn edges_of(&self, region: &RegionName) -> Digest {
+        let mut digester = Digester::new();
+        for node in self.nodes.values().filter(|node| node.region == *region && node.takes_clients()) {
+            digester.text(node.name.as_str());
+            digester.number(node.incarnation);
+            digester.number(node.weight.get());
+        }
+        digester.finish()
     }
 
     /// When which dependency is left alone.
@@ -345,6 +434,24 @@ mod tests {
         let lie = Delta { changes: other.changes, ..first };
         assert!(matches!(View::default().follow(&lie), Err(DeltaError::Diverged { version: 1, .. })));
         assert_eq!(here.follow(&second), Ok(there));
+    }
+
+    #[test]
+    fn what_is_kept_of_policies_says_nothing_of_nodes() {
+        let policy = crate::cluster::StreamPolicy {
+            retention: crate::Retention::FOREVER,
+            level: crate::Level::Replicated,
+            slow_reader: crate::SlowReader::CatchUp,
+            after_degradation: crate::cluster::AfterDegradation::Replay,
+        };
+        let mut view = View::default();
+        let stream = StreamName::new("s").expect("a name");
+        view.advance(vec![Change::Node(Box::new(edge("a"))), Change::Policy(stream, policy)]);
+        assert!(view.rebalance().is_none() && view.balanced().is_empty());
+        let kept = view.policies_alone();
+        assert_eq!((kept.version(), kept.policies()), (view.version(), view.policies()));
+        assert!(kept.nodes().is_empty());
+        assert_eq!(View::whole(kept.version(), 0, kept.contents(), kept.digest()), Some(kept));
     }
 
     proptest! {

@@ -17,6 +17,8 @@ pub(crate) enum Reason {
     Revoked,
     /// The process is short of memory.
     Overload,
+    /// Its client belongs to another edge, and the cluster wants it there.
+    Rebalance,
 }
 
 impl Reason {
@@ -28,6 +30,7 @@ impl Reason {
             Self::TokenExpired => "token-expired",
             Self::Revoked => "revoked",
             Self::Overload => "overload",
+            Self::Rebalance => "rebalance",
         }
     }
 }

@@ -97,16 +97,19 @@ impl Affinity {
         self.arrived.load(Ordering::Relaxed)
     }
 
-    /// Counts a client that came, by how far from its place it did.
-    pub(crate) fn count(&self, client: ClientAddress) {
+    /// Counts a client that came, by how far from its place it did, and answers where it stands on the ring of this
+    /// edge's region, if it belongs there.
+    pub(crate) fn count(&self, client: ClientAddress) -> Option<PlacementKey> {
         self.arrived.fetch_add(1, Ordering::Relaxed);
-        let Some(cluster) = &self.cluster else { return };
+        let cluster = self.cluster.as_ref()?;
         let placement = cluster.placement.borrow().clone();
         let rings = placement.rings().by_region();
-        // Where nobody serves in the region it belongs to, the next one is its own.
+        let key = PlacementKey::of(client.group());
+        // Where nobody serves in the region it belongs to, the next one is its own; and this one, as long as nobody
+        // is known.
         let own = cluster.wanted(client).into_iter().find_map(|region| rings.get_key_value(region));
-        let Some((region, ring)) = own else { return };
-        let candidates = || ring.candidates(PlacementKey::of(client.group()), 3);
+        let Some((region, ring)) = own else { return Some(key) };
+        let candidates = || ring.candidates(key, 3);
         let place = if *region != cluster.region {
             "other-region"
         } else {
@@ -117,6 +120,24 @@ impl Affinity {
             }
         };
         metrics::counter!("evergate_clients_placed_total", "place" => place).increment(1);
+        (*region == cluster.region).then_some(key)
+    }
+
+    /// The edge of this region to which a client belongs that stands here, if it is another one.
+    pub(crate) fn elsewhere(&self, key: PlacementKey) -> Option<NodeName> {
+        let cluster = self.cluster.as_ref()?;
+        let placement = cluster.placement.borrow().clone();
+        let ring = placement.rings().by_region().get(&cluster.region)?;
+        let load = |node: &NodeName| u64::from(placement.load(node).connections);
+        let edge = ring.place(key, placement.bound(), load)?.edge;
+        (*edge != cluster.node).then(|| edge.clone())
+    }
+
+    /// How many clients another edge can let in each second, and what share of that those have who send it some.
+    /// `None` if it takes none.
+    pub(crate) fn room_at(&self, edge: &NodeName) -> Option<(u64, u16)> {
+        let placement = self.cluster.as_ref()?.placement.borrow().clone();
+        Some((placement.free_at(edge)?, placement.settings().drain_share_permille))
     }
 
     /// From what a stream's `retry:` is drawn while so many are open here: as configured, or longer where
@@ -189,6 +210,25 @@ mod tests {
         assert_eq!(region("198.51.100.7"), "us");
         assert_eq!(region("192.0.2.7"), "eu", "of which no rule says anything");
         assert_eq!(region("203.0.113.7"), "eu", "nobody serves there");
+        assert_eq!(affinity.count(client("198.51.100.7")), None, "no edge of this region is its own");
+        assert!(affinity.count(client("192.0.2.7")).is_some());
+    }
+
+    #[test]
+    fn who_belongs_elsewhere_is_known_by_where_it_stands() {
+        let affinity = affinity(["a", "b", "c"].map(edge).into(), &[]);
+        let mut others = 0;
+        for client in (0..60).map(|n| client(&format!("192.0.2.{n}"))) {
+            let key = affinity.count(client).expect("it belongs to this region");
+            let own = affinity.route(client).expect("there are edges").edge.edge;
+            let elsewhere = affinity.elsewhere(key).map(|edge| edge.to_string());
+            assert_eq!(elsewhere, (own != "a").then_some(own));
+            others += usize::from(elsewhere.is_some());
+        }
+        assert!((20..60).contains(&others), "{others}");
+        let b = NodeName::new("b").expect("a name");
+        assert_eq!(affinity.room_at(&b), Some((2_000, 500)));
+        assert_eq!(affinity.room_at(&NodeName::new("x").expect("a name")), None);
     }
 
     #[test]

@@ -45,4 +45,5 @@ mod wire;
 pub(crate) use context::Context;
 pub(crate) use peer::Peer;
 pub(crate) use query::Query;
+pub(crate) use registry::Stray;
 pub(crate) use wanted::key_of;

@@ -1,19 +1,20 @@
 //! The event streams that are open here, each under a name of its own.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use evergate_access::Principal;
 use evergate_domain::ClientId;
+use evergate_domain::cluster::PlacementKey;
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{NotRenewed, Term, Watch, Watched};
-use crate::cursors::{Dismissal, Place};
+use crate::cursors::{Dismissal, Place, Reason};
 use crate::http::leases::Leases;
 
 /// Names a stream: node, shard, slot and generation, so that any edge could find its owner, and 64
@@ -59,8 +60,8 @@ struct Open {
     generation: u64,
     leases: Leases,
     watch: Watch,
-    /// Those that were told to end for want of memory, until they have.
-    shed: HashSet<usize>,
+    /// Those that were told to end for the edge's own reasons, until they have.
+    sent_away: HashMap<usize, Reason>,
 }
 
 /// What is kept of every open stream; there may be many, so it is small.
@@ -70,6 +71,17 @@ struct Record {
     cut: CancellationToken,
     /// Its client's kept cursor, if it has one.
     place: Option<Arc<Place>>,
+    /// Where its client stands on the ring of this edge's region, if that is its region.
+    key: Option<PlacementKey>,
+}
+
+/// A stream whose client may belong to another edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Stray {
+    /// Streams of one client stand together.
+    pub(crate) key: PlacementKey,
+    slot: usize,
+    generation: u64,
 }
 
 /// A place in the registry, for as long as it is held.
@@ -93,7 +105,7 @@ impl Registry {
         }
         open.generation += 1;
         let generation = open.generation;
-        let slot = open.records.insert(Record { generation, secret, cut, place: None });
+        let slot = open.records.insert(Record { generation, secret, cut, place: None, key: None });
         metrics::gauge!("evergate_streams_open").set(open.records.len() as f64);
         let id = ConnectionId { node: &self.node, slot, generation, secret };
         Some((Entry { slot, open: Arc::clone(&self.open) }, id.to_string()))
@@ -156,10 +168,10 @@ impl Registry {
     /// priority, and among equals the newest. True if the engine is to look.
     pub(crate) fn shed(&self, streams: usize) -> bool {
         let mut open = self.open.lock();
-        let Open { records, watch, shed, .. } = &mut *open;
+        let Open { records, watch, sent_away, .. } = &mut *open;
         let mut rest: Vec<_> = records
             .iter()
-            .filter(|(slot, _)| !shed.contains(slot))
+            .filter(|(slot, _)| !sent_away.contains_key(slot))
             .map(|(slot, record)| (watch.priority(slot), Reverse(record.generation), slot))
             .collect();
         let streams = streams.min(rest.len());
@@ -167,10 +179,38 @@ impl Registry {
             rest.select_nth_unstable(streams);
         }
         for (.., slot) in &rest[..streams] {
-            shed.insert(*slot);
+            sent_away.insert(*slot, Reason::Overload);
             records[*slot].cut.cancel();
         }
         streams > 0
+    }
+
+    /// The open streams of clients who have a place on the ring of this edge's region.
+    pub(crate) fn placed(&self) -> Vec<Stray> {
+        let open = self.open.lock();
+        let stray = |(slot, record): (usize, &Record)| {
+            Some(Stray { key: record.key?, slot, generation: record.generation })
+        };
+        open.records.iter().filter_map(stray).collect()
+    }
+
+    /// Ends those of them that are still open, because their clients belong to other edges, and answers how many
+    /// there were. The engine is to look then.
+    pub(crate) fn send_away(&self, strays: &[Stray]) -> usize {
+        let mut open = self.open.lock();
+        let Open { records, sent_away, .. } = &mut *open;
+        let mut sent = 0;
+        for stray in strays {
+            if let Some(record) = records.get(stray.slot)
+                && record.generation == stray.generation
+                && !sent_away.contains_key(&stray.slot)
+            {
+                sent_away.insert(stray.slot, Reason::Rebalance);
+                record.cut.cancel();
+                sent += 1;
+            }
+        }
+        sent
     }
 
     /// How many streams were opened with a token.
@@ -209,9 +249,23 @@ impl Entry {
         self.open.lock().watch.enter(self.slot, watched);
     }
 
-    /// Whether it is to end for want of memory.
-    pub(crate) fn is_shed(&self) -> bool {
-        self.open.lock().shed.contains(&self.slot)
+    /// Why it is to end, if the edge has its own reasons.
+    pub(crate) fn sent_away_for(&self) -> Option<Reason> {
+        self.open.lock().sent_away.get(&self.slot).copied()
+    }
+
+    /// From now on the stream itself is ended by this, and no other that its connection carries.
+    pub(crate) fn ends_by(&self, cut: CancellationToken) {
+        if let Some(record) = self.open.lock().records.get_mut(self.slot) {
+            record.cut = cut;
+        }
+    }
+
+    /// Tells where the stream's client stands on the ring of this edge's region.
+    pub(crate) fn stands_at(&self, key: PlacementKey) {
+        if let Some(record) = self.open.lock().records.get_mut(self.slot) {
+            record.key = Some(key);
+        }
     }
 
     /// Lets the hold on a kept cursor be found by the stream's name.
@@ -233,7 +287,7 @@ impl Drop for Entry {
         let record = open.records.remove(self.slot);
         open.leases.end(self.slot);
         open.watch.leave(self.slot);
-        open.shed.remove(&self.slot);
+        open.sent_away.remove(&self.slot);
         metrics::gauge!("evergate_streams_open").set(open.records.len() as f64);
         // What it holds may have more to do than this lock should wait for.
         drop(open);
@@ -257,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_stream_without_a_lease_costs_what_it_did() {
-        assert_eq!(size_of::<Record>(), 4 * size_of::<usize>());
+        assert_eq!(size_of::<Record>(), 5 * size_of::<usize>());
         let registry = Registry::new("n".to_owned(), 2);
         let (entry, id) = registry.enter(CancellationToken::new()).expect("room");
         assert!(registry.heard(&id) && node_of(&id) == registry.node() && registry.leased() == 0);
@@ -277,14 +331,38 @@ mod tests {
         let ended = || cuts.iter().map(CancellationToken::is_cancelled).collect::<Vec<_>>();
         assert!(registry.shed(1));
         assert_eq!(ended(), [false, false, true]);
-        assert!(entries[2].is_shed() && !entries[1].is_shed());
+        assert_eq!(entries[2].sent_away_for(), Some(Reason::Overload));
+        assert_eq!(entries[1].sent_away_for(), None);
         assert!(registry.shed(1));
         assert_eq!(ended(), [false, true, true], "the newest is on its way already");
         // Whoever gets the slot after it is not meant.
         entries.pop();
         let (next, _) = registry.enter(CancellationToken::new()).expect("room");
-        assert!(!next.is_shed());
+        assert_eq!(next.sent_away_for(), None);
         assert!(registry.shed(9) && !registry.shed(9));
+    }
+
+    #[test]
+    fn only_those_who_are_meant_are_sent_away() {
+        let registry = Registry::new("n".to_owned(), 9);
+        let cuts: Vec<_> = (0..3).map(|_| CancellationToken::new()).collect();
+        let mut entries: Vec<_> =
+            cuts.iter().map(|cut| registry.enter(cut.clone()).expect("room").0).collect();
+        // The last one's client belongs to another region.
+        for (entry, client) in entries[..2].iter().zip([b"one", b"two"]) {
+            entry.stands_at(PlacementKey::of_bytes(client));
+        }
+        let placed = registry.placed();
+        assert_eq!(placed.len(), 2);
+        // Another stream has the slot of one that has gone.
+        drop(entries.remove(1));
+        let (next, _) = registry.enter(CancellationToken::new()).expect("room");
+        assert_eq!(registry.send_away(&placed), 1);
+        assert_eq!(registry.send_away(&placed), 0, "it is on its way already");
+        let ended: Vec<_> = cuts.iter().map(CancellationToken::is_cancelled).collect();
+        assert_eq!(ended, [true, false, false]);
+        assert_eq!(entries[0].sent_away_for(), Some(Reason::Rebalance));
+        assert_eq!(next.sent_away_for(), None);
     }
 
     #[test]

@@ -177,6 +177,7 @@ async fn subscribe(
     let by_token = caller.principal().is_some();
     let kept = Kept::of(context, wanted, asked.client, carrier.cut, own_socket, by_token).await?;
     let Kept { begin, stored, cut, mut bonds } = kept;
+    entry.ends_by(cut.clone());
     if let Some(named) = named(&bonds) {
         entry.hold(Arc::clone(&named.place));
     }
@@ -234,7 +235,9 @@ async fn subscribe(
         }
     }
     let ping_interval = context.config.sse.ping_interval.as_millis();
-    context.affinity.count(asked.client);
+    if let Some(key) = context.affinity.count(asked.client) {
+        entry.stands_at(key);
+    }
     let retry = context.affinity.retry(context.config.sse.retry, context.streams.len());
     let mut first = Vec::with_capacity(256);
     sse::Open {
@@ -364,7 +367,7 @@ impl Keep {
     /// Why somebody else ended the stream, if so.
     fn dismissed_for(&self) -> Option<Reason> {
         let reason = self.bonds.as_ref().and_then(|bonds| bonds.dismissal.reason());
-        reason.or_else(|| self.entry.is_shed().then_some(Reason::Overload))
+        reason.or_else(|| self.entry.sent_away_for())
     }
 }
 
@@ -399,7 +402,8 @@ impl Guard for Keep {
             retry_ms += match self.dismissed_for() {
                 Some(Reason::Replaced) => REPLACED_PAUSE_MS,
                 Some(Reason::Overload) => OVERLOAD_PAUSE_MS + fastrand::u64(..OVERLOAD_PAUSE_MS),
-                Some(Reason::LeaseExpired | Reason::TokenExpired | Reason::Revoked) | None => 0,
+                Some(Reason::LeaseExpired | Reason::TokenExpired | Reason::Revoked | Reason::Rebalance)
+                | None => 0,
             };
         }
         let mut frame = Vec::new();

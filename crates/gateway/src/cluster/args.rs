@@ -57,6 +57,13 @@ pub(super) enum Asked {
     },
     /// Let a node have clients again, or take back the wish to drain it
     Undrain { node: NodeName },
+    /// Send the clients of a region that are at other edges than theirs where they belong, a few at a time
+    Rebalance {
+        region: RegionName,
+        /// Let those who have not gone yet stay where they are
+        #[arg(long)]
+        cancel: bool,
+    },
     /// Remove a lost node that will not come back
     Forget { node: NodeName },
     /// What holds for streams and for the cluster; and change it
@@ -78,6 +85,11 @@ pub(super) enum Asked {
     Upstream(UpstreamArgs),
     /// Write down all that is agreed on, as JSON, whatever --output says
     Snapshot,
+    /// What every node has to understand; and raise it, once all are up to date
+    Format {
+        /// To this; older programs are refused from then on
+        raise: Option<u32>,
+    },
     /// Who changed what, the newest first
     Audit {
         /// At most so many; 0 is all

@@ -9,7 +9,7 @@ mod upstream;
 
 use std::io::{IsTerminal as _, Write as _};
 
-use evergate_domain::cluster::{Command, Region, Rings};
+use evergate_domain::cluster::{Command, FORMAT, Region, Rings};
 use evergate_proto::control::v1 as proto;
 use serde_json::json;
 
@@ -52,6 +52,16 @@ pub(crate) async fn run(args: ClusterArgs) -> Exit {
                 let answer = link.execute(&Command::Undrain(node)).await?;
                 Ok(print_answer(output, &answer))
             }
+            Asked::Rebalance { region, cancel: true } => {
+                let answer = link.execute(&Command::CancelRebalance(region)).await?;
+                Ok(print_answer(output, &answer))
+            }
+            Asked::Rebalance { region, cancel: false } => {
+                confirm(yes, &format!("End the streams of {region} that are at other edges than theirs?"))?;
+                let answer = link.execute(&Command::Rebalance(region)).await?;
+                Ok(print_answer(output, &answer))
+            }
+            Asked::Format { raise } => format(&mut link, raise, output, yes).await,
             Asked::Forget { node } => {
                 confirm(yes, &format!("Forget {node}, which is lost?"))?;
                 let answer = link.execute(&Command::Forget(node)).await?;
@@ -114,6 +124,25 @@ async fn regions(
         }
     };
     let answer = link.execute(&command).await?;
+    Ok(print_answer(output, &answer))
+}
+
+async fn format(
+    link: &mut Link,
+    raise: Option<u32>,
+    output: OutputFormat,
+    yes: bool,
+) -> Result<Exit, String> {
+    let Some(format) = raise else {
+        let (agreed, known) = (link.view().await?.format(), FORMAT);
+        let table = || format!("agreed on {agreed}; this program understands {known}\n");
+        return Ok(print(output, table, || json!({ "agreed": agreed, "understood": known })));
+    };
+    confirm(
+        yes,
+        &format!("Raise the format to {format}? Older programs are refused from then on, for good."),
+    )?;
+    let answer = link.execute(&Command::RaiseFormat(format)).await?;
     Ok(print_answer(output, &answer))
 }
 

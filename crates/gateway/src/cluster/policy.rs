@@ -51,6 +51,9 @@ pub(super) enum PolicyChange {
         /// The longest that clients are asked to wait for fear of a crash
         #[arg(long)]
         retry_ms_max: Option<u32>,
+        /// After an edge has come and all stayed the same for so long, send clients where they belong; 0 is never
+        #[arg(long)]
+        rebalance_after_ms: Option<u32>,
     },
 }
 
@@ -127,6 +130,7 @@ impl PolicyChange {
                 drain_share_permille,
                 bound_permille,
                 retry_ms_max,
+                rebalance_after_ms,
             } => {
                 let mut settings = *view.settings();
                 settings.lease_ms = lease_ms.unwrap_or(settings.lease_ms);
@@ -135,6 +139,7 @@ impl PolicyChange {
                 settings.drain_share_permille = drain_share_permille.unwrap_or(settings.drain_share_permille);
                 settings.bound_permille = bound_permille.unwrap_or(settings.bound_permille);
                 settings.retry_ms_max = retry_ms_max.unwrap_or(settings.retry_ms_max);
+                settings.rebalance_after_ms = rebalance_after_ms.unwrap_or(settings.rebalance_after_ms);
                 settings.check().map_err(|error| error.to_string())?;
                 Ok(Command::SetSettings(settings))
             }

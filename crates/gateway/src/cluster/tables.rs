@@ -132,6 +132,13 @@ pub(super) fn status(status: &proto::StatusResponse, view: &View) -> String {
             ),
         ),
         (
+            "rebalance",
+            view.rebalance().map_or_else(
+                || "none".to_owned(),
+                |plan| format!("of {}, waits for {} edges", plan.region, plan.left.len()),
+            ),
+        ),
+        (
             "drains",
             format!(
                 "{} under way, {} waiting",
@@ -140,7 +147,7 @@ pub(super) fn status(status: &proto::StatusResponse, view: &View) -> String {
             ),
         ),
     ];
-    lines.iter().map(|(what, is)| format!("{what:8} {}\n", Printable(is))).collect()
+    lines.iter().map(|(what, is)| format!("{what:9} {}\n", Printable(is))).collect()
 }
 
 pub(super) fn status_json(status: &proto::StatusResponse, view: &View) -> Value {
@@ -159,6 +166,11 @@ pub(super) fn status_json(status: &proto::StatusResponse, view: &View) -> Value 
         "format": status.format,
         "nodes": view.nodes().len(),
         "drains": drains.collect::<Vec<_>>(),
+        "rebalance": view.rebalance().map(|plan| json!({
+            "region": plan.region.as_str(),
+            "plan": plan.plan,
+            "waits_for": plan.left.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        })),
     })
 }
 
@@ -189,7 +201,7 @@ pub(super) fn policies(view: &View) -> String {
 }
 
 /// What holds for the cluster, by name.
-fn numbers(settings: &ClusterSettings) -> [(&'static str, u64); 6] {
+fn numbers(settings: &ClusterSettings) -> [(&'static str, u64); 7] {
     [
         ("lease_ms", settings.lease_ms.into()),
         ("hysteresis_ms", settings.hysteresis_ms.into()),
@@ -197,6 +209,7 @@ fn numbers(settings: &ClusterSettings) -> [(&'static str, u64); 6] {
         ("drain_share_permille", settings.drain_share_permille.into()),
         ("bound_permille", settings.bound_permille.into()),
         ("retry_ms_max", settings.retry_ms_max.into()),
+        ("rebalance_after_ms", settings.rebalance_after_ms.into()),
     ]
 }
 
@@ -361,5 +374,9 @@ pub(super) fn change(change: &Change) -> String {
         Change::Limit(name, limit) => format!("limit {name:?}: {limit:?}"),
         Change::LimitGone(name) => format!("limit {name:?} is gone"),
         Change::Canary(canary) => format!("{canary:?}"),
+        Change::Rebalance(plan) => format!("rebalance of {} begins", plan.region),
+        Change::RebalanceDone(node) => format!("{node} has sent away whom the rebalance wanted elsewhere"),
+        Change::RebalanceOver => "the rebalance is over".to_owned(),
+        Change::Balanced(region) => format!("clients of {region} are sent where they belong"),
     }
 }

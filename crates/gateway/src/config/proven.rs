@@ -105,6 +105,8 @@ pub(crate) struct Cluster {
     pub geography: Geography,
     /// By which database they are located.
     pub geoip_file: Option<PathBuf>,
+    /// Where the policies that are agreed on are kept.
+    pub policies_file: Option<PathBuf>,
     pub zone: String,
     pub host: String,
     pub weight: u64,
@@ -402,6 +404,7 @@ impl Config {
                 control: proven.places("cluster.control"),
                 geography: proven.geography("cluster.geography"),
                 geoip_file: proven.path("cluster.geoip_file"),
+                policies_file: proven.path("cluster.policies_file"),
                 zone: proven.name("cluster.zone"),
                 host: proven.name("cluster.host"),
                 weight: proven.number("cluster.weight"),

@@ -632,6 +632,13 @@ pub(crate) static SETTINGS: &[Setting] = &[
         },
     ),
     setting(
+        "cluster.policies_file",
+        Kind::Path,
+        "",
+        "The file in which this process keeps the policies of streams that the cluster has agreed on.",
+        Choice("A process that starts while no control node can be reached goes by it, until one is heard; without one it goes by its configuration meanwhile, and may keep less, or acknowledge what is less safe, than was agreed on. It is small, and replaced as a whole with every change. One that is damaged, or another cluster's, is named in the log output and not used."),
+    ),
+    setting(
         "cluster.geography",
         Kind::List(Entries::Geography),
         "",

@@ -249,11 +249,12 @@ pub(crate) static FIGURES: &[Figure] = &[
                 "token-expired",
                 "revoked",
                 "overload",
+                "rebalance",
                 "client-gone",
             ],
         )],
         "Event streams that ended. From this side each ends with a frame that says why; otherwise (`client-gone`) its client has closed it, or its way was cut.",
-        "`shutdown` belongs to drains. `client-gone` far beyond what is usual: something on the way cuts streams; `evergate doctor` finds it. `damaged-log`: restore the log or let its retention pass.",
+        "`shutdown` belongs to drains, `rebalance` to what operators asked for. `client-gone` far beyond what is usual: something on the way cuts streams; `evergate doctor` finds it. `damaged-log`: restore the log or let its retention pass.",
     ),
     figure(
         "evergate_first_frame_seconds",
@@ -609,6 +610,14 @@ pub(crate) static FIGURES: &[Figure] = &[
     )
     .with(Cluster),
     figure(
+        "evergate_streams_to_move",
+        Gauge,
+        &[],
+        "Streams that a rebalance of the region will still end here, because their clients belong to other edges.",
+        "Falls to 0 while one is under way. It stands still: the edges where they belong let nobody in.",
+    )
+    .with(Cluster),
+    figure(
         "evergate_geoip_lookups_total",
         Counter,
         &[one_of("outcome", &["found", "unknown"])],
@@ -670,6 +679,14 @@ pub(crate) static FIGURES: &[Figure] = &[
         &[one_of("state", &["here", "draining", "lost"])],
         "Nodes of the cluster, as this control node knows.",
         "`lost` for long: bring them back, or `evergate cluster forget` them.",
+    )
+    .with(Control),
+    figure(
+        "evergate_cluster_rebalance_waits_for",
+        Gauge,
+        &[],
+        "Edges that a rebalance waits for; 0 while there is none.",
+        "For long: `evergate_streams_to_move` tells which edge still has many; `evergate cluster rebalance --cancel` ends it.",
     )
     .with(Control),
     figure(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use evergate_domain::cluster::Load;
 use evergate_proto::control::v1 as proto;
-use proto::lease_request::{Beat, Drained, Ending, Goodbye, What};
+use proto::lease_request::{Beat, Drained, Ending, Goodbye, Rebalanced, What};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tonic::{Code, Status};
 
@@ -115,6 +115,7 @@ impl Holder {
         let mut beats = beats_every(beat_ms);
         let mut heard = Instant::now();
         let (mut has_left, mut is_ending) = (false, false);
+        let mut rebalanced = self.signals.rebalanced.subscribe();
         loop {
             tokio::select! {
                 biased;
@@ -141,6 +142,10 @@ impl Holder {
                 }
                 () = self.signals.drained.notified() => {
                     say.send(message(What::Drained(Drained {}))).await.map_err(|_| LeaseError::Ended)?;
+                }
+                Ok(()) = rebalanced.changed(), if !has_left => {
+                    let plan = *rebalanced.borrow_and_update();
+                    say.send(message(What::Rebalanced(Rebalanced { plan }))).await.map_err(|_| LeaseError::Ended)?;
                 }
                 // A control node that stands still holds no lease: whoever waited for the connection to break
                 // would be taken for lost before.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evergate_domain::NodeName;
-use evergate_domain::cluster::{Load, Node, NodeAddress, Spread, View};
+use evergate_domain::cluster::{Load, Node, NodeAddress, Rebalance, Spread, View};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +46,32 @@ pub(super) struct Signals {
     pub(super) drained: Notify,
     pub(super) ending: CancellationToken,
     pub(super) leaving: CancellationToken,
+    /// The plan by which everybody has gone who belongs to another edge.
+    pub(super) rebalanced: watch::Sender<u64>,
+}
+
+/// What a node says of itself that is known elsewhere than its [`Member`]. Cheap to clone.
+#[derive(Clone)]
+pub struct Voice {
+    signals: Arc<Signals>,
+    node: NodeName,
+    incarnation: u64,
+}
+
+impl Voice {
+    /// The rebalance that waits for this node, if one does.
+    #[must_use]
+    pub fn asked_to_rebalance<'v>(&self, view: &'v View) -> Option<&'v Rebalance> {
+        // An earlier run may still be waited for in the first view that comes.
+        let is_meant = view.nodes().get(&self.node).is_some_and(|node| node.incarnation == self.incarnation);
+        view.rebalance().filter(|plan| is_meant && plan.left.contains(&self.node))
+    }
+
+    /// Nobody is left whom this plan wants elsewhere. What is said while no control node hears it is lost: it has to
+    /// be said again, until the plan waits for this node no more.
+    pub fn rebalanced(&self, plan: u64) {
+        self.signals.rebalanced.send_replace(plan);
+    }
 }
 
 impl Member {
@@ -87,6 +113,12 @@ impl Member {
     /// The node, which is being drained, has no clients left.
     pub fn drained(&self) {
         self.signals.drained.notify_one();
+    }
+
+    /// For whoever has more to say.
+    #[must_use]
+    pub fn voice(&self) -> Voice {
+        Voice { signals: Arc::clone(&self.signals), node: self.node.clone(), incarnation: self.incarnation }
     }
 
     /// The node is about to end: others place no more clients here.

@@ -15,5 +15,5 @@ mod opening;
 mod placement;
 
 pub use connect::channel;
-pub use member::{Member, MemberSettings};
+pub use member::{Member, MemberSettings, Voice};
 pub use placement::Placement;

@@ -78,6 +78,16 @@ impl Placement {
         spread
     }
 
+    /// How many clients an edge can let in each second beside those that come anyway; `None` if it takes none, or
+    /// has no place for one more.
+    #[must_use]
+    pub fn free_at(&self, node: &NodeName) -> Option<u64> {
+        let node = self.view.nodes().get(node).filter(|node| node.takes_clients())?;
+        let mut spread = Spread::default();
+        spread.add(node.capacity, node.admits_per_second, self.load(&node.name));
+        spread.holds(1).then(|| spread.free_per_second())
+    }
+
     /// What holds for the cluster as a whole.
     #[must_use]
     pub fn settings(&self) -> &ClusterSettings {

@@ -1,6 +1,6 @@
 //! Views, whole or by what has changed.
 
-use evergate_domain::cluster::{Change, Delta, Digest, Drain, View};
+use evergate_domain::cluster::{Change, Delta, Digest, Drain, Rebalance, View};
 use evergate_domain::{NodeName, RegionName, StreamName};
 use evergate_proto::control::v1 as proto;
 use proto::change::What;
@@ -73,6 +73,14 @@ fn encode_change(change: &Change) -> proto::Change {
         Change::Limit(name, limit) => What::Limit(encode_limit(name, limit)),
         Change::LimitGone(name) => What::LimitGone(name.clone()),
         Change::Canary(canary) => What::Canary(encode_canary(canary)),
+        Change::Rebalance(rebalance) => What::Rebalance(proto::Rebalance {
+            region: rebalance.region.to_string(),
+            plan: rebalance.plan,
+            left: rebalance.left.iter().map(ToString::to_string).collect(),
+        }),
+        Change::RebalanceDone(node) => What::RebalanceDone(node.to_string()),
+        Change::RebalanceOver => What::RebalanceOver(proto::change::Nothing {}),
+        Change::Balanced(region) => What::Balanced(region.to_string()),
     };
     proto::Change { what: Some(what) }
 }
@@ -113,6 +121,14 @@ fn decode_change(change: &proto::Change) -> Result<Change, DecodeError> {
         }
         What::LimitGone(name) => Change::LimitGone(name.clone()),
         What::Canary(canary) => Change::Canary(decode_canary(canary)?),
+        What::Rebalance(rebalance) => Change::Rebalance(Rebalance {
+            region: checked("region", RegionName::new(&rebalance.region))?,
+            plan: rebalance.plan,
+            left: rebalance.left.iter().map(|name| node(name)).collect::<Result<_, _>>()?,
+        }),
+        What::RebalanceDone(name) => Change::RebalanceDone(node(name)?),
+        What::RebalanceOver(proto::change::Nothing {}) => Change::RebalanceOver,
+        What::Balanced(region) => Change::Balanced(checked("region", RegionName::new(region))?),
     };
     Ok(change)
 }

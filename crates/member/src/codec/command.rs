@@ -3,7 +3,7 @@
 use evergate_domain::cluster::{Command, Digest, Proposal, Refusal, RefusalKind, SlotNumber};
 use evergate_domain::{Epoch, NodeName, RegionName, StreamName, UnixMillis};
 use evergate_proto::control::v1 as proto;
-use proto::command::{BeginEpoch, EndEpoch, NodeRun, StartDrain, What};
+use proto::command::{BeginEpoch, EndEpoch, NodeRun, Rebalanced, StartDrain, What};
 
 use super::node::{decode_node, decode_region, encode_node, encode_region};
 use super::policy::{
@@ -44,6 +44,13 @@ pub fn encode_command(command: &Command) -> proto::Command {
         Command::Drain { node, force } => What::Drain(StartDrain { node: node.to_string(), force: *force }),
         Command::Drained { node, incarnation } => What::Drained(run(node, incarnation)),
         Command::Undrain(node) => What::Undrain(node.to_string()),
+        Command::Rebalance(region) => What::Rebalance(region.to_string()),
+        Command::CancelRebalance(region) => What::CancelRebalance(region.to_string()),
+        Command::Rebalanced { node, incarnation, plan } => {
+            let (node, incarnation, plan) = (node.to_string(), *incarnation, *plan);
+            What::Rebalanced(Rebalanced { node, incarnation, plan })
+        }
+        Command::Note(what) => What::Note(what.clone()),
         Command::SetRegion(region) => What::SetRegion(encode_region(region)),
         Command::RemoveRegion(region) => What::RemoveRegion(region.to_string()),
         Command::SetPolicy(stream, policy) => What::SetPolicy(encode_policy(stream, policy)),
@@ -83,6 +90,12 @@ pub fn decode_command(command: &proto::Command) -> Result<Command, DecodeError> 
         What::Drain(drain) => Command::Drain { node: node(&drain.node)?, force: drain.force },
         What::Drained(run) => Command::Drained { node: node(&run.node)?, incarnation: run.incarnation },
         What::Undrain(name) => Command::Undrain(node(name)?),
+        What::Rebalance(name) => Command::Rebalance(region(name)?),
+        What::CancelRebalance(name) => Command::CancelRebalance(region(name)?),
+        What::Rebalanced(done) => {
+            Command::Rebalanced { node: node(&done.node)?, incarnation: done.incarnation, plan: done.plan }
+        }
+        What::Note(what) => Command::Note(what.clone()),
         What::SetRegion(region) => Command::SetRegion(decode_region(region)?),
         What::RemoveRegion(name) => Command::RemoveRegion(region(name)?),
         What::SetPolicy(policy) => {

@@ -2,6 +2,7 @@
 
 mod change;
 mod command;
+mod kept;
 mod node;
 mod policy;
 mod snapshot;
@@ -10,6 +11,7 @@ pub use change::{decode_delta, decode_view, encode_delta, encode_view};
 pub use command::{
     decode_command, decode_proposal, encode_answer, encode_command, encode_malformed, encode_proposal,
 };
+pub use kept::{KeptError, decode_kept, encode_kept};
 pub use node::{decode_node, encode_node};
 pub use snapshot::{decode_snapshot, encode_audit, encode_snapshot};
 

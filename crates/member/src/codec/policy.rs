@@ -149,6 +149,7 @@ pub(super) fn encode_settings(settings: &ClusterSettings) -> proto::Settings {
         drain_share_permille: settings.drain_share_permille.into(),
         bound_permille: settings.bound_permille.into(),
         retry_ms_max: settings.retry_ms_max,
+        rebalance_after_ms: settings.rebalance_after_ms,
     }
 }
 
@@ -160,5 +161,6 @@ pub(super) fn decode_settings(settings: &proto::Settings) -> Result<ClusterSetti
         drain_share_permille: narrow("drain_share_permille", settings.drain_share_permille)?,
         bound_permille: narrow("bound_permille", settings.bound_permille)?,
         retry_ms_max: settings.retry_ms_max,
+        rebalance_after_ms: settings.rebalance_after_ms,
     })
 }

@@ -1,5 +1,5 @@
 //! When all faults have healed, everybody has the same view; who is there is in it, who is not is out, and
-//! no drain is left half done.
+//! no drain or rebalance is left half done.
 
 use evergate_domain::cluster::Lease;
 
@@ -38,6 +38,17 @@ pub(crate) fn check(world: &World) -> Result<(), String> {
                 view.version()
             ));
         }
+    }
+    let mut edges = std::collections::BTreeMap::<_, usize>::new();
+    for node in view.nodes().values().filter(|node| node.takes_clients()) {
+        *edges.entry(&node.region).or_default() += 1;
+    }
+    let is_unbalanced = |(region, edges): &(&_, usize)| *edges > 1 && !view.balanced().contains(*region);
+    if let Some((region, _)) = edges.into_iter().find(is_unbalanced) {
+        return Err(format!("clients of {region} were never sent where they belong"));
+    }
+    if let Some(plan) = view.rebalance() {
+        return Err(format!("the rebalance of {} never ends: it waits for {:?}", plan.region, plan.left));
     }
     match view.drains().values().find(|drain| drain.running) {
         Some(drain) => Err(format!("the drain of {} never ends", drain.node)),

@@ -4,6 +4,7 @@ mod agreement;
 mod drains;
 mod hysteresis;
 mod liveness;
+mod rebalances;
 mod ring;
 
 use crate::world::World;
@@ -30,6 +31,7 @@ pub(crate) struct Invariants {
     agreement: agreement::Agreement,
     ring: ring::RingAgreement,
     drains: drains::Drains,
+    rebalances: rebalances::Rebalances,
     hysteresis: hysteresis::Hysteresis,
 }
 
@@ -40,6 +42,7 @@ impl Invariants {
         self.agreement.check(world).map_err(violated("no two views disagree at one version"))?;
         self.ring.check(world).map_err(violated("no two rings disagree at one version"))?;
         self.drains.check(world).map_err(violated("drains leave somebody to take the clients"))?;
+        self.rebalances.check(world).map_err(violated("a rebalance waits for who is there"))?;
         self.hysteresis.check(world).map_err(violated("whoever was lost stays out for a while"))
     }
 

@@ -33,6 +33,8 @@ impl State {
         let node = self.same(name, incarnation)?;
         let is_waiting = self.view.drains().get(name).is_some_and(|drain| !drain.running);
         let mut changes = if is_waiting { self.drain_over(name) } else { Vec::new() };
+        // It sends everybody away now.
+        changes.extend(self.moves_nobody(name));
         if !node.draining {
             changes.push(Change::Node(Box::new(Node { draining: true, ..node.clone() })));
         }
@@ -54,14 +56,15 @@ impl State {
         known.map(|(node, _)| Change::DrainOver(node.clone())).into_iter().collect()
     }
 
-    /// Whose turn it is now. One that would leave its region without an edge waits until another is there.
+    /// What follows from what has changed, without anybody asking for it: whose turn it is to be drained, and
+    /// that a rebalance is over. A drain that would leave its region without an edge waits until another is there.
     pub(super) fn turn(&self) -> Vec<Change> {
         let drains = self.view.drains();
         let running = drains.values().filter(|drain| drain.running).count();
         let free = (self.view.settings().drains_at_once as usize).saturating_sub(running);
         let mut waiting: Vec<_> = drains.values().filter(|drain| !drain.running).collect();
         waiting.sort_unstable_by_key(|drain| drain.order);
-        let mut changes = Vec::new();
+        let mut changes: Vec<_> = self.rebalance_over().into_iter().collect();
         let mut begun: Vec<&Node> = Vec::new();
         for drain in waiting {
             let Some(node) = self.view.nodes().get(&drain.node) else { continue };

@@ -31,6 +31,7 @@ impl State {
             } else {
                 // What was asked of the run before is done: it has ended.
                 changes.extend(self.drain_over(&node.name));
+                changes.extend(self.moves_nobody(&node.name));
             }
         }
         if before != Some(&joined) {
@@ -64,6 +65,7 @@ impl State {
                 let lost = Node { lease: Lease::Lost, ..node.clone() };
                 let mut changes = vec![Change::Node(Box::new(lost))];
                 changes.extend(self.drain_over(name));
+                changes.extend(self.moves_nobody(name));
                 Ok(changes)
             }
         }
@@ -81,6 +83,7 @@ impl State {
         self.same(name, incarnation)?;
         let mut changes = vec![Change::NodeGone(name.clone())];
         changes.extend(self.drain_over(name));
+        changes.extend(self.moves_nobody(name));
         Ok(changes)
     }
 

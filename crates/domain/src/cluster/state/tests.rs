@@ -155,8 +155,134 @@ fn the_audit_trail_is_bounded_and_says_who() {
     }
 }
 
+/// Two edges and a third, in a cluster whose nodes all understand rebalances.
+fn three() -> State {
+    let mut state = State::default();
+    ["a", "b", "c"].into_iter().for_each(|node| join(&mut state, Node { format: 2, ..edge(node) }));
+    state.apply(&by(Command::RaiseFormat(2))).expect("all understand it");
+    state
+}
+
+fn eu() -> RegionName {
+    RegionName::new("eu").expect("a name")
+}
+
+fn left(state: &State) -> Vec<&str> {
+    state.view().rebalance().iter().flat_map(|plan| &plan.left).map(NodeName::as_str).collect()
+}
+
+#[test]
+fn a_rebalance_is_over_when_everybody_has_sent_away_whom_it_had_to() {
+    let mut state = three();
+    state.apply(&by(Command::Rebalance(eu()))).expect("there are three");
+    assert_eq!(left(&state), ["a", "b", "c"]);
+    assert_eq!(refusal(&mut state, Command::Rebalance(eu())), Refusal::Rebalancing(eu()));
+    let plan = state.view().rebalance().expect("it runs").plan;
+    let done = |node, incarnation, plan| Command::Rebalanced { node: name(node), incarnation, plan };
+    state.apply(&by(done("a", 1, plan))).expect("it is that run");
+    let before = state.clone();
+    state.apply(&by(done("a", 1, plan))).expect("said twice");
+    state.apply(&by(done("b", 1, plan - 1))).expect("of a plan that is over");
+    assert_eq!(state, before);
+    assert_eq!(refusal(&mut state, done("b", 7, plan)), Refusal::Outdated(name("b")));
+    // Whoever is lost has nobody any more, and whoever is started anew has nobody yet.
+    state.apply(&by(Command::Lost { node: name("b"), incarnation: 1 })).expect("it is that run");
+    assert_eq!(left(&state), ["c"]);
+    join(&mut state, Node { format: 2, incarnation: 2, ..edge("c") });
+    assert_eq!(state.view().rebalance(), None);
+    let what: Vec<_> = state.audit().entries().map(|entry| &*entry.what).collect();
+    assert!(
+        what.contains(&"rebalance eu") && !what.iter().any(|what| what.starts_with("rebalanced")),
+        "{what:?}"
+    );
+}
+
+#[test]
+fn a_rebalance_is_cancelled_and_no_two_plans_are_taken_for_each_other() {
+    let mut state = three();
+    assert_eq!(refusal(&mut state, Command::CancelRebalance(eu())), Refusal::NotRebalancing(eu()));
+    state.apply(&by(Command::Rebalance(eu()))).expect("there are three");
+    let first = state.view().rebalance().expect("it runs").plan;
+    state.apply(&by(Command::CancelRebalance(eu()))).expect("it runs");
+    assert_eq!(state.view().rebalance(), None);
+    state.apply(&by(Command::Rebalance(eu()))).expect("nothing runs");
+    assert!(state.view().rebalance().expect("it runs").plan > first);
+}
+
+#[test]
+fn a_rebalance_needs_somebody_to_go_to_and_no_drain() {
+    let mut state = three();
+    drain(&mut state, "a");
+    assert_eq!(refusal(&mut state, Command::Rebalance(eu())), Refusal::DrainFirst(name("a")));
+    state.apply(&by(Command::Leave { node: name("a"), incarnation: 1 })).expect("it is that run");
+    state.apply(&by(Command::Lost { node: name("b"), incarnation: 1 })).expect("it is that run");
+    let refused = refusal(&mut state, Command::Rebalance(eu()));
+    assert_eq!(refused.to_string(), "region eu has no two edges that take clients");
+    let nowhere = RegionName::new("as").expect("a name");
+    assert_eq!(refusal(&mut state, Command::Rebalance(nowhere)).kind(), RefusalKind::Unknown);
+}
+
+#[test]
+fn what_an_older_node_would_not_understand_is_refused_until_there_is_none() {
+    let mut state = State::default();
+    ["a", "b"].into_iter().for_each(|node| join(&mut state, edge(node)));
+    for command in [
+        Command::Rebalance(eu()),
+        Command::Rebalanced { node: name("a"), incarnation: 1, plan: 1 },
+        Command::Note("add control node 4".to_owned()),
+    ] {
+        let refused = refusal(&mut state, command);
+        assert!(refused.to_string().contains("needs format 2, and the cluster has agreed on 0"), "{refused}");
+    }
+}
+
+#[test]
+fn a_note_is_remembered_and_changes_nothing_else() {
+    let mut state = three();
+    let view = state.view().clone();
+    let outcome = state.apply(&by(Command::Note("add control node 4".to_owned()))).expect("words");
+    assert!(outcome.deltas.is_empty());
+    assert_eq!(*state.view(), view);
+    let newest = state.audit().entries().next_back().expect("there are some");
+    assert_eq!(
+        (newest.version, &*newest.by, &*newest.what),
+        (view.version(), "tester", "add control node 4")
+    );
+    for words in [String::new(), "a\nb".to_owned(), "x".repeat(257)] {
+        assert_eq!(refusal(&mut state, Command::Note(words)).kind(), RefusalKind::Invalid);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// A rebalance waits for nodes that are there and hold their leases, and never for nobody: it comes to an end
+    /// whoever dies. None begins beside another, or before all understand it.
+    #[test]
+    fn a_rebalance_waits_for_somebody_who_can_be_heard(commands in prop::collection::vec(command(), 0..120)) {
+        let mut state = State::default();
+        state.apply(&by(Command::RaiseFormat(2))).expect("there is nobody");
+        ["n0", "n1", "n2"].into_iter().for_each(|node| join(&mut state, Node { format: 2, ..edge(node) }));
+        for command in commands {
+            let before = state.view().rebalance().cloned();
+            if state.apply(&by(command.clone())).is_err() {
+                continue;
+            }
+            let Some(running) = state.view().rebalance() else { continue };
+            prop_assert!(state.view().format() >= 2);
+            prop_assert!(!running.left.is_empty());
+            for node in &running.left {
+                let node = state.view().nodes().get(node);
+                prop_assert!(node.is_some_and(|node| node.lease == Lease::Held), "{:?}", node);
+            }
+            if let Some(before) = before {
+                prop_assert_eq!((&before.region, before.plan), (&running.region, running.plan));
+                prop_assert!(running.left.is_subset(&before.left), "it waits for nobody new");
+            } else {
+                prop_assert!(matches!(command, Command::Rebalance(_)), "{}", command);
+            }
+        }
+    }
 
     /// The same commands lead to the same state; a refused one changes nothing; and whoever follows the
     /// deltas holds what was agreed on.

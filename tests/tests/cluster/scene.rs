@@ -1,0 +1,134 @@
+//! Control nodes at places of their own, and edges with their subscribers and publishers at another: whatever is cut
+//! between the ones, the others must not notice.
+
+use std::collections::BTreeMap;
+
+use evergate_tests::controls::{Controls, Plan, wait};
+use evergate_tests::figures::figure;
+use evergate_tests::http1::{Request, call};
+use evergate_tests::left_out::left_out;
+use evergate_tests::network::Network;
+use evergate_tests::process::Evergate;
+use evergate_tests::redis::{Keeps, RedisServer};
+
+use crate::audience::Audience;
+use crate::places::{edge, knows};
+
+/// All of it.
+pub(crate) struct Scene {
+    pub(crate) controls: Controls,
+    pub(crate) edges: Vec<Evergate>,
+    pub(crate) audience: Audience,
+    /// What was said of each version of the view.
+    versions: BTreeMap<u64, (String, u64, String)>,
+    changes: u64,
+    _redis: RedisServer,
+}
+
+/// A network for so many control nodes and everybody else, if this system lets us have one.
+pub(crate) fn network(test: &str, controls: u64) -> Option<Network> {
+    Network::lay(controls + 1).inspect_err(|why| left_out(test, why)).ok()
+}
+
+impl Scene {
+    /// With a Redis for the edges, if there is one.
+    pub(crate) async fn set(test: &str, plan: Plan, edges: usize, subscribers: usize) -> Option<Self> {
+        let redis = RedisServer::start(test, Keeps::Everything).await?;
+        let controls = Controls::start_as(plan).await;
+        let names: Vec<_> = ('a'..).take(edges).map(|letter| format!("edge-{letter}")).collect();
+        let mut all = Vec::new();
+        for name in &names {
+            all.push(Evergate::start(edge(&controls, redis.options(), name)).await);
+        }
+        wait("all edges", async || {
+            let nodes = controls.json(0, &["nodes"])?;
+            (nodes["nodes"].as_array()?.len() == edges).then_some(())
+        })
+        .await;
+        for edge in &all {
+            knows(edge, 3.min(edges)).await;
+        }
+        let addresses: Vec<_> = all.iter().map(Evergate::http).collect();
+        let audience = Audience::gather(subscribers, &addresses).await;
+        let (versions, changes) = (BTreeMap::new(), 0);
+        Some(Self { controls, edges: all, audience, versions, changes, _redis: redis })
+    }
+
+    /// Everybody but these, of the control nodes.
+    pub(crate) fn besides(&self, some: &[usize]) -> Vec<usize> {
+        (0..self.controls.count()).filter(|at| !some.contains(at)).collect()
+    }
+
+    /// Looks at what control nodes have. Of one version no two ever say different things.
+    pub(crate) fn look(&mut self, nodes: &[usize]) -> Option<Vec<u64>> {
+        let mut seen = Vec::new();
+        for at in nodes {
+            let status = self.controls.json(*at, &["status"])?;
+            let version = status["version"].as_u64()?;
+            let text = |key: &str| status[key].as_str().expect("a digest").to_owned();
+            let said = (text("digest"), status["ring_version"].as_u64()?, text("ring_digest"));
+            let known = self.versions.entry(version).or_insert_with(|| said.clone());
+            assert_eq!(*known, said, "two views at version {version}");
+            seen.push(version);
+        }
+        Some(seen)
+    }
+
+    /// Has a change agreed on through a control node, and answers by what it can be told from others.
+    pub(crate) async fn change(&mut self, through: usize) -> u64 {
+        self.changes += 1;
+        let number = self.changes.to_string();
+        let set = ["policy", "set", "quote", "--events", &number];
+        wait("a change", async || self.controls.json(through, &set)).await;
+        self.changes
+    }
+
+    /// Returns once all control nodes have the same, and all edges a ring that follows from it.
+    pub(crate) async fn one_history(&mut self) {
+        let all = self.besides(&[]);
+        wait("one view and one ring everywhere", async || {
+            let seen = self.look(&all)?;
+            let (version, first) = (seen[0], &self.versions[&seen[0]]);
+            let mut is_same = seen.iter().all(|other| *other == version);
+            // A gauge holds the last 32 bits of it.
+            let ring = u64::from_str_radix(&first.2, 16).expect("a digest") & 0xffff_ffff;
+            for edge in &self.edges {
+                let page = call(edge.admin(), Request::get("/metrics")).await;
+                let told = |name| figure(page.text(), name);
+                is_same &= told("evergate_view_version") == Some(version as f64);
+                is_same &= told("evergate_ring_digest") == Some(ring as f64);
+            }
+            is_same.then_some(())
+        })
+        .await;
+        for at in &all {
+            let policy = self.controls.json(*at, &["policy"]).expect("it is told");
+            assert_eq!(
+                policy["streams"][0]["events"], self.changes,
+                "the latest change at control node {at}"
+            );
+        }
+    }
+
+    /// Returns once every edge holds a lease, with somebody.
+    pub(crate) async fn leases(&self) {
+        for edge in &self.edges {
+            wait("the lease of an edge", async || {
+                let page = call(edge.admin(), Request::get("/metrics")).await;
+                (figure(page.text(), "evergate_lease_held") == Some(1.0)).then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// Nobody was ever taken for lost.
+    pub(crate) fn nobody_was_lost(&self) {
+        let audit = self.controls.json(0, &["audit", "--max", "0"]).expect("it is remembered").to_string();
+        assert!(!audit.contains("lost edge-"), "{audit}");
+    }
+}
+
+/// Their ids on the network.
+pub(crate) fn ids(nodes: &[usize]) -> Vec<u64> {
+    nodes.iter().map(|at| *at as u64 + 1).collect()
+}
