@@ -59,6 +59,16 @@ impl Scene {
         (0..self.controls.count()).filter(|at| !some.contains(at)).collect()
     }
 
+    /// Cuts control nodes off from the other control nodes; everybody else still reaches all.
+    pub(crate) fn part(&self, some: &[usize]) {
+        self.controls.network().divide(&ids(some), &ids(&self.besides(some)));
+    }
+
+    /// Undoes it.
+    pub(crate) fn join(&self, some: &[usize]) {
+        self.controls.network().unite(&ids(some), &ids(&self.besides(some)));
+    }
+
     /// Looks at what control nodes have. Of one version no two ever say different things.
     pub(crate) fn look(&mut self, nodes: &[usize]) -> Option<Vec<u64>> {
         let mut seen = Vec::new();
@@ -131,4 +141,20 @@ impl Scene {
 /// Their ids on the network.
 pub(crate) fn ids(nodes: &[usize]) -> Vec<u64> {
     nodes.iter().map(|at| *at as u64 + 1).collect()
+}
+
+/// What a control node that cannot reach a majority says to whoever wants something changed: one sentence.
+pub(crate) async fn refusal(controls: &Controls, at: usize) -> String {
+    let told = wait("a refusal", async || {
+        let output = controls.ask(at, &["policy", "set", "unknown", "--events", "1"]);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        (!output.status.success() && told.contains("not heard from a majority")).then_some(told)
+    })
+    .await;
+    assert_eq!(told.trim_end().lines().count(), 1, "{told}");
+    assert!(told.starts_with("evergate cluster: "), "{told}");
+    // From here on it is certain: what is refused now never takes effect.
+    let output = controls.ask(at, &["policy", "set", "refused", "--events", "1"]);
+    assert!(!output.status.success());
+    told
 }

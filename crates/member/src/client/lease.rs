@@ -11,10 +11,7 @@ use tonic::{Code, Status};
 
 use super::follow::chain;
 use super::member::{MemberSettings, Signals};
-use super::opening::{ANSWER_TIMEOUT, Opened, Opening};
-
-/// Until a control node has taken the node in, which has to be agreed on.
-const GRANT_TIMEOUT: Duration = Duration::from_secs(6);
+use super::opening::{ANSWER_TIMEOUT, GRANT_TIMEOUT, Opened, Opening};
 
 /// Whatever a control node says.
 const BEAT_MS_MIN: u32 = 20;
@@ -106,10 +103,8 @@ impl Holder {
     }
 
     async fn hold(&self, opened: Opened) -> Result<(), LeaseError> {
-        let Opened { at, say, mut answers } = opened;
-        let granted = tokio::time::timeout(GRANT_TIMEOUT, answers.message()).await;
-        let first = granted.map_err(|_| LeaseError::Silent)?.map_err(judged)?;
-        let mut beat_ms = first.ok_or(LeaseError::Ended)?.beat_ms.max(BEAT_MS_MIN);
+        let Opened { at, say, mut answers, granted } = opened;
+        let mut beat_ms = granted.beat_ms.max(BEAT_MS_MIN);
         metrics::gauge!("evergate_lease_held").set(1.0);
         tracing::info!(address = %self.settings.controls[at], beat_ms, "the lease is held");
         let mut beats = beats_every(beat_ms);

@@ -1,5 +1,6 @@
 //! Finds a control node that holds a lease.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use evergate_proto::control::v1 as proto;
@@ -22,12 +23,16 @@ const QUEUE: usize = 8;
 /// Until a control node has said that it is there.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_200);
 
-/// A control node that has said nothing for so long, a tenth of an ordinary lease, is not waited for alone:
-/// one that stands still takes connections, and never answers.
+/// Until a control node has taken the node in, which has to be agreed on.
+pub(super) const GRANT_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// A control node that has granted nothing for so long, a tenth of an ordinary lease, is not waited for alone:
+/// one that stands still takes connections and never answers, and one that is cut off from a majority cannot grant
+/// anything, and may not know it yet.
 const ALONE: Duration = Duration::from_millis(300);
 
-/// Control nodes that are asked at the same time.
-const ASKED_MAX: usize = 2;
+/// Control nodes that are asked at the same time: of seven, three may be cut off together.
+const ASKED_MAX: usize = 4;
 
 /// In what order control nodes are asked: the longer ago one failed, the sooner.
 pub(super) struct Opening {
@@ -35,12 +40,14 @@ pub(super) struct Opening {
     order: Vec<usize>,
 }
 
-/// A stream to a control node that has said that it is there. It has granted nothing yet.
+/// A stream to a control node that has granted a lease.
 pub(super) struct Opened {
     /// Which of them.
     pub(super) at: usize,
     pub(super) say: mpsc::Sender<proto::LeaseRequest>,
     pub(super) answers: Streaming<proto::LeaseResponse>,
+    /// Its first answer.
+    pub(super) granted: proto::LeaseResponse,
 }
 
 impl Opening {
@@ -56,21 +63,23 @@ impl Opening {
         self.order.push(at);
     }
 
-    /// The first that answers, of all of them; the failure of the last if none does. Whoever was asked
+    /// The first that grants a lease, of all of them; the failure of the last if none does. Whoever was asked
     /// before and is slower has failed.
     pub(super) async fn open(&mut self) -> Result<Opened, LeaseError> {
-        let mut left = self.order.clone().into_iter().peekable();
+        let mut left: VecDeque<_> = self.order.iter().copied().collect();
+        // Those that failed while others have yet to answer, which they may never do.
+        let mut again = VecDeque::new();
         let mut asked = JoinSet::new();
         let mut waits = Vec::new();
         loop {
             if asked.len() < ASKED_MAX
-                && let Some(at) = left.next()
+                && let Some(at) = left.pop_front()
             {
                 let settings = self.settings.clone();
                 waits.push(at);
                 asked.spawn(async move { (at, ask(&settings, at).await) });
             }
-            let goes_on = left.peek().is_some() && asked.len() < ASKED_MAX;
+            let goes_on = asked.len() < ASKED_MAX && !(left.is_empty() && again.is_empty());
             tokio::select! {
                 Some(answered) = asked.join_next() => {
                     let (at, answered) = answered.expect("an attempt neither panics nor is aborted here");
@@ -82,16 +91,21 @@ impl Opening {
                         }
                         Err(error) => {
                             self.failed(at);
-                            let is_last = asked.is_empty() && left.peek().is_none();
+                            let is_last = asked.is_empty() && left.is_empty();
                             if is_last || matches!(error, LeaseError::Refused(_)) {
                                 return Err(error);
                             }
+                            again.push_back(at);
                             let address = &self.settings.controls[at];
                             tracing::info!(%address, error = %chain(&error), "another control node is asked for a lease");
                         }
                     }
                 }
-                () = tokio::time::sleep(ALONE), if goes_on => {}
+                () = tokio::time::sleep(ALONE), if goes_on => {
+                    if left.is_empty() {
+                        left.extend(again.pop_front());
+                    }
+                }
             }
         }
     }
@@ -106,6 +120,8 @@ async fn ask(settings: &MemberSettings, at: usize) -> Result<Opened, LeaseError>
     say.try_send(hello).expect("the queue is empty");
     let opening = client.lease(ReceiverStream::new(said));
     let opened = tokio::time::timeout(ANSWER_TIMEOUT, opening).await.map_err(|_| LeaseError::Mute)?;
-    let answers = opened.map_err(judged)?.into_inner();
-    Ok(Opened { at, say, answers })
+    let mut answers = opened.map_err(judged)?.into_inner();
+    let granted = tokio::time::timeout(GRANT_TIMEOUT, answers.message()).await;
+    let granted = granted.map_err(|_| LeaseError::Silent)?.map_err(judged)?.ok_or(LeaseError::Ended)?;
+    Ok(Opened { at, say, answers, granted })
 }
