@@ -69,10 +69,8 @@ impl Holder {
                     match self.hold(opened).await {
                         Ok(()) => return,
                         Err(error) => {
-                            if !matches!(error, LeaseError::Refused(_)) {
-                                let address = &self.settings.controls[at];
-                                tracing::info!(%address, error = %chain(&error), "the lease ended");
-                            }
+                            let address = &self.settings.controls[at];
+                            tracing::info!(%address, error = %chain(&error), "the lease ended");
                             opening.failed(at);
                             error
                         }
