@@ -401,6 +401,8 @@ async fn launch(
         .stdout(output.try_clone().expect("a file handle can be cloned"))
         .stderr(output);
     own_settings_only(&mut command);
+    // No balancer looks at it here. What a test sets itself says more than the environment.
+    command.env("EVERGATE_SHUTDOWN_GRACE", "0s");
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{} cannot be started: {error}", words[0]));
 
     let deadline = Instant::now() + START_MAX;

@@ -123,7 +123,7 @@ capabilities: {drop: [ALL]}
 {{- $places := $control.external -}}
 {{- if $control.enabled -}}{{- $places = include "evergate.controlPlaces" . | fromJsonArray -}}{{- end -}}
 {{- if $places -}}
-{{- $cluster := dict "control" $places -}}
+{{- $cluster := dict "control" $places "policies_file" "/var/lib/evergate/policies" -}}
 {{- with .Values.edge.zone -}}{{- $_ := set $cluster "zone" . -}}{{- end -}}
 {{- $_ := set $own "cluster" $cluster -}}
 {{- $_ := set $own "control" (dict "cluster" $control.cluster) -}}

@@ -68,16 +68,19 @@ async fn streams_are_refused_then_ended_newest_anonymous_first_and_publishes_las
         stream.opened().await;
         until_goaway(stream, name, told.clone());
     }
+    // Two that come over one connection, as through a proxy, and are not ended together.
     let mut client = Client::open(server.http()).await;
-    let mut stream = Subscription::over_http2(&mut client, anonymous, &[]).await;
-    stream.opened().await;
-    until_goaway(stream, "newest", told.clone());
+    for name in ["beside", "newest"] {
+        let mut stream = Subscription::over_http2(&mut client, anonymous, &[]).await;
+        stream.opened().await;
+        until_goaway(stream, name, told.clone());
+    }
 
     // In pieces so small that no level is passed over between two looks at the memory.
     let body = "x".repeat(48 << 10);
     let (mut refused_streams, mut refused, mut order) = (false, None, Vec::new());
     let until = Instant::now() + 4 * PATIENCE;
-    while order.len() < 5 || refused.is_none() {
+    while order.len() < 6 || refused.is_none() {
         assert!(Instant::now() < until, "{order:?} were ended, and publishes were refused with {refused:?}");
         let answer =
             call(server.http(), Request::post("/v1/streams/in/events", "text/plain", body.as_str())).await;
@@ -110,7 +113,9 @@ async fn streams_are_refused_then_ended_newest_anonymous_first_and_publishes_las
     let used = metric(&server, "evergate_memory_used_bytes", "").await;
     println!("{:.3} of the limit", used / limit);
     assert!(used < limit * 1.1, "{used} of {limit} bytes");
+    // The second one of a connection is told a moment later than others.
+    order.retain(|&name| name != "beside");
     assert_eq!(order, ["newest", "newer", "older", "known", "important"]);
     let ended = metric(&server, "evergate_streams_ended_total", "reason=\"overload\"").await;
-    assert!((ended - 5.0).abs() < 0.5, "{ended}");
+    assert!((ended - 6.0).abs() < 0.5, "{ended}");
 }

@@ -58,8 +58,8 @@ fn assert_runs(service: &Unit) {
         .expect("the binary can be started");
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
     let patience = one(service, "Service.TimeoutStopSec").parse().expect("seconds");
-    // The default of `shutdown.deadline`.
-    assert!(Duration::from_secs(patience) > Duration::from_secs(15), "systemd kills no drain");
+    // The defaults of `shutdown.grace` and `shutdown.deadline`.
+    assert!(Duration::from_secs(patience) > Duration::from_secs(5 + 15), "systemd kills no drain");
 }
 
 #[test]

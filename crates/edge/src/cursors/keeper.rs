@@ -171,7 +171,7 @@ impl Keeper {
         let before = all.insert(key.clone(), live);
         let held = !late.forget(key);
         if let Some(take) = later {
-            metrics::counter!("evergate_cursors_late_total").increment(1);
+            metrics::counter!("evergate_cursors_opened_late_total").increment(1);
             // The one before has it in the store, and must let go of it.
             if let Some(before) = before.as_ref().filter(|_| held) {
                 waiting.put(key, Waits::last(before.claim, before.position.clone()));

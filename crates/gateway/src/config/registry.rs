@@ -1309,13 +1309,14 @@ pub(crate) static SETTINGS: &[Setting] = &[
     setting(
         "shutdown.grace",
         millis(0, 600_000),
-        "0s",
+        "5s",
         "How long a process that was asked to end still accepts connections, with `/readyz` failing, so that a balancer in front can notice. Where there is one, a little more than it takes to look twice.",
         Bounds {
             small: "a balancer that has not noticed yet sends clients to a closed port",
             large: "a restart takes longer, and clients come to a process that is about to send them away",
         },
-    ),
+    )
+    .dev("0s"),
     setting(
         "shutdown.pace",
         count(0, 10_000_000),

@@ -417,7 +417,7 @@ pub(crate) static FIGURES: &[Figure] = &[
         "Above 0: the store of the places is away; look at the log's Redis or disk.",
     ),
     figure(
-        "evergate_cursors_late_total",
+        "evergate_cursors_opened_late_total",
         Counter,
         &[],
         "Streams that were opened while the store did not take their place over.",

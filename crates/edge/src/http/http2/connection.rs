@@ -131,6 +131,10 @@ pub(in crate::http) async fn serve<W>(
                 }
                 // Idle at two looks in a row; what came and went in between was short.
                 let was_idle = std::mem::replace(&mut idle, exchanges.is_empty() && bundle.is_empty());
+                if cut {
+                    // It fires once, and others may have been dismissed since.
+                    bundle.dismiss();
+                }
                 if was_idle && idle {
                     if draining {
                         // It was told to go, and does not say that it heard.
