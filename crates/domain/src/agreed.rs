@@ -1,11 +1,13 @@
-//! What a cluster agrees on for streams, as whoever goes by it sees it.
+//! What a cluster agrees on for streams and rates, as whoever goes by it sees it.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::StreamName;
-use crate::cluster::StreamPolicy;
+use crate::cluster::{Limit, LimitName, StreamPolicy};
+use crate::{Rate, StreamName};
 
 /// The policies of the streams that have one. It holds before what a process is configured with; clones are
 /// the same, and are told the same. Empty until somebody says otherwise.
@@ -42,6 +44,34 @@ impl fmt::Debug for AgreedPolicies {
     }
 }
 
+/// The rates that are agreed on. Each holds before what a process is configured with; clones are the same, and are
+/// told the same. None until somebody says otherwise. Looked at wherever something is counted, so a look is one load.
+#[derive(Debug, Clone, Default)]
+pub struct AgreedLimits(Arc<[AtomicU64; LimitName::ALL.len()]>);
+
+impl AgreedLimits {
+    /// From now on these hold, and no others. What no edge goes by is passed over.
+    pub fn replace(&self, limits: &BTreeMap<String, Limit>) {
+        for (name, place) in LimitName::ALL.into_iter().zip(&*self.0) {
+            let limit = limits.get(name.as_str()).map_or(0, |limit| packed(*limit));
+            place.store(limit, Ordering::Relaxed);
+        }
+    }
+
+    /// The rate of something, if one is agreed on.
+    #[must_use]
+    pub fn of(&self, name: LimitName) -> Option<Rate> {
+        let packed = self.0[name as usize].load(Ordering::Relaxed);
+        let number = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).ok().and_then(NonZeroU32::new);
+        Some(Rate::new(number(packed >> 32)?, number(packed)?))
+    }
+}
+
+/// Both numbers of a limit in one, so that nobody sees halves of two.
+fn packed(limit: Limit) -> u64 {
+    u64::from(limit.per_second) << 32 | u64::from(limit.burst)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +97,23 @@ mod tests {
         assert_eq!(levels.of(&stream("order")), Level::Replicated);
         assert_eq!(levels.of(&stream("quote")), Level::Replicated);
         assert_eq!(levels.of(&stream("news")), Level::Home);
+    }
+
+    #[test]
+    fn a_limit_holds_until_it_is_taken_back() {
+        let agreed = AgreedLimits::default();
+        let seen = agreed.clone();
+        assert_eq!(LimitName::ALL.map(|name| seen.of(name)), [None; LimitName::ALL.len()]);
+        let limit = |per_second, burst| Limit { per_second, burst };
+        let rate = |limit: Limit| limit.rate();
+        let (few, many) = (limit(1, 2), limit(u32::MAX, u32::MAX));
+        let both = [("calls", few), ("stream_publishes", many), ("of another release", few)];
+        agreed.replace(&both.map(|(name, limit)| (name.to_owned(), limit)).into());
+        assert_eq!(seen.of(LimitName::Calls), rate(few));
+        assert_eq!(seen.of(LimitName::StreamPublishes), rate(many));
+        assert_eq!(seen.of(LimitName::Publishes), None);
+        agreed.replace(&BTreeMap::new());
+        assert_eq!(seen.of(LimitName::Calls), None);
     }
 
     #[test]

@@ -29,7 +29,7 @@ mod rate;
 pub mod cluster;
 pub mod sse;
 
-pub use agreed::AgreedPolicies;
+pub use agreed::{AgreedLimits, AgreedPolicies};
 pub use client::{AddressGroup, ClientAddress};
 pub use cursor::{Cursor, CursorError, PackedCursor, STREAMS_MAX, StreamSet};
 pub use event::{Event, EventDraft, Level, ProducerSeq, TraceParent};

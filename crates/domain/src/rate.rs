@@ -58,6 +58,13 @@ impl Rate {
         Ok((now.saturating_add(owed), self.allowance(owed)))
     }
 
+    /// Of what `owed` at `before` is worth, as much as this budget can be short of.
+    fn owes_instead(self, owed: u64, before: Self) -> u64 {
+        let spent = u128::from(owed) * u128::from(before.per_second.get());
+        let owed = spent.div_ceil(u128::from(self.per_second.get()));
+        u64::try_from(owed).unwrap_or(u64::MAX).min(self.cost(self.burst.get()))
+    }
+
     /// The time in which so much is added.
     fn cost(self, n: u32) -> u64 {
         const SECOND: u64 = 1_000_000_000;
@@ -92,6 +99,24 @@ impl<S: BuildHasher> RateTable<S> {
     pub fn new(rate: Rate, cells: NonZeroU32, hasher: S) -> Self {
         let row = || vec![0; cells.get() as usize].into_boxed_slice();
         Self { rate, hasher, rows: [row(), row()] }
+    }
+
+    /// By what everybody is measured.
+    #[must_use]
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// From now on everybody has another budget. What was spent of the one before is spent of it, too; but nobody
+    /// is short of more than there is.
+    pub fn set_rate(&mut self, rate: Rate, now: u64) {
+        let before = std::mem::replace(&mut self.rate, rate);
+        for cell in self.rows.iter_mut().flatten() {
+            let owed = cell.saturating_sub(now);
+            if owed > 0 {
+                *cell = now.saturating_add(rate.owes_instead(owed, before));
+            }
+        }
     }
 
     /// Takes `n` from a key's budget.
@@ -159,6 +184,31 @@ mod tests {
         assert_eq!(table.take("k", 0, 1).expect_err("in debt").after, Duration::from_millis(800));
         assert!(table.take("k", SECOND / 2, 10).is_err());
         assert!(table.take("k", SECOND, 10).is_ok(), "the whole budget is there again");
+    }
+
+    #[test]
+    fn what_was_spent_stays_spent_when_the_rate_is_another_one() {
+        let mut table = table(rate(10, 10), 64);
+        for _ in 0..4 {
+            table.take("k", 0, 1).expect("within the burst");
+        }
+        // As much a second, of a larger budget.
+        table.set_rate(rate(10, 20), 0);
+        assert_eq!(table.take("k", 0, 1).expect("more than enough").remaining, 15);
+        // A tenth as fast: five are still spent, and come back a tenth as fast.
+        table.set_rate(rate(1, 20), 0);
+        let allowance = table.take("k", 0, 1).expect("more than enough");
+        assert_eq!((allowance.remaining, allowance.reset), (14, Duration::from_secs(6)));
+        // A budget smaller than what was spent is spent, and no more than that.
+        table.set_rate(rate(1, 3), 0);
+        assert_eq!(table.take("k", 0, 1).expect_err("nothing is left").after, Duration::from_secs(1));
+        assert_eq!(table.take("other", 0, 1).expect("of somebody who has spent nothing").remaining, 2);
+        table.set_rate(rate(1_000_000, 3), 0);
+        assert!(
+            table.take("k", 3_000, 3).is_ok(),
+            "a debt lasts as long as the new budget takes to come back"
+        );
+        assert_eq!(table.rate(), rate(1_000_000, 3));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evergate_domain::cluster::{Geography, Located};
-use evergate_domain::{Network, Rate, RegionName, RetryRange, StreamPolicies};
+use evergate_domain::{AgreedLimits, Network, Rate, RegionName, RetryRange, StreamPolicies};
 use evergate_fanout::HubConfig;
 use evergate_member::Placement;
 use evergate_telemetry::Tracer;
@@ -47,6 +47,8 @@ pub struct EdgeConfig {
     pub sockets: SocketOptions,
     /// Bounds on what one client may have of them.
     pub clients: ClientLimits,
+    /// What the cluster agrees on of rates, which holds before those of `publish` and `clients`.
+    pub agreed_limits: AgreedLimits,
     /// Who may speak for others.
     pub proxies: Proxies,
     /// How event streams behave.

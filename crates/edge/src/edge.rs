@@ -121,6 +121,7 @@ impl Edge {
             Arc::clone(&self.log),
             policies,
             self.config.publish,
+            &self.config.agreed_limits,
             self.config.producers.clone(),
             self.config.tracer.clone(),
             Arc::clone(&shortage),

@@ -5,7 +5,8 @@ use std::num::NonZeroU32;
 use std::time::Instant;
 
 use evergate_access::Principal;
-use evergate_domain::{AddressGroup, Allowance, Rate, RateTable, StreamName, TooFast};
+use evergate_domain::cluster::LimitName;
+use evergate_domain::{AddressGroup, AgreedLimits, Allowance, Rate, RateTable, StreamName, TooFast};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
 
@@ -14,31 +15,47 @@ use crate::config::Rates;
 /// Cells of each of a table's two rows: 1 MiB in all, whoever comes.
 const CELLS: NonZeroU32 = NonZeroU32::new(64 << 10).expect("above zero");
 
-/// One rate, of which everybody has a budget of its own.
+/// One rate, of which everybody has a budget of its own: what the cluster agrees on, or else what is configured.
 #[derive(Debug)]
 pub(crate) struct Meter {
+    name: LimitName,
+    agreed: AgreedLimits,
+    configured: Option<Rate>,
     begun: Instant,
-    table: Mutex<RateTable<RandomState>>,
+    /// Made when there is a rate for the first time.
+    table: Mutex<Option<RateTable<RandomState>>>,
 }
 
 impl Meter {
-    pub(crate) fn new(rate: Rate) -> Self {
-        Self { begun: Instant::now(), table: Mutex::new(RateTable::new(rate, CELLS, RandomState::new())) }
+    pub(crate) fn new(name: LimitName, configured: Option<Rate>, agreed: &AgreedLimits) -> Self {
+        let agreed = agreed.clone();
+        Self { name, agreed, configured, begun: Instant::now(), table: Mutex::new(None) }
     }
 
-    /// Takes `n` from somebody's budget.
-    pub(crate) fn take(&self, whose: impl Hash, n: u32) -> Result<Allowance, TooFast> {
+    /// The rate, where there is a bound now.
+    pub(crate) fn rate(&self) -> Option<Rate> {
+        self.agreed.of(self.name).or(self.configured)
+    }
+
+    /// Takes `n` from somebody's budget, where there is a bound.
+    pub(crate) fn take(&self, whose: impl Hash, n: u32) -> Result<Option<Allowance>, TooFast> {
+        let Some(rate) = self.rate() else { return Ok(None) };
         let now = u64::try_from(self.begun.elapsed().as_nanos()).expect("five hundred years are enough");
-        self.table.lock().take(whose, now, n)
+        let mut table = self.table.lock();
+        let table = table.get_or_insert_with(|| RateTable::new(rate, CELLS, RandomState::new()));
+        if table.rate() != rate {
+            table.set_rate(rate, now);
+        }
+        table.take(whose, now, n).map(Some)
     }
 }
 
 /// The rates at which one thing may be done, each where it is bounded.
 #[derive(Debug)]
 pub(crate) struct Meters {
-    address: Option<Meter>,
-    principal: Option<Meter>,
-    stream: Option<Meter>,
+    address: Meter,
+    principal: Meter,
+    stream: Meter,
 }
 
 /// Whose budget is used up.
@@ -50,11 +67,21 @@ pub(crate) enum Whose {
 }
 
 impl Meters {
-    pub(crate) fn new(rates: &Rates) -> Self {
+    /// For publishing events.
+    pub(crate) fn of_publishes(rates: &Rates, agreed: &AgreedLimits) -> Self {
         Self {
-            address: rates.address.map(Meter::new),
-            principal: rates.principal.map(Meter::new),
-            stream: rates.stream.map(Meter::new),
+            address: Meter::new(LimitName::Publishes, rates.address, agreed),
+            principal: Meter::new(LimitName::PrincipalPublishes, rates.principal, agreed),
+            stream: Meter::new(LimitName::StreamPublishes, rates.stream, agreed),
+        }
+    }
+
+    /// For opening event streams.
+    pub(crate) fn of_connects(rates: &Rates, agreed: &AgreedLimits) -> Self {
+        Self {
+            address: Meter::new(LimitName::Connects, rates.address, agreed),
+            principal: Meter::new(LimitName::PrincipalConnects, rates.principal, agreed),
+            stream: Meter::new(LimitName::StreamConnects, rates.stream, agreed),
         }
     }
 
@@ -66,10 +93,9 @@ impl Meters {
         who: Option<&Principal>,
         n: u32,
     ) -> Result<Option<Allowance>, (Whose, TooFast)> {
-        let of_address = self.address.as_ref().map(|meter| meter.take(from, n));
-        let of_address = of_address.transpose().map_err(|too_fast| (Whose::Address, too_fast))?;
-        let of_principal = self.principal.as_ref().zip(who).map(|(meter, who)| meter.take(name(who), n));
-        let of_principal = of_principal.transpose().map_err(|too_fast| (Whose::Principal, too_fast))?;
+        let of_address = self.address.take(from, n).map_err(|too_fast| (Whose::Address, too_fast))?;
+        let of_principal = who.map(|who| self.principal.take(name(who), n)).transpose();
+        let of_principal = of_principal.map_err(|too_fast| (Whose::Principal, too_fast))?.flatten();
         Ok(smaller(of_address, of_principal))
     }
 
@@ -79,8 +105,7 @@ impl Meters {
         stream: &StreamName,
         n: u32,
     ) -> Result<Option<Allowance>, (Whose, TooFast)> {
-        let taken = self.stream.as_ref().map(|meter| meter.take(stream.as_str(), n));
-        taken.transpose().map_err(|too_fast| (Whose::Stream, too_fast))
+        self.stream.take(stream.as_str(), n).map_err(|too_fast| (Whose::Stream, too_fast))
     }
 }
 
@@ -109,4 +134,34 @@ pub(crate) fn tell(headers: &mut HeaderMap, allowance: &Allowance) {
     set("x-ratelimit-limit", HeaderValue::from(allowance.limit));
     set("x-ratelimit-remaining", HeaderValue::from(allowance.remaining));
     set("x-ratelimit-reset", HeaderValue::from(allowance.reset.as_nanos().div_ceil(1_000_000_000) as u64));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use evergate_domain::cluster::Limit;
+
+    use super::*;
+
+    #[test]
+    fn what_is_agreed_on_holds_before_what_is_configured_and_nothing_is_held_without_both() {
+        let agreed = AgreedLimits::default();
+        let rate = |burst| Limit { per_second: 1, burst }.rate();
+        let agree = |burst| {
+            let limit = Limit { per_second: 1, burst };
+            agreed.replace(&BTreeMap::from([(LimitName::Calls.to_string(), limit)]));
+        };
+        let free = Meter::new(LimitName::Calls, None, &agreed);
+        let bounded = Meter::new(LimitName::Calls, rate(5), &agreed);
+        let limit = |meter: &Meter, n| meter.take("k", n).map(|allowance| allowance.map(|all| all.limit));
+        assert_eq!(limit(&free, 1_000), Ok(None));
+        assert!(free.table.lock().is_none(), "a bound that is not there takes no room");
+        assert_eq!(limit(&bounded, 2), Ok(Some(5)));
+        agree(9);
+        assert_eq!((limit(&free, 9), limit(&bounded, 1)), (Ok(Some(9)), Ok(Some(9))));
+        assert_eq!(free.take("k", 1).expect_err("all is spent").allowance.limit, 9);
+        agreed.replace(&BTreeMap::new());
+        assert_eq!((limit(&free, 1_000), limit(&bounded, 1)), (Ok(None), Ok(Some(5))));
+    }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evergate_domain::{Retention, RetryRange, StreamPolicies};
+use evergate_domain::{AgreedLimits, Retention, RetryRange, StreamPolicies};
 use evergate_edge::{
     BoundListeners, ClientLimits, ConnectionLimits, CorsOrigins, Edge, EdgeConfig, GrpcLimits, MemoryGauge,
     MemoryLimit, ProducerBindings, Proxies, PublishLimits, Rates, RunningEdge, SocketOptions, SseConfig,
@@ -69,6 +69,7 @@ async fn edge() -> (RunningEdge, SocketAddr) {
         },
         sockets: SocketOptions::default(),
         clients: ClientLimits::default(),
+        agreed_limits: AgreedLimits::default(),
         proxies: Proxies::default(),
         tracer: evergate_telemetry::Tracer::off(),
         sse: SseConfig {

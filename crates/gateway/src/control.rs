@@ -204,13 +204,14 @@ fn gauges(handle: Handle<Agreed>) -> impl Fn() + Send + 'static {
     }
 }
 
-/// That nobody leads, as a trouble.
+/// That nobody leads, as a trouble; and what is waited for, where there is no group yet.
 fn lost(handle: &Handle<Agreed>) -> Vec<String> {
     if handle.is_cut_off() {
         return vec!["this control node leads, and has not heard from a majority of the group".to_owned()];
     }
+    let unknown = || "the control group has no leader that this node knows".to_owned();
     match handle.status().leader {
         Some(_) => Vec::new(),
-        None => vec!["the control group has no leader that this node knows".to_owned()],
+        None => vec![handle.waits_for().unwrap_or_else(unknown)],
     }
 }

@@ -1,10 +1,10 @@
-//! What the cluster agreed on for streams, kept for a start at which no control node can be reached.
+//! What the cluster agreed on for streams and rates, kept for a start at which no control node can be reached.
 
 use std::io;
 use std::path::PathBuf;
 
-use evergate_domain::AgreedPolicies;
 use evergate_domain::cluster::View;
+use evergate_domain::{AgreedLimits, AgreedPolicies};
 use evergate_folder::replace;
 use evergate_member::{KeptError, decode_kept, encode_kept};
 use tracing::{error, info, warn};
@@ -36,19 +36,20 @@ impl Keepsake {
         Some(Self { path, cluster: config.control.cluster.clone() })
     }
 
-    /// Has streams go by what was kept, until a control node is heard. What cannot be used is told of and left alone:
-    /// then they go by the configuration, as without it.
-    pub(crate) fn recall(&self, agreed: &AgreedPolicies) {
+    /// Has streams and rates go by what was kept, until a control node is heard. What cannot be used is told of and
+    /// left alone: then they go by the configuration, as without it.
+    pub(crate) fn recall(&self, agreed: &AgreedPolicies, limits: &AgreedLimits) {
         let path = self.path.display();
         match self.read() {
             Ok(None) => info!(%path, "no policies of the cluster are kept yet"),
             Ok(Some(view)) => {
-                let (streams, version) = (view.policies().len(), view.version());
+                let (streams, version, rates) = (view.policies().len(), view.version(), view.limits().len());
                 info!(
                     streams,
-                    version, "streams go by the policies that the cluster agreed on before the start"
+                    rates, version, "streams go by the policies that the cluster agreed on before the start"
                 );
                 agreed.replace(view.policies().clone());
+                limits.replace(view.limits());
             }
             Err(why) => error!(
                 %path, %why,
@@ -105,7 +106,7 @@ mod tests {
 
     fn recalled(keepsake: &Keepsake) -> Option<Option<u64>> {
         let agreed = AgreedPolicies::default();
-        keepsake.recall(&agreed);
+        keepsake.recall(&agreed, &AgreedLimits::default());
         agreed.of(&StreamName::new("s").unwrap(), |policy| policy.retention.events)
     }
 

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use evergate_domain::cluster::{Addresses, FORMAT, Lease, Load, Node, NodeAddress, Role, Weight};
-use evergate_domain::{AgreedPolicies, NodeName, RegionName, ZoneName};
+use evergate_domain::cluster::{
+    Addresses, FORMAT, Lease, LimitName, Load, Node, NodeAddress, Role, View, Weight,
+};
+use evergate_domain::{AgreedLimits, AgreedPolicies, NodeName, RegionName, ZoneName};
 use evergate_member::{Member, MemberSettings, Placement};
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::certificates::Certificates;
 use crate::config::Config;
@@ -86,29 +88,42 @@ pub(crate) fn trouble(placement: &Placement) -> Option<String> {
     }
 }
 
-/// Has the streams go by what is agreed on, for as long as it is followed, and keeps it for the next start. Until the
-/// first view comes they go by what was kept, or by the configuration.
-pub(crate) async fn heed_policies(
+/// Has streams and rates go by what is agreed on, for as long as it is followed, and keeps it for the next start. Until
+/// the first view comes they go by what was kept, or by the configuration.
+pub(crate) async fn heed(
     mut followed: Followed,
-    agreed: AgreedPolicies,
+    policies: AgreedPolicies,
+    limits: AgreedLimits,
     keepsake: Option<Keepsake>,
 ) {
-    let mut known = None;
+    // What was heeded last, and nothing else of its view.
+    let mut known = View::default();
     loop {
         let view = Arc::clone(&followed.borrow_and_update().view);
+        let is_first = known.version() == 0;
         // Before anything is known, nothing is known of policies either.
-        let is_new = known.as_ref() != Some(view.policies()) && view.version() > 0;
+        let is_known = view.version() > 0;
+        let other_policies = is_known && known.policies() != view.policies();
+        let other_limits = is_known && known.limits() != view.limits();
+        let is_new = other_policies || other_limits || (is_first && is_known);
         if is_new {
-            let policies = view.policies().clone();
-            let are_first = known.replace(policies.clone()).is_none();
-            let (streams, version) = (policies.len(), view.version());
-            if !(are_first && policies.is_empty()) {
-                info!(streams, version, "streams go by the policies of the cluster");
+            policies.replace(view.policies().clone());
+            limits.replace(view.limits());
+            known = view.policies_alone();
+        }
+        if other_policies {
+            let (streams, version) = (view.policies().len(), view.version());
+            info!(streams, version, "streams go by the policies of the cluster");
+        }
+        if other_limits {
+            let (rates, version) = (view.limits().len(), view.version());
+            info!(rates, version, "rates go by the limits of the cluster");
+            for unknown in view.limits().keys().filter(|name| name.parse::<LimitName>().is_err()) {
+                warn!(limit = unknown, "the cluster has agreed on a limit that this version does not know");
             }
-            agreed.replace(policies);
-            if let Some(keepsake) = &keepsake {
-                keepsake.keep(&view).await;
-            }
+        }
+        if let Some(keepsake) = keepsake.as_ref().filter(|_| is_new) {
+            keepsake.keep(&view).await;
         }
         if followed.changed().await.is_err() {
             return;
@@ -123,6 +138,9 @@ pub(crate) fn gauges(placement: Followed) -> impl Fn() + Send + 'static {
         let placement = Arc::clone(&placement.borrow());
         let age = placement.age().unwrap_or_else(|| began.elapsed());
         metrics::gauge!("evergate_view_age_seconds").set(age.as_secs_f64());
+        // All of the same view: they are compared between processes.
+        metrics::gauge!("evergate_view_version").set(placement.view.version() as f64);
+        metrics::gauge!("evergate_ring_version").set(placement.view.ring_version() as f64);
         ring_digest(placement.rings().digest().get());
     }
 }

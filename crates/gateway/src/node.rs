@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
+use evergate_domain::AgreedLimits;
 use evergate_edge::{BoundListeners, Edge, EdgeConfig, RunningEdge};
 use evergate_member::Member;
 use tokio::sync::watch;
@@ -225,10 +226,11 @@ impl Gateway {
         metrics.before_each_page(certificates.gauges());
 
         let policies = Arc::new(wiring::policies(config));
+        let limits = AgreedLimits::default();
         // Before anything is published, or kept for less long than was agreed on.
         let keepsake = Keepsake::of(config);
         if let Some(keepsake) = &keepsake {
-            keepsake.recall(&policies.agreed);
+            keepsake.recall(&policies.agreed, &limits);
         }
         let storage = wiring::open_storage(config, Arc::clone(&policies)).await?;
         let Storage { log, cursors } = &storage;
@@ -237,7 +239,8 @@ impl Gateway {
         let (placement_told, placement) = watch::channel(Arc::default());
         let placement = (!config.cluster.control.is_empty()).then_some(placement);
         let heeding = placement.clone().map(|followed| {
-            let heeding = membership::heed_policies(followed, policies.agreed.clone(), keepsake.clone());
+            let (policies, limits) = (policies.agreed.clone(), limits.clone());
+            let heeding = membership::heed(followed, policies, limits, keepsake.clone());
             AbortOnDropHandle::new(tokio::spawn(heeding))
         });
         let bound = BoundListeners { http: bound.http, grpc: bound.grpc };
@@ -246,7 +249,7 @@ impl Gateway {
         let told = wiring::edge(config, role, policies, descriptors, access, &certificates);
         let geoip = config.cluster.geoip_file.as_deref().map(Geoip::load).transpose()?;
         let geographer = wiring::geographer(config, geoip.clone());
-        let mut told = EdgeConfig { placement: placement.clone(), geographer, ..told };
+        let mut told = EdgeConfig { placement: placement.clone(), geographer, agreed_limits: limits, ..told };
         telemetry.trace(&mut told);
         let geoip = geoip.map(|geoip| AbortOnDropHandle::new(tokio::spawn(geoip.keep_fresh())));
         let edge = Edge::bind(told, bound, Arc::clone(log), Arc::clone(cursors)).await?;

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use evergate_access::{Grants, Rules};
 use evergate_control::{AdminToken, GroupSettings, Seeds, Timing};
 use evergate_domain::cluster::Located;
-use evergate_domain::{AgreedPolicies, SlowReaders, StreamLevels, StreamPolicies};
+use evergate_domain::{AgreedLimits, AgreedPolicies, SlowReaders, StreamLevels, StreamPolicies};
 use evergate_edge::{
     AccessConfig, ClientLimits, ConnectionLimits, EdgeConfig, ForwardedHeader, Geographer, GrpcLimits,
     PeerNode, ProducerBinding, ProducerBindings, Proxies, ProxyProtocol, PublishLimits, SocketOptions,
@@ -193,6 +193,7 @@ pub(crate) fn edge(
             calls: config.limits.calls,
             newcomers: config.limits.newcomers,
         },
+        agreed_limits: AgreedLimits::default(),
         proxies: Proxies {
             trusted: config.http.trusted_proxies.clone(),
             protocol: match config.http.proxy_protocol {

@@ -45,6 +45,9 @@ async fn a_cluster_is_looked_at_and_changed_by_commands() {
     }
     let text = words(&controls, &["status"]);
     assert!(text.contains("2, of which 2 take clients and 0 are lost"), "{text}");
+    let raise = "all nodes understand 2, and what it brings begins with `evergate cluster format 2`";
+    assert!(text.contains(raise), "{text}");
+    assert_eq!((&status["format"], &status["format_possible"]), (&0.into(), &2.into()));
 
     let nodes = controls.json(0, &["nodes"]).expect("it is told");
     let node = &nodes["nodes"][1];
@@ -92,6 +95,18 @@ async fn a_cluster_is_looked_at_and_changed_by_commands() {
         &["policy", "cluster", "--lease-ms", "1"],
         "lease_ms is from 200 to 600000, and 1 is not",
     );
+
+    controls.json(0, &["format", "2", "--yes"]).expect("all understand it");
+    let text = words(&controls, &["status"]);
+    assert!(!text.contains("begins with"), "{text}");
+
+    // One sentence, of whoever would have to agree on it.
+    let long = "h".repeat(70_000);
+    let output = controls.ask(0, &["regions", "set", "eu", "--host", &long]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), told.lines().count()), (Some(1), 1), "{told}");
+    assert!(told.starts_with("evergate cluster: the command has 70"), "{told}");
+    assert!(told.ends_with(" bytes, and 65536 are allowed\n"), "{told}");
 
     // Whoever is lost is told of, and can be forgotten.
     b.kill();

@@ -1,8 +1,11 @@
 //! Edges that are drained by the cluster's wish.
 
+use std::time::{Duration, Instant};
+
 use evergate_tests::controls::{Controls, wait};
 use evergate_tests::process::{Evergate, Options};
 use evergate_tests::redis::{Keeps, RedisServer};
+use evergate_tests::subscription::Subscription;
 use serde_json::Value;
 
 use crate::audience::Audience;
@@ -72,6 +75,41 @@ async fn edges_are_drained_one_at_a_time_and_end() {
     }
     let by = said("drain edge-a").map(|entry| entry["by"].to_string()).expect("it is there");
     assert!(by.contains("operator"), "{by}");
+}
+
+/// The others let in four clients a second each, of which a drain takes half: 24 streams take six seconds, where the
+/// configuration alone would have them end within one.
+#[tokio::test]
+async fn a_drain_goes_no_faster_than_the_others_let_clients_in() {
+    const STREAMS: u32 = 24;
+    const PER_SECOND: u32 = 4;
+    let controls = Controls::start(1).await;
+    let options = || {
+        Options::memory()
+            .set("shutdown.grace", "0s")
+            .set("shutdown.drain", "1s")
+            .set("shutdown.lead", "100ms")
+            .set("shutdown.deadline", "90s")
+            .set("cluster.admits_per_second", &PER_SECOND.to_string())
+    };
+    let edges = three(&controls, options).await;
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        let mut stream = Subscription::open(edges[0].http(), "/v1/streams/quote/events").await;
+        stream.opened().await;
+        streams.push(stream);
+    }
+    let asked = Instant::now();
+    controls.json(0, &["drain", "edge-a", "--yes"]).expect("it is taken");
+    let mut told = Vec::new();
+    for stream in &mut streams {
+        stream.control("evergate.goaway").await;
+        told.push(asked.elapsed());
+    }
+    // Whatever else the machine does makes it slower.
+    let agreed = Duration::from_secs((STREAMS / PER_SECOND).into());
+    let last = told.last().copied().expect("there are some");
+    assert!(last >= agreed / 2, "{STREAMS} streams within {last:?}, where {agreed:?} were agreed on");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "a test")]
 
 mod audience;
+mod onlooker;
 mod places;
 mod scene;
 
@@ -11,11 +12,15 @@ mod balancers;
 mod commands;
 mod deaths;
 mod drains;
+mod faults;
 mod geography;
 mod kept;
 mod levels;
+mod limits;
 mod members;
+mod nearness;
 mod partitions;
 mod rebalance;
+mod rings;
 mod role;
 mod upkeep;

@@ -12,6 +12,7 @@ use evergate_tests::process::Evergate;
 use evergate_tests::redis::{Keeps, RedisServer};
 
 use crate::audience::Audience;
+use crate::onlooker::Onlooker;
 use crate::places::{edge, knows};
 
 /// All of it.
@@ -22,6 +23,9 @@ pub(crate) struct Scene {
     /// What was said of each version of the view.
     versions: BTreeMap<u64, (String, u64, String)>,
     changes: u64,
+    onlooker: Onlooker,
+    /// Control nodes that are gone for good.
+    pub(crate) gone: Vec<usize>,
     _redis: RedisServer,
 }
 
@@ -50,13 +54,14 @@ impl Scene {
         }
         let addresses: Vec<_> = all.iter().map(Evergate::http).collect();
         let audience = Audience::gather(subscribers, &addresses).await;
-        let (versions, changes) = (BTreeMap::new(), 0);
-        Some(Self { controls, edges: all, audience, versions, changes, _redis: redis })
+        let onlooker = Onlooker::at(all.iter().map(Evergate::admin));
+        let (versions, changes, gone) = (BTreeMap::new(), 0, Vec::new());
+        Some(Self { controls, edges: all, audience, versions, changes, onlooker, gone, _redis: redis })
     }
 
-    /// Everybody but these, of the control nodes.
+    /// Everybody but these and those who are gone for good, of the control nodes.
     pub(crate) fn besides(&self, some: &[usize]) -> Vec<usize> {
-        (0..self.controls.count()).filter(|at| !some.contains(at)).collect()
+        (0..self.controls.count()).filter(|at| !some.contains(at) && !self.gone.contains(at)).collect()
     }
 
     /// Cuts control nodes off from the other control nodes; everybody else still reaches all.
@@ -93,15 +98,16 @@ impl Scene {
         self.changes
     }
 
-    /// Returns once all control nodes have the same, and all edges a ring that follows from it.
+    /// Returns once all control nodes have the same, and all edges a ring that follows from it. No two of them ever
+    /// said different things of one version.
+    #[expect(clippy::print_stdout, reason = "shown when a test fails, or when asked")]
     pub(crate) async fn one_history(&mut self) {
         let all = self.besides(&[]);
         wait("one view and one ring everywhere", async || {
             let seen = self.look(&all)?;
             let (version, first) = (seen[0], &self.versions[&seen[0]]);
             let mut is_same = seen.iter().all(|other| *other == version);
-            // A gauge holds the last 32 bits of it.
-            let ring = u64::from_str_radix(&first.2, 16).expect("a digest") & 0xffff_ffff;
+            let ring = as_gauge(&first.2);
             for edge in &self.edges {
                 let page = call(edge.admin(), Request::get("/metrics")).await;
                 let told = |name| figure(page.text(), name);
@@ -111,6 +117,9 @@ impl Scene {
             is_same.then_some(())
         })
         .await;
+        let rings = self.versions.iter().map(|(version, (_, _, ring))| (*version, as_gauge(ring)));
+        let (looks, versions) = self.onlooker.judge(&rings.collect());
+        println!("{looks} looks at edges, of {versions} versions: one ring at each");
         for at in &all {
             let policy = self.controls.json(*at, &["policy"]).expect("it is told");
             assert_eq!(
@@ -133,9 +142,15 @@ impl Scene {
 
     /// Nobody was ever taken for lost.
     pub(crate) fn nobody_was_lost(&self) {
-        let audit = self.controls.json(0, &["audit", "--max", "0"]).expect("it is remembered").to_string();
+        let at = self.besides(&[])[0];
+        let audit = self.controls.json(at, &["audit", "--max", "0"]).expect("it is remembered").to_string();
         assert!(!audit.contains("lost edge-"), "{audit}");
     }
+}
+
+/// Of a digest as it is printed, what a gauge holds: its last 32 bits.
+fn as_gauge(digest: &str) -> u64 {
+    u64::from_str_radix(digest, 16).expect("a digest") & 0xffff_ffff
 }
 
 /// Their ids on the network.

@@ -4,6 +4,7 @@
 //! once and in its place, on every node; what was refused is nowhere; and no two nodes ever had another
 //! history. How long an election takes is told and never judged.
 
+mod batches;
 mod cluster;
 mod node;
 

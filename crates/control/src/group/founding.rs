@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 
 use super::bootstrap::{Asked, Verdict, judge};
 use super::settings::Seeds;
@@ -16,8 +17,32 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How long one may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// What a node waits for that is in no group yet, in a sentence. Clones are the same.
+#[derive(Clone, Default)]
+pub(super) struct Waiting(Arc<Mutex<Option<String>>>);
+
+impl Waiting {
+    pub(super) fn why(&self) -> Option<String> {
+        self.0.lock().clone()
+    }
+
+    fn tell(&self, verdict: &Verdict) {
+        *self.0.lock() = Some(match verdict {
+            Verdict::Wait(why) => format!("waiting for a control group: {why}"),
+            Verdict::Join(member) => {
+                format!("node {member} belongs to a control group, which has not taken this node in yet")
+            }
+            Verdict::Found(_) => "founding the control group".to_owned(),
+        });
+    }
+
+    fn is_over(&self) {
+        *self.0.lock() = None;
+    }
+}
+
 /// Asks, until the group is founded or this node is taken into it.
-pub(super) async fn found(raft: Raft, links: Arc<Links>, me: NodeId, seeds: Seeds) {
+pub(super) async fn found(raft: Raft, links: Arc<Links>, me: NodeId, seeds: Seeds, waiting: Waiting) {
     let mut said = None;
     // An error is the end of the node, which others tell of.
     while let Ok(false) = raft.is_initialized().await {
@@ -33,6 +58,7 @@ pub(super) async fn found(raft: Raft, links: Arc<Links>, me: NodeId, seeds: Seed
                 }
             }
         }
+        waiting.tell(&verdict);
         if let Verdict::Found(members) = &verdict
             && let Err(error) = raft.initialize(members.clone()).await
         {
@@ -41,6 +67,7 @@ pub(super) async fn found(raft: Raft, links: Arc<Links>, me: NodeId, seeds: Seed
         said = Some(verdict);
         tokio::time::sleep(PAUSE).await;
     }
+    waiting.is_over();
 }
 
 async fn ask(links: &Links, seeds: &Seeds) -> Vec<Asked> {

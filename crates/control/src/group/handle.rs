@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{ChangeError, ProposeError, ReadError};
+use super::founding::Waiting;
 use super::leading::{LeadError, Leading};
 use super::proposer::{Leader, Proposal, Room, leader};
 use super::status::Status;
@@ -41,6 +42,7 @@ pub struct Handle<M> {
     pub(super) proposals: mpsc::Sender<Proposal>,
     pub(super) room: Room,
     pub(super) leading: Leading,
+    pub(super) waiting: Waiting,
     pub(super) links: Arc<Links>,
     pub(super) metrics: watch::Receiver<RaftMetrics<NodeId, Member>>,
     pub(super) command_bytes_max: usize,
@@ -54,6 +56,7 @@ impl<M> Clone for Handle<M> {
             proposals: self.proposals.clone(),
             room: self.room.clone(),
             leading: self.leading.clone(),
+            waiting: self.waiting.clone(),
             links: Arc::clone(&self.links),
             metrics: self.metrics.clone(),
             command_bytes_max: self.command_bytes_max,
@@ -146,6 +149,11 @@ impl<M: Machine> Handle<M> {
     /// nothing new: the others may have another leader by now.
     pub fn is_cut_off(&self) -> bool {
         matches!(self.leading.check(), Err(LeadError::NoQuorum { .. }))
+    }
+
+    /// What this node waits for, as long as it belongs to no group; in a sentence.
+    pub fn waits_for(&self) -> Option<String> {
+        self.waiting.why()
     }
 
     /// How the group looks from here, as it changes. Once closed, the node has ended.

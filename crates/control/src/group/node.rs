@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use super::error::StartError;
-use super::founding::found;
+use super::founding::{Waiting, found};
 use super::handle::Handle;
 use super::leading::Leading;
 use super::meter::measure;
@@ -71,13 +71,15 @@ impl<M: Machine> Group<M> {
         let ended = |work| stop.clone().run_until_cancelled_owned(work);
         tasks.spawn(discard(ended(Box::pin(proposer.run()) as Work)));
         tasks.spawn(discard(ended(Box::pin(measure(raft.metrics(), timing.election_max)))));
-        let founding = found(raft.clone(), Arc::clone(&links), id, settings.seeds.clone());
+        let (seeds, waiting) = (settings.seeds.clone(), Waiting::default());
+        let founding = found(raft.clone(), Arc::clone(&links), id, seeds, waiting.clone());
         tasks.spawn(discard(ended(Box::pin(founding))));
         let handle = Handle {
             shared,
             proposals: queue,
             room: Room::default(),
             leading,
+            waiting,
             links,
             metrics: raft.metrics(),
             command_bytes_max: settings.command_bytes_max,

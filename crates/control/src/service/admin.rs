@@ -3,9 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use evergate_domain::cluster::{Command, NodeAddress, NodeAddressError, Rings};
+use evergate_domain::cluster::{Command, LimitName, NodeAddress, NodeAddressError, Rings};
 use evergate_member::{decode_command, encode_audit, encode_view};
 use evergate_proto::control::v1 as proto;
+use prost::Message as _;
 use proto::admin_server::AdminServer;
 use sha2::{Digest as _, Sha256};
 use tonic::metadata::MetadataMap;
@@ -24,8 +25,11 @@ const OPERATOR: &str = "evergate-operator";
 /// A heartbeat or two, by which a node learns that what it has is agreed on.
 const REACHED_MAX: Duration = Duration::from_secs(2);
 
-/// A command with room to say what is wrong with it.
-const MESSAGE_BYTES_MAX: usize = 64 << 10;
+/// What an operator's command may have, with room to say what is wrong with it.
+const COMMAND_BYTES_MAX: usize = 64 << 10;
+
+/// What is read of a message: more than any command, so that one that is too large is refused in our own words.
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
 impl AdminToken {
     /// Keeps a digest of it, so that it takes as long to compare whatever is given.
@@ -159,6 +163,12 @@ impl<A: Agreement> proto::admin_server::Admin for AdminService<A> {
         let by = self.operator(request.metadata())?;
         let command = request.into_inner().command;
         let command = command.ok_or_else(|| Status::invalid_argument("there is no command"))?;
+        let bytes = command.encoded_len();
+        if bytes > COMMAND_BYTES_MAX {
+            return Err(Status::invalid_argument(format!(
+                "the command has {bytes} bytes, and {COMMAND_BYTES_MAX} are allowed"
+            )));
+        }
         let command =
             decode_command(&command).map_err(|error| Status::invalid_argument(error.to_string()))?;
         match &command {
@@ -174,6 +184,10 @@ impl<A: Agreement> proto::admin_server::Admin for AdminService<A> {
             Command::Note(_) => {
                 return Err(Status::invalid_argument("a note is made by what it is about"));
             }
+            Command::SetLimit(name, _) => {
+                // Not judged with the command: a later version of the others may know it, and all have to judge alike.
+                name.parse::<LimitName>().map_err(|error| Status::invalid_argument(error.to_string()))?;
+            }
             Command::RaiseFormat(format) => {
                 self.group.all_read(*format).await.map_err(|error| refused(&error))?;
             }
@@ -188,7 +202,6 @@ impl<A: Agreement> proto::admin_server::Admin for AdminService<A> {
             | Command::RemovePolicy(_)
             | Command::SetBreaker(..)
             | Command::RemoveBreaker(_)
-            | Command::SetLimit(..)
             | Command::RemoveLimit(_)
             | Command::SetSettings(_)
             | Command::SetCanary(_)

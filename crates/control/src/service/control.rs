@@ -112,7 +112,8 @@ impl<A: Agreement> ControlService<A> {
         };
         let (node, incarnation) = self.join(hello).await.map_err(End::Broken)?;
         let place = self.lessees.enter(node.clone(), incarnation);
-        let lease = Lease { place, group: self.group, stop: self.stop, node, incarnation, said };
+        let Self { group, desk, stop, .. } = self;
+        let lease = Lease { place, group, desk, stop, node, incarnation, said, disagreed: 0 };
         Ok((lease.heard(), lease))
     }
 
@@ -134,10 +135,13 @@ impl<A: Agreement> ControlService<A> {
 struct Lease<A> {
     place: Place,
     group: A,
+    desk: Arc<Desk>,
     stop: CancellationToken,
     node: NodeName,
     incarnation: u64,
     said: Streaming<proto::LeaseRequest>,
+    /// The version of the ring of which it was last told that the node has another one.
+    disagreed: u64,
 }
 
 /// Where a stream of a lease stands.
@@ -174,6 +178,7 @@ impl<A: Agreement> Lease<A> {
                         connections: beat.connections,
                         arrivals_per_second: beat.arrivals_per_second,
                     });
+                    self.compare(beat.ring_version, Digest::new(beat.ring_digest));
                     return Ok(self.heard());
                 }
                 Some(What::Drained(_)) => {
@@ -198,6 +203,23 @@ impl<A: Agreement> Lease<A> {
                 None => return Err(End::Said),
             }
         }
+    }
+
+    /// Tells of a node that has another ring of the same version: the views are compared with each change, so one of the
+    /// two makes something else of them.
+    fn compare(&mut self, version: u64, there: Digest) {
+        let is_now = self.group.look(|machine| machine.state().view().ring_version() == version);
+        if version == 0 || version == self.disagreed || !is_now {
+            return;
+        }
+        let view = || self.group.look(|machine| machine.state().view().clone());
+        let Some(here) = self.desk.ring(version, view).filter(|here| *here != there) else { return };
+        self.disagreed = version;
+        metrics::counter!("evergate_ring_mismatches_total").increment(1);
+        tracing::error!(
+            node = %self.node, version, %here, %there,
+            "a node places clients by another ring than this control node, made of the same view: one of the two is a release with a defect"
+        );
     }
 
     fn heard(&self) -> proto::LeaseResponse {

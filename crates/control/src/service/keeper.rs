@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evergate_domain::NodeName;
-use evergate_domain::cluster::{ClusterSettings, Command, LeaseTable, Load, Unbalanced};
+use evergate_domain::cluster::{ClusterSettings, Command, Digest, LeaseTable, Load, Rings, Unbalanced, View};
 use evergate_proto::control::v1 as proto;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -44,6 +44,8 @@ pub(super) struct Desk {
     /// Of the term in which this node leads; `None` while it does not.
     table: Mutex<Option<(u64, LeaseTable)>>,
     loads: watch::Sender<Arc<proto::Loads>>,
+    /// By what others are compared: the rings' version and digest, as of when somebody told his.
+    ring: Mutex<(u64, Digest)>,
     /// Moments are milliseconds since.
     began: Instant,
 }
@@ -78,6 +80,18 @@ impl Desk {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// The digest of the rings that follow from what is agreed on here, which is of this version. Made once for all
+    /// who tell theirs; they wait for it, which takes some milliseconds for the largest cluster.
+    pub(super) fn ring(&self, version: u64, view: impl FnOnce() -> View) -> Option<Digest> {
+        let mut ring = self.ring.lock();
+        if ring.0 != version {
+            let rings = Rings::of(&view());
+            *ring = (rings.version(), rings.digest());
+        }
+        // It may have become another one meanwhile.
+        (ring.0 == version).then_some(ring.1)
+    }
+
     /// Hears of another control node's lessees. Whether somebody leads here who hears it.
     pub(super) fn hear(&self, held: &[proto::report_request::Held], settings: &ClusterSettings) -> bool {
         let now_ms = self.now_ms();
@@ -107,6 +121,7 @@ impl<A: Agreement> Keeper<A> {
         let desk = Arc::new(Desk {
             table: Mutex::new(None),
             loads: watch::Sender::new(Arc::default()),
+            ring: Mutex::new((0, Digest::new(0))),
             began: Instant::now(),
         });
         let lessees = Lessees::default();

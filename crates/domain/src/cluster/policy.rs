@@ -1,7 +1,9 @@
 //! What the operators of a cluster have laid down for streams and dependencies.
 
+use std::num::NonZeroU32;
+
 use crate::cluster::digest::Digester;
-use crate::{Level, Retention, SlowReader};
+use crate::{Level, Rate, Retention, SlowReader};
 
 /// What holds for one stream, everywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +97,12 @@ impl Breaker {
 }
 
 impl Limit {
+    /// As a rate; `None` if it would let nothing happen, which nobody can have agreed on.
+    #[must_use]
+    pub fn rate(self) -> Option<Rate> {
+        Some(Rate::new(NonZeroU32::new(self.per_second)?, NonZeroU32::new(self.burst)?))
+    }
+
     pub(super) fn feed(&self, digester: &mut Digester) {
         digester.number(self.per_second);
         digester.number(self.burst);

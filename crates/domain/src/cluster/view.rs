@@ -289,11 +289,12 @@ impl View {
         digester.finish()
     }
 
-    /// Of this view, what holds for streams, and nothing of who is there.
+    /// Of this view, what holds for streams and rates, and nothing of who is there.
     #[must_use]
     pub fn policies_alone(&self) -> Self {
-        let Self { version, format, policies, .. } = self;
-        Self { version: *version, format: *format, policies: policies.clone(), ..Self::default() }
+        let Self { version, format, policies, limits, .. } = self;
+        let (policies, limits) = (policies.clone(), limits.clone());
+        Self { version: *version, format: *format, policies, limits, ..Self::default() }
     }
 
     /// Rises by one with every change.
@@ -446,10 +447,12 @@ mod tests {
         };
         let mut view = View::default();
         let stream = StreamName::new("s").expect("a name");
-        view.advance(vec![Change::Node(Box::new(edge("a"))), Change::Policy(stream, policy)]);
+        let limit = Change::Limit("calls".to_owned(), Limit { per_second: 1, burst: 2 });
+        view.advance(vec![Change::Node(Box::new(edge("a"))), Change::Policy(stream, policy), limit]);
         assert!(view.rebalance().is_none() && view.balanced().is_empty());
         let kept = view.policies_alone();
         assert_eq!((kept.version(), kept.policies()), (view.version(), view.policies()));
+        assert_eq!((kept.limits().len(), kept.limits()), (1, view.limits()));
         assert!(kept.nodes().is_empty());
         assert_eq!(View::whole(kept.version(), 0, kept.contents(), kept.digest()), Some(kept));
     }

@@ -45,7 +45,7 @@ impl Context {
         let gate = config.access.as_ref().map(|access| Arc::new(Gate::new(access, &config.node)));
         let owner = Owner::new(Arc::clone(&streams), gate.clone());
         let calls = Calls::new(owner, Peers::new(&config));
-        let limits = Limits::new(&config.clients);
+        let limits = Limits::new(&config.clients, &config.agreed_limits);
         let affinity = Affinity::new(&config);
         let stopping = AtomicBool::new(false);
         Arc::new(Self {

@@ -4,7 +4,8 @@
 use std::hash::{BuildHasher as _, Hash, RandomState};
 
 use evergate_access::Principal;
-use evergate_domain::{AddressGroup, ClientAddress, StreamSet};
+use evergate_domain::cluster::LimitName;
+use evergate_domain::{AddressGroup, AgreedLimits, ClientAddress, StreamSet};
 use http::StatusCode;
 
 use crate::config::ClientLimits;
@@ -15,8 +16,8 @@ use crate::problem::Problem;
 /// The bounds, and what counts against them.
 pub(crate) struct Limits {
     connects: Meters,
-    newcomers: Option<Meter>,
-    calls: Option<Meter>,
+    newcomers: Meter,
+    calls: Meter,
     of_address: Option<Tally<AddressGroup>>,
     /// These by a digest: names may be long.
     of_client: Option<Tally<u64>>,
@@ -68,11 +69,11 @@ pub(crate) struct Asking<'a> {
 }
 
 impl Limits {
-    pub(crate) fn new(limits: &ClientLimits) -> Self {
+    pub(crate) fn new(limits: &ClientLimits, agreed: &AgreedLimits) -> Self {
         Self {
-            connects: Meters::new(&limits.connects),
-            newcomers: limits.newcomers.map(Meter::new),
-            calls: limits.calls.map(Meter::new),
+            connects: Meters::of_connects(&limits.connects, agreed),
+            newcomers: Meter::new(LimitName::Newcomers, limits.newcomers, agreed),
+            calls: Meter::new(LimitName::Calls, limits.calls, agreed),
             of_address: limits.streams_per_address.map(Tally::new),
             of_client: limits.streams_per_client.map(Tally::new),
             of_principal: limits.streams_per_principal.map(Tally::new),
@@ -130,8 +131,7 @@ impl Limits {
 
     /// Room for one more call about a stream: an acknowledgement, a ping, a token.
     pub(crate) fn call(&self, from: ClientAddress) -> Result<(), Problem> {
-        let Some(meter) = &self.calls else { return Ok(()) };
-        meter.take(from.group(), 1).map(drop).map_err(|too_fast| {
+        self.calls.take(from.group(), 1).map(drop).map_err(|too_fast| {
             let detail = format!("{} calls are allowed at once", too_fast.allowance.limit);
             Problem::new(
                 StatusCode::TOO_MANY_REQUESTS,
@@ -146,12 +146,12 @@ impl Limits {
 
     /// Whether new clients are counted at all.
     pub(crate) fn counts_newcomers(&self) -> bool {
-        self.newcomers.is_some()
+        self.newcomers.rate().is_some()
     }
 
     /// Room for one more `client_id` from this address of which nothing is kept yet.
     pub(crate) fn newcomer(&self, from: ClientAddress) -> bool {
-        self.newcomers.as_ref().is_none_or(|meter| meter.take(from.group(), 1).is_ok())
+        self.newcomers.take(from.group(), 1).is_ok()
     }
 }
 
@@ -196,6 +196,10 @@ mod tests {
         ClientAddress::resolve(&[], address.parse().expect("an address"), [])
     }
 
+    fn limits_of(limits: ClientLimits) -> Limits {
+        Limits::new(&limits, &AgreedLimits::default())
+    }
+
     fn set(names: &[&str]) -> StreamSet {
         StreamSet::new(names.iter().map(|name| StreamName::new(name).expect("a name")).collect())
             .expect("a set")
@@ -208,7 +212,7 @@ mod tests {
 
     #[test]
     fn each_address_and_each_client_has_its_own_bound() {
-        let limits = Limits::new(&ClientLimits {
+        let limits = limits_of(ClientLimits {
             streams_per_address: NonZeroU32::new(2),
             streams_per_client: NonZeroU32::new(1),
             ..ClientLimits::default()
@@ -232,10 +236,8 @@ mod tests {
 
     #[test]
     fn a_stream_has_its_subscribers_and_one_of_several_that_is_full_refuses_them_all() {
-        let limits = Limits::new(&ClientLimits {
-            subscribers_per_stream: NonZeroU32::new(1),
-            ..ClientLimits::default()
-        });
+        let limits =
+            limits_of(ClientLimits { subscribers_per_stream: NonZeroU32::new(1), ..ClientLimits::default() });
         let of = |names: &[&str]| {
             let streams = set(names);
             limits.enter(&Asking {
@@ -256,17 +258,35 @@ mod tests {
     fn an_address_that_connects_too_fast_holds_up_nobody_else() {
         let once = NonZeroU32::MIN;
         let connects = Rates { address: Some(Rate::new(once, once)), ..Rates::UNBOUNDED };
-        let limits = Limits::new(&ClientLimits { connects, ..ClientLimits::default() });
+        let limits = limits_of(ClientLimits { connects, ..ClientLimits::default() });
         assert!(enter(&limits, "192.0.2.1", None).is_ok());
         assert_eq!(enter(&limits, "192.0.2.1", None).err(), Some(Refusal::Connects));
         assert!(enter(&limits, "192.0.2.2", None).is_ok());
     }
 
     #[test]
+    fn what_the_cluster_agrees_on_holds_before_what_is_configured() {
+        use evergate_domain::cluster::{Limit, LimitName};
+
+        let agreed = AgreedLimits::default();
+        let limits = Limits::new(&ClientLimits::default(), &agreed);
+        assert!(enter(&limits, "192.0.2.1", None).is_ok() && !limits.counts_newcomers());
+        let once = Limit { per_second: 1, burst: 1 };
+        agreed.replace(&LimitName::ALL.map(|name| (name.to_string(), once)).into());
+        assert!(enter(&limits, "192.0.2.1", None).is_ok() && limits.counts_newcomers());
+        assert_eq!(enter(&limits, "192.0.2.1", None).err(), Some(Refusal::Connects));
+        assert_eq!(enter(&limits, "192.0.2.2", None).err(), Some(Refusal::StreamConnects));
+        assert!(limits.newcomer(from("192.0.2.1")) && !limits.newcomer(from("192.0.2.1")));
+        assert!(limits.call(from("192.0.2.1")).is_ok() && limits.call(from("192.0.2.1")).is_err());
+        agreed.replace(&std::collections::BTreeMap::new());
+        assert!(enter(&limits, "192.0.2.1", None).is_ok() && limits.newcomer(from("192.0.2.1")));
+    }
+
+    #[test]
     fn a_stream_is_opened_as_fast_as_it_may_be_by_all_together() {
         let once = NonZeroU32::MIN;
         let connects = Rates { stream: Some(Rate::new(once, once)), ..Rates::UNBOUNDED };
-        let limits = Limits::new(&ClientLimits { connects, ..ClientLimits::default() });
+        let limits = limits_of(ClientLimits { connects, ..ClientLimits::default() });
         assert!(enter(&limits, "192.0.2.1", None).is_ok());
         assert_eq!(enter(&limits, "192.0.2.2", None).err(), Some(Refusal::StreamConnects));
     }
@@ -275,7 +295,7 @@ mod tests {
     fn calls_have_a_rate_and_whoever_is_above_it_is_told_when_to_come_again() {
         let once = NonZeroU32::MIN;
         let limits =
-            Limits::new(&ClientLimits { calls: Some(Rate::new(once, once)), ..ClientLimits::default() });
+            limits_of(ClientLimits { calls: Some(Rate::new(once, once)), ..ClientLimits::default() });
         assert!(limits.call(from("192.0.2.1")).is_ok());
         let problem = limits.call(from("192.0.2.1")).expect_err("one at once").into_response();
         assert_eq!(problem.status(), StatusCode::TOO_MANY_REQUESTS);
@@ -287,7 +307,7 @@ mod tests {
 
     #[test]
     fn nothing_is_held_where_nothing_is_bounded() {
-        let limits = Limits::new(&ClientLimits::default());
+        let limits = limits_of(ClientLimits::default());
         let admitted = enter(&limits, "192.0.2.1", Some("a")).unwrap_or_else(|_| unreachable!());
         assert!(admitted._places.is_none());
         assert_eq!(size_of::<Admitted>(), size_of::<usize>());

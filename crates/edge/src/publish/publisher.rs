@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use evergate_domain::{Allowance, EventDraft, StreamName, StreamPolicies};
+use evergate_domain::{AgreedLimits, Allowance, EventDraft, StreamName, StreamPolicies};
 use evergate_eventlog::{AppendError, EventLog, Placed};
 use evergate_telemetry::Tracer;
 use tokio::sync::Semaphore;
@@ -57,11 +57,12 @@ impl Publisher {
         log: Arc<dyn EventLog>,
         policies: Arc<StreamPolicies>,
         limits: PublishLimits,
+        agreed: &AgreedLimits,
         producers: ProducerBindings,
         tracer: Tracer,
         shortage: Arc<Shortage>,
     ) -> Self {
-        let meters = Meters::new(&limits.rates);
+        let meters = Meters::of_publishes(&limits.rates, agreed);
         let large = Arc::new(Semaphore::new(LARGE_BODIES_MAX));
         let failing = AtomicBool::new(false);
         let shared = Shared { log, policies, limits, producers, meters, tracer, shortage, large, failing };

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use evergate_domain::{
-    ClientAddress, Event, EventDraft, Level, Offset, Retention, Start, StreamName, StreamPolicies,
+    AgreedLimits, ClientAddress, Event, EventDraft, Level, Offset, Retention, Start, StreamName,
+    StreamPolicies,
 };
 use evergate_eventlog::{
     AppendError, EventLog, MemoryLog, Page, Placed, ReadError, ReadLimit, StreamStatus, SystemClock, Tail,
@@ -64,7 +65,15 @@ impl TestLog {
     pub(super) fn publisher(self: &Arc<Self>, limits: PublishLimits) -> Publisher {
         let log = Arc::clone(self) as Arc<dyn EventLog>;
         let bindings = ProducerBindings::default();
-        Publisher::new(log, Arc::new(open()), limits, bindings, Tracer::off(), Arc::default())
+        Publisher::new(
+            log,
+            Arc::new(open()),
+            limits,
+            &AgreedLimits::default(),
+            bindings,
+            Tracer::off(),
+            Arc::default(),
+        )
     }
 
     /// The next append that begins and is not failing already fails so, without effect.

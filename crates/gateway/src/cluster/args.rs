@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use evergate_domain::cluster::NodeAddress;
 use evergate_domain::{NodeName, RegionName};
 
+use super::limit::LimitChange;
 use super::policy::PolicyChange;
 use super::upstream::UpstreamArgs;
 use crate::dial::TlsArgs;
@@ -70,6 +71,11 @@ pub(super) enum Asked {
     Policy {
         #[command(subcommand)]
         change: Option<PolicyChange>,
+    },
+    /// The rates that hold at every edge; and change them
+    Limit {
+        #[command(subcommand)]
+        change: Option<LimitChange>,
     },
     /// The control nodes themselves; and change them
     Members {

@@ -3,6 +3,7 @@
 mod args;
 mod call;
 mod follow;
+mod limit;
 mod policy;
 mod tables;
 mod upstream;
@@ -19,6 +20,7 @@ pub(crate) use args::ClusterArgs;
 use args::{Asked, MemberChange, OutputFormat, RegionChange};
 use call::Link;
 use follow::Following;
+use limit::LimitChange;
 use policy::PolicyChange;
 
 /// Exit 0 when it was done; 1 when it was refused or nobody could be asked.
@@ -78,6 +80,18 @@ pub(crate) async fn run(args: ClusterArgs) -> Exit {
                 let view = link.view().await?;
                 let answer = link.execute(&change.command(&view)?).await?;
                 Ok(print_answer(output, &answer))
+            }
+            Asked::Limit { change } => {
+                if let Some(LimitChange::Remove { name }) = &change {
+                    confirm(yes, &format!("Remove the limit of {name}?"))?;
+                }
+                match change.and_then(LimitChange::command) {
+                    None => {
+                        let view = link.view().await?;
+                        Ok(print(output, || tables::limits(&view), || tables::limits_json(&view)))
+                    }
+                    Some(command) => Ok(print_answer(output, &link.execute(&command).await?)),
+                }
             }
             Asked::Members { change } => members(&mut link, change, output, yes).await,
             Asked::Snapshot => {

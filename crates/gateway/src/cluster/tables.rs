@@ -1,7 +1,7 @@
 //! What is printed: tables for people, the same in JSON for programs.
 
 use evergate_domain::UnixMillis;
-use evergate_domain::cluster::{Change, ClusterSettings, Lease, Node, Rings, StreamPolicy, View};
+use evergate_domain::cluster::{Change, ClusterSettings, FORMAT, Lease, Node, Rings, StreamPolicy, View};
 use evergate_proto::control::v1 as proto;
 use serde_json::{Value, json};
 
@@ -121,7 +121,7 @@ pub(super) fn status(status: &proto::StatusResponse, view: &View) -> String {
         ("leader", leader.to_owned()),
         ("view", format!("version {}, digest {:016x}", status.version, status.digest)),
         ("ring", format!("version {}, digest {:016x}", status.ring_version, status.ring_digest)),
-        ("format", status.format.to_string()),
+        ("format", format_line(status.format, format_possible(view))),
         (
             "nodes",
             format!(
@@ -164,6 +164,7 @@ pub(super) fn status_json(status: &proto::StatusResponse, view: &View) -> Value 
         "ring_version": status.ring_version,
         "ring_digest": format!("{:016x}", status.ring_digest),
         "format": status.format,
+        "format_possible": format_possible(view),
         "nodes": view.nodes().len(),
         "drains": drains.collect::<Vec<_>>(),
         "rebalance": view.rebalance().map(|plan| json!({
@@ -172,6 +173,21 @@ pub(super) fn status_json(status: &proto::StatusResponse, view: &View) -> Value 
             "waits_for": plan.left.iter().map(ToString::to_string).collect::<Vec<_>>(),
         })),
     })
+}
+
+/// The newest format that this program and all nodes of the view understand. What control nodes do is asked when it is
+/// raised.
+fn format_possible(view: &View) -> u32 {
+    view.nodes().values().map(|node| node.format).fold(FORMAT, u32::min)
+}
+
+fn format_line(agreed: u32, possible: u32) -> String {
+    if possible <= agreed {
+        return agreed.to_string();
+    }
+    format!(
+        "{agreed}; all nodes understand {possible}, and what it brings begins with `evergate cluster format {possible}`"
+    )
 }
 
 fn bound(value: Option<u64>) -> String {
@@ -198,6 +214,22 @@ pub(super) fn policies(view: &View) -> String {
     let head = ["STREAM", "EVENTS", "BYTES", "AGE S", "LEVEL", "SLOW READER", "AFTER DEGRADATION"];
     let settings = numbers(view.settings()).map(|(name, number)| format!("{name:20} {number}\n"));
     format!("{}\n{}", table(head, rows.collect()), settings.concat())
+}
+
+pub(super) fn limits(view: &View) -> String {
+    let rows = view
+        .limits()
+        .iter()
+        .map(|(name, limit)| [name.clone(), limit.per_second.to_string(), limit.burst.to_string()]);
+    table(["LIMIT", "PER SECOND", "BURST"], rows.collect())
+}
+
+pub(super) fn limits_json(view: &View) -> Value {
+    let limits = view
+        .limits()
+        .iter()
+        .map(|(name, limit)| json!({ "limit": name, "per_second": limit.per_second, "burst": limit.burst }));
+    json!({ "limits": limits.collect::<Vec<_>>() })
 }
 
 /// What holds for the cluster, by name.
@@ -304,6 +336,7 @@ pub(super) fn snapshot(view: &View, entries: &[proto::AuditEntry]) -> Value {
         "digest": view.digest().to_string(),
         "nodes": nodes_json(view)["nodes"],
         "policies": policies_json(view),
+        "limits": limits_json(view)["limits"],
         "regions": regions_json(view),
         "rings": rings_json(&Rings::of(view)),
         "all": view.contents().iter().map(change).collect::<Vec<_>>(),

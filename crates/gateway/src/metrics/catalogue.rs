@@ -714,6 +714,14 @@ pub(crate) static FIGURES: &[Figure] = &[
     )
     .with(Control),
     figure(
+        "evergate_ring_mismatches_total",
+        Counter,
+        &[],
+        "Rings of nodes whose leases this control node holds that were another one than its own, of the same version; each once.",
+        "Ever rising is a defect: the log output names the node. Report it.",
+    )
+    .with(Control),
+    figure(
         "evergate_control_commands_total",
         Counter,
         &[one_of("outcome", &["done", "refused", "failed", "unknown"])],

@@ -92,10 +92,11 @@ impl Metrics {
 
     /// Everything collected.
     pub(crate) fn render(&self, format: Format) -> String {
-        for gauges in &*self.gauges.lock() {
-            gauges();
-        }
+        // Held for the page: what two of them ask for at the same time must not be mixed.
+        let gauges = self.gauges.lock();
+        gauges.iter().for_each(|gauges| gauges());
         let mut page = self.handle.render();
+        drop(gauges);
         for more in &*self.pages.lock() {
             page.push_str(&more(&self.labels, format));
         }

@@ -118,8 +118,6 @@ impl Follower {
     }
 
     fn take(&mut self, view: View) {
-        metrics::gauge!("evergate_view_version").set(view.version() as f64);
-        metrics::gauge!("evergate_ring_version").set(view.ring_version() as f64);
         self.placement.take(view);
         self.placement.heard = Some(Instant::now());
         self.tell();

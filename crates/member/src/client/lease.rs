@@ -6,12 +6,14 @@ use std::time::Duration;
 use evergate_domain::cluster::Load;
 use evergate_proto::control::v1 as proto;
 use proto::lease_request::{Beat, Drained, Ending, Goodbye, Rebalanced, What};
+use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tonic::{Code, Status};
 
 use super::follow::chain;
 use super::member::{MemberSettings, Signals};
 use super::opening::{ANSWER_TIMEOUT, GRANT_TIMEOUT, Opened, Opening};
+use super::placement::Placement;
 
 /// Whatever a control node says.
 const BEAT_MS_MIN: u32 = 20;
@@ -26,6 +28,7 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 pub(super) struct Holder {
     settings: MemberSettings,
     signals: Arc<Signals>,
+    placement: watch::Receiver<Arc<Placement>>,
     load: Box<dyn Fn() -> Load + Send + Sync>,
 }
 
@@ -52,9 +55,10 @@ impl Holder {
     pub(super) fn new(
         settings: MemberSettings,
         signals: Arc<Signals>,
+        placement: watch::Receiver<Arc<Placement>>,
         load: Box<dyn Fn() -> Load + Send + Sync>,
     ) -> Self {
-        Self { settings, signals, load }
+        Self { settings, signals, placement, load }
     }
 
     /// Returns once the node has left.
@@ -146,12 +150,21 @@ impl Holder {
                     return Err(LeaseError::Unheard(silence_max(beat_ms)));
                 }
                 _ = beats.tick(), if !has_left => {
-                    let Load { connections, arrivals_per_second } = (self.load)();
                     // What finds no place is no loss: those before it say the same.
-                    let _ = say.try_send(message(What::Beat(Beat { connections, arrivals_per_second })));
+                    let _ = say.try_send(message(What::Beat(self.beat())));
                 }
             }
         }
+    }
+}
+
+impl Holder {
+    fn beat(&self) -> Beat {
+        let Load { connections, arrivals_per_second } = (self.load)();
+        let placement = Arc::clone(&self.placement.borrow());
+        let (ring_version, ring_digest) =
+            placement.rings_in_use().map_or((0, 0), |rings| (rings.version(), rings.digest().get()));
+        Beat { connections, arrivals_per_second, ring_version, ring_digest }
     }
 }
 

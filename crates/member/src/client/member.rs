@@ -92,7 +92,7 @@ impl Member {
         let incarnation = settings.node.incarnation;
         let mut tasks = JoinSet::new();
         let follower = Follower::new(settings.clone(), told);
-        let holder = Holder::new(settings, Arc::clone(&signals), Box::new(load));
+        let holder = Holder::new(settings, Arc::clone(&signals), placement.clone(), Box::new(load));
         let until = |work| stop.clone().run_until_cancelled_owned(work);
         let follow = until(Box::pin(follower.run()) as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>);
         let hold = until(Box::pin(holder.run()));

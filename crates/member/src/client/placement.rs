@@ -35,6 +35,11 @@ impl Placement {
         self.rings.get_or_init(|| Rings::of(&self.view))
     }
 
+    /// The same, if anybody has asked for it yet.
+    pub(super) fn rings_in_use(&self) -> Option<&Rings> {
+        self.rings.get()
+    }
+
     /// Takes a newer view.
     pub(super) fn take(&mut self, view: View) {
         if view.ring_version() != self.view.ring_version() {

@@ -34,7 +34,8 @@ pub enum KeptError {
     },
 }
 
-/// What a node of this cluster keeps of a view: the policies, by a digest of which it is seen whether they are whole.
+/// What a node of this cluster keeps of a view: the policies and limits, by a digest of which it is seen whether they
+/// are whole.
 #[must_use]
 pub fn encode_kept(cluster: &str, view: &View) -> Vec<u8> {
     let kept = proto::Kept { cluster: cluster.to_owned(), view: Some(encode_view(&view.policies_alone())) };
@@ -43,7 +44,7 @@ pub fn encode_kept(cluster: &str, view: &View) -> Vec<u8> {
     bytes
 }
 
-/// A view that has the policies that a node of this cluster kept, and nothing else; all of them, or none.
+/// A view that has the policies and limits that a node of this cluster kept, and nothing else; all of them, or none.
 pub fn decode_kept(cluster: &str, bytes: &[u8]) -> Result<View, KeptError> {
     let Some(body) = bytes.strip_prefix(TITLE) else {
         let is_ours = bytes.starts_with(TITLE_START);
@@ -75,6 +76,7 @@ mod tests {
             let whole = encode_kept("one", &view);
             let read = decode_kept("one", &whole).expect("as it was written");
             prop_assert_eq!(read.policies(), view.policies());
+            prop_assert_eq!(read.limits(), view.limits());
             prop_assert_eq!(read.version(), view.version());
             for end in 0..whole.len() {
                 prop_assert!(decode_kept("one", &whole[..end]).is_err(), "cut at {}", end);

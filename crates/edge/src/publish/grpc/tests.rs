@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use evergate_domain::StreamPolicies;
+use evergate_domain::{AgreedLimits, StreamPolicies};
 use evergate_eventlog::{AppendError, BackendError};
 use futures_util::{Stream, StreamExt as _, stream};
 use proto::publish_stream_response::Result as Outcome;
@@ -327,6 +327,7 @@ async fn a_stream_that_does_not_exist_is_not_created() {
         log.clone(),
         Arc::new(closed),
         LIMITS,
+        &AgreedLimits::default(),
         ProducerBindings::default(),
         evergate_telemetry::Tracer::off(),
         Arc::default(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ::http::{HeaderName, Request};
-use evergate_domain::{EventType, Key, StreamPolicies};
+use evergate_domain::{AgreedLimits, EventType, Key, StreamPolicies};
 use evergate_eventlog::{AppendError, BackendError};
 use futures_util::{StreamExt as _, stream};
 use http_body::Frame;
@@ -424,6 +424,7 @@ async fn a_stream_that_does_not_exist_is_not_created() {
         bench.log.clone(),
         Arc::new(closed),
         LIMITS,
+        &AgreedLimits::default(),
         ProducerBindings::default(),
         evergate_telemetry::Tracer::off(),
         Arc::default(),
