@@ -6,6 +6,7 @@
 //! And on subscribers without a filter, which are owed every event. It reads no clock: how long things
 //! may take is the tests' own business.
 
+mod lost_tails;
 mod reader;
 mod stream;
 mod verdict;
@@ -15,9 +16,10 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::offset::Offset;
 
+use lost_tails::LostTails;
 use reader::Reader;
 use stream::Stream;
-pub use verdict::{Demands, Fault, Totals, Traffic, Verdict};
+pub use verdict::{Demands, Fault, Losses, Totals, Traffic, Verdict};
 
 /// What was promised and what was seen.
 #[derive(Debug, Default)]
@@ -65,6 +67,12 @@ impl Ledger {
         self.stream(stream).removed.push((from, until));
     }
 
+    /// A crash may cut off the newest events of this stream, also such as were acknowledged, if everybody who
+    /// was there is told.
+    pub fn may_lose(&mut self, stream: &str) {
+        self.stream(stream).may_lose = true;
+    }
+
     /// Something was broken on purpose: killed, cut, stopped, trimmed.
     pub fn injected(&mut self) {
         self.injected += 1;
@@ -89,6 +97,11 @@ impl Ledger {
     /// A subscriber was told that events are missing.
     pub fn told(&mut self, subscriber: &str, stream: &str, first_missing: Offset, resumed_at: Offset) {
         self.reader(subscriber, stream).told(first_missing, resumed_at);
+    }
+
+    /// A subscriber was told that something after where it was may be lost, and nobody knows how much.
+    pub fn told_of_a_loss(&mut self, subscriber: &str, stream: &str, requested: Offset, resumed_at: Offset) {
+        self.reader(subscriber, stream).told_of_a_loss(requested, resumed_at);
     }
 
     /// A subscriber received an event.
@@ -123,6 +136,31 @@ impl Ledger {
         }
     }
 
+    /// The newest epoch of which anybody received anything; 0 before that.
+    #[must_use]
+    pub fn epoch_received(&self) -> u64 {
+        self.readers.values().filter_map(Reader::last).map(|last| last.epoch).max().unwrap_or(0)
+    }
+
+    /// What crashes cut off, and who was told of it.
+    #[must_use]
+    pub fn losses(&self) -> Losses {
+        let mut losses = Losses { events: 0, notices: 0, unneeded: 0 };
+        for (name, book) in &self.streams {
+            let tails = LostTails::of(book.seen.keys());
+            losses.events += tails.lost();
+            for ((_, stream), reader) in &self.readers {
+                if stream == name {
+                    let notices = reader.notices();
+                    losses.notices += notices.len();
+                    let needed = |&&(from, to): &&(Offset, Offset)| tails.is_lost_between(from, to);
+                    losses.unneeded += notices.len() - notices.iter().filter(needed).count();
+                }
+            }
+        }
+        losses
+    }
+
     /// The judgement, once everything was given time to arrive. A run that carried less than
     /// `at_least` proves nothing and is said to be inconclusive, unless it was faulty.
     #[must_use]
@@ -135,11 +173,18 @@ impl Ledger {
     pub fn judge_run(&self, demands: Demands) -> Verdict {
         let mut faults = self.faults.clone();
         for (name, book) in &self.streams {
-            book.judge(name, &mut faults);
-        }
-        for ((subscriber, stream), reader) in &self.readers {
-            if let Some(book) = self.streams.get(stream) {
-                reader.judge(subscriber, stream, book, &mut faults);
+            let tails = book.lost_tails();
+            // What was lost may be sent, and stored, once more.
+            let was_lost = |fault: &Fault| {
+                matches!(fault, Fault::Doubled(stream, one, other)
+                    if stream == name && (tails.is_cut(*one) || tails.is_cut(*other)))
+            };
+            faults.retain(|fault| !was_lost(fault));
+            book.judge(name, &tails, &mut faults);
+            for ((subscriber, stream), reader) in &self.readers {
+                if stream == name {
+                    reader.judge(subscriber, stream, book, &tails, &mut faults);
+                }
             }
         }
         let totals = self.totals();

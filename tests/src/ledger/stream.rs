@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::lost_tails::LostTails;
 use super::verdict::Fault;
 use crate::offset::Offset;
 
@@ -21,6 +22,8 @@ pub(super) struct Stream {
     pub(super) places: HashMap<u64, Offset>,
     /// What may be missing: from, up to but without.
     pub(super) removed: Vec<(Offset, Offset)>,
+    /// Whether a crash may cut off its end.
+    pub(super) may_lose: bool,
 }
 
 impl Stream {
@@ -30,10 +33,16 @@ impl Stream {
         self.seen.range(from..until.max(from)).all(|(offset, _)| gone(offset))
     }
 
+    /// What crashes cut off, where they may.
+    pub(super) fn lost_tails(&self) -> LostTails {
+        if self.may_lose { LostTails::of(self.seen.keys()) } else { LostTails::default() }
+    }
+
     /// What is wrong with the stream, whoever reads it.
-    pub(super) fn judge(&self, name: &str, faults: &mut Vec<Fault>) {
+    pub(super) fn judge(&self, name: &str, tails: &LostTails, faults: &mut Vec<Fault>) {
         // Sequences are dense, across epochs too.
-        for (&before, &after) in self.seen.keys().zip(self.seen.keys().skip(1)) {
+        let stands: Vec<Offset> = self.seen.keys().copied().filter(|&at| !tails.is_cut(at)).collect();
+        for (&before, &after) in stands.iter().zip(stands.iter().skip(1)) {
             if after.seq <= before.seq {
                 faults.push(Fault::Fork(name.to_owned(), before, after));
             } else if after.seq != before.seq + 1 && !self.removed_between(before, after) {

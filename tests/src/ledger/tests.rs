@@ -265,3 +265,106 @@ fn two_histories_are_found() {
     forked.received("ann", "s", Offset::new(8, 10), "another tenth");
     assert_eq!(faults(&forked), [Fault::Fork("s".into(), at(10), Offset::new(8, 10))]);
 }
+
+/// Ten events of epoch 7, of which a crash took those from 8 on; then three of epoch 9.
+fn cut_off(received: &[u64]) -> Ledger {
+    let mut cut = ledger(received);
+    cut.may_lose("s");
+    for seq in 8..=10 {
+        let text = format!("text {seq} after the crash");
+        cut.attempted("s", &text);
+        cut.acknowledged("s", Offset::new(9, seq), &text);
+    }
+    cut
+}
+
+fn go_on(cut: &mut Ledger) {
+    for seq in 8..=10 {
+        cut.received("ann", "s", Offset::new(9, seq), &format!("text {seq} after the crash"));
+    }
+}
+
+#[test]
+fn a_tail_that_a_crash_took_is_no_fault_where_it_may_be_and_all_are_told() {
+    for had in 7..=10 {
+        let mut cut = cut_off(&ALL[..had]);
+        cut.told_of_a_loss("ann", "s", at(had as u64), Offset::new(9, 8));
+        go_on(&mut cut);
+        assert_eq!(faults(&cut), [], "it had {had}");
+        assert_eq!(cut.losses(), Losses { events: 3, notices: 1, unneeded: 0 });
+        assert_eq!(cut.epoch_received(), 9);
+    }
+}
+
+#[test]
+fn a_loss_without_a_notice_is_found() {
+    let untold = Fault::Untold("ann".into(), "s".into(), Offset::new(9, 8));
+    // Those that it never had are lost to it, too.
+    let loss = |seq| Fault::Loss("ann".into(), "s".into(), at(seq));
+    for (had, lost) in [(10, vec![]), (9, vec![10]), (7, vec![8, 9, 10])] {
+        let mut cut = cut_off(&ALL[..had]);
+        go_on(&mut cut);
+        let expected: Vec<_> = lost.into_iter().map(loss).chain([untold.clone()]).collect();
+        assert_eq!(faults(&cut), expected, "it had {had}");
+    }
+    // A notice of another crash is none of this one.
+    let mut cut = cut_off(&ALL);
+    cut.told_of_a_loss("ann", "s", Offset::new(5, 0), at(1));
+    go_on(&mut cut);
+    assert_eq!(faults(&cut), [untold]);
+}
+
+#[test]
+fn a_notice_excuses_only_what_is_lost() {
+    let mut cut = cut_off(&[1, 2, 3, 4, 5, 6]);
+    cut.told_of_a_loss("ann", "s", at(6), Offset::new(9, 8));
+    go_on(&mut cut);
+    assert_eq!(faults(&cut), [Fault::Loss("ann".into(), "s".into(), at(7))], "it is still there");
+}
+
+#[test]
+fn whoever_came_after_a_crash_need_not_be_told() {
+    let mut cut = cut_off(&ALL);
+    cut.told_of_a_loss("ann", "s", at(10), Offset::new(9, 8));
+    go_on(&mut cut);
+    cut.subscribed("bob", "s", Offset::new(9, 7));
+    for seq in 8..=10 {
+        cut.received("bob", "s", Offset::new(9, seq), &format!("text {seq} after the crash"));
+    }
+    assert_eq!(faults(&cut), []);
+}
+
+#[test]
+fn what_a_crash_took_may_be_stored_once_more() {
+    let mut cut = cut_off(&ALL);
+    cut.told_of_a_loss("ann", "s", at(10), Offset::new(9, 8));
+    go_on(&mut cut);
+    cut.acknowledged("s", Offset::new(9, 11), "text 9");
+    cut.received("ann", "s", Offset::new(9, 11), "text 9");
+    assert_eq!(faults(&cut), []);
+    cut.received("ann", "s", Offset::new(9, 12), "text 5");
+    assert_eq!(faults(&cut), [Fault::Doubled("s".into(), at(5), Offset::new(9, 12))]);
+}
+
+#[test]
+fn a_notice_without_a_loss_is_counted() {
+    let mut sound = ledger(&ALL);
+    sound.may_lose("s");
+    sound.attempted("s", "later");
+    sound.acknowledged("s", Offset::new(9, 11), "later");
+    sound.told_of_a_loss("ann", "s", at(10), Offset::new(9, 11));
+    sound.received("ann", "s", Offset::new(9, 11), "later");
+    assert_eq!(faults(&sound), []);
+    assert_eq!(sound.losses(), Losses { events: 0, notices: 1, unneeded: 1 });
+}
+
+#[test]
+fn where_nothing_may_be_lost_a_notice_excuses_nothing() {
+    let mut forked = cut_off(&[1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    forked.stream("s").may_lose = false;
+    forked.told_of_a_loss("ann", "s", at(9), Offset::new(9, 8));
+    go_on(&mut forked);
+    let expected =
+        [Fault::Fork("s".into(), at(10), Offset::new(9, 8)), Fault::Loss("ann".into(), "s".into(), at(10))];
+    assert_eq!(faults(&forked), expected);
+}

@@ -33,6 +33,17 @@ pub struct Totals {
     pub received: usize,
 }
 
+/// What crashes cut off the ends of streams, and what was said about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Losses {
+    /// Events that were acknowledged or received and stand nowhere any more.
+    pub events: usize,
+    /// Notices that something may be lost, over all subscribers.
+    pub notices: usize,
+    /// Those of them over which nothing was.
+    pub unneeded: usize,
+}
+
 /// One broken promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
@@ -60,6 +71,8 @@ pub enum Fault {
     Skipped(String, String, Offset),
     /// A subscriber was told that events are missing which are there, or which it has.
     FalseGap(String, String, Offset, Offset),
+    /// A subscriber that was there was not told that the end of a stream was cut off where this epoch began.
+    Untold(String, String, Offset),
     /// A subscriber was given a position beyond events that it was owed: from there, to here.
     Ahead(String, String, Offset, Offset),
 }
@@ -138,6 +151,9 @@ impl fmt::Display for Fault {
             Self::Skipped(who, stream, at) => write!(f, "{who} was carried past {stream} {at} in silence"),
             Self::FalseGap(who, stream, from, until) => {
                 write!(f, "{who} was told that {stream} {from} to before {until} is missing, which it is not")
+            }
+            Self::Untold(who, stream, at) => {
+                write!(f, "{who} was not told that what stood at and after {stream} {at} before is lost")
             }
             Self::Ahead(who, stream, from, at) => {
                 write!(

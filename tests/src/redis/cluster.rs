@@ -99,17 +99,38 @@ impl Cluster {
         None
     }
 
-    /// Whether a primary holds this hash slot.
+    /// So many hash slots of a primary, those that are nearest to this one.
+    ///
+    /// # Panics
+    /// If it does not answer, or has fewer.
+    pub async fn held_around(&self, node: usize, slot: u16, many: usize) -> Vec<u16> {
+        let told = self.nodes[node].must(&["CLUSTER", "NODES"]).await;
+        let mine = told.lines().find(|line| line.contains("myself")).expect("it knows itself");
+        let mut held: Vec<u16> = Vec::new();
+        for range in mine.split_whitespace().skip(8) {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            // What is on its way from or to it stands there in another form.
+            if let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) {
+                held.extend(first..=last);
+            }
+        }
+        held.sort_by_key(|held| held.abs_diff(slot));
+        held.truncate(many);
+        assert_eq!(held.len(), many, "{told}");
+        held
+    }
+
+    /// How many keys lie in these hash slots of a primary.
     ///
     /// # Panics
     /// If it does not answer.
-    pub async fn holds(&self, node: usize, slot: u16) -> bool {
-        let told = self.nodes[node].must(&["CLUSTER", "NODES"]).await;
-        let mine = told.lines().find(|line| line.contains("myself")).expect("it knows itself");
-        mine.split_whitespace().skip(8).any(|range| {
-            let (first, last) = range.split_once('-').unwrap_or((range, range));
-            matches!((first.parse::<u16>(), last.parse::<u16>()), (Ok(a), Ok(b)) if (a..=b).contains(&slot))
-        })
+    pub async fn keys_in(&self, node: usize, slots: &[u16]) -> usize {
+        let mut keys = 0;
+        for slot in slots {
+            let told = self.nodes[node].must(&["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()]).await;
+            keys += told.parse::<usize>().expect("a number");
+        }
+        keys
     }
 
     /// The replica of a primary.

@@ -16,7 +16,9 @@ use crate::work::{Gateway, Gateways, STREAMS, Way, Work};
 
 const ROUND_MIN: usize = 200;
 /// Moved at a time, the streams' own among them.
-const SLOTS: u16 = 50;
+const SLOTS: usize = 50;
+/// Of one stream, and of the slot it is in.
+const KEYS: usize = 7;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slots_that_move_and_a_primary_that_dies_lose_nothing() {
@@ -104,20 +106,17 @@ async fn move_all(cluster: &Cluster, work: &mut Work) -> usize {
         while !cluster.nodes[to].is_primary().await {
             to = (to + 1) % cluster.nodes.len();
         }
-        let first = slot.min(16_384 - SLOTS).saturating_sub(SLOTS / 2);
-        let mut mine = Vec::new();
-        for slot in first..first + SLOTS {
-            // Those at the edge may be somebody else's.
-            if cluster.holds(from, slot).await {
-                mine.push(slot);
-            }
-        }
+        let mine = cluster.held_around(from, slot, SLOTS).await;
         assert!(mine.contains(&slot), "the stream's own slot moves");
+        let keys = cluster.keys_in(from, &mine).await;
+        assert!(keys >= KEYS, "{keys} keys in {mine:?}");
         moved += mine.len();
-        cluster.reshard(mine.into_iter(), from, to).await;
+        cluster.reshard(mine.iter().copied(), from, to).await;
         assert_eq!(cluster.owner(stream).await.0, to);
+        assert!(cluster.keys_in(to, &mine).await >= KEYS, "with all that is in it");
         work.more(ROUND_MIN).await;
     }
+    assert_eq!(moved, STREAMS.len() * SLOTS);
     moved
 }
 

@@ -1,4 +1,5 @@
-//! Redis is there, but does not do what it should: its disk is full, it sleeps, it is emptied.
+//! Redis is there, but does not do what it should: its disk is full, it sleeps, it is emptied, it ends
+//! connections, and somebody replaces the functions in it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -108,6 +109,78 @@ async fn a_redis_that_sleeps_for_a_while_is_waited_for() {
     for subscriber in &work.subscribers {
         assert_eq!(subscriber.connections(), 1, "live streams stay open");
         assert_eq!(subscriber.gaps(), Vec::<Value>::new(), "nothing was lost, and nobody could think so");
+    }
+    println!("{test}: {totals:?}, {} retries had been stored", work.books.retries_found());
+}
+
+/// Each of them says everything again that was not answered.
+const WRITERS: usize = 64;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_redis_ends_lose_and_double_nothing_of_64_publishers() {
+    let test = "connections_that_redis_ends_lose_and_double_nothing_of_64_publishers";
+    let Some(redis) = RedisServer::start(test, Keeps::Nothing).await else { return };
+    let to = redis.port().to_string();
+    let words = ["--replicaof", "127.0.0.1", &to];
+    let Some(replica) = RedisServer::start_with(test, Keeps::Nothing, &words).await else { return };
+    replica.until_in_step().await;
+    let options = || redis.options().set("redis.level", "REPLICATED").set("sse.heartbeat", "1s");
+    let servers = [Evergate::start(options()).await, Evergate::start(options()).await];
+    let [a, b] = servers.each_ref().map(Gateway::of);
+    let ways = [(Way::Grpc, a), (Way::Grpc, b), (Way::Http, a), (Way::Http, b)];
+    let publishers: Vec<_> = (0..WRITERS).map(|n| (ways[n % 4].0, vec![ways[n % 4].1])).collect();
+    let mut work = Work::begin(Gateways::Immortal, &publishers, &[vec![a], vec![b]]);
+    let mut ended = 0;
+    for _ in 0..8 {
+        work.more(300).await;
+        for kind in ["normal", "pubsub"] {
+            let many: usize = redis.must(&["CLIENT", "KILL", "TYPE", kind]).await.parse().expect("a count");
+            ended += many;
+        }
+    }
+    work.more(300).await;
+    let totals = work.judge(9 * 300).await;
+    // Of two gateways, one link or another each time.
+    assert!(ended >= 16, "{ended} connections ended");
+    for subscriber in &work.subscribers {
+        assert_eq!(subscriber.connections(), 1, "live streams stay open");
+        assert_eq!(subscriber.gaps(), Vec::<Value>::new(), "nothing was lost, and nobody could think so");
+    }
+    println!(
+        "{test}: {totals:?}, {ended} connections ended, {} retries had been stored",
+        work.books.retries_found()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn functions_replaced_and_removed_in_mid_stream_lose_nothing() {
+    let test = "functions_replaced_and_removed_in_mid_stream_lose_nothing";
+    let Some(redis) = RedisServer::start(test, Keeps::Nothing).await else { return };
+    let options = || redis.options().set("sse.heartbeat", "1s");
+    let servers = [Evergate::start(options()).await, Evergate::start(options()).await];
+    let [a, b] = servers.each_ref().map(Gateway::of);
+    let publishers =
+        [(Way::Grpc, a), (Way::Grpc, b), (Way::Http, a), (Way::Http, b)].map(|(way, at)| (way, vec![at]));
+    let mut work = Work::begin(Gateways::Immortal, &publishers, &[vec![a], vec![b]]);
+    let source = include_str!("../../../crates/eventlog/src/redis/evergate.lua");
+    let version = async || redis.must(&["FCALL_RO", "evergate_1_version", "0"]).await;
+    let own = version().await;
+    let line = format!("local VERSION = {own} ");
+    assert_eq!(source.matches(&line).count(), 1, "or nothing would be replaced");
+    for newer in ["1001", "1002", "1003"] {
+        work.more(200).await;
+        let other = source.replacen(&line, &format!("local VERSION = {newer} "), 1);
+        redis.must(&["FUNCTION", "LOAD", "REPLACE", &other]).await;
+        assert_eq!(version().await, newer);
+    }
+    work.more(200).await;
+    redis.must(&["FUNCTION", "FLUSH"]).await;
+    work.more(200).await;
+    assert_eq!(version().await, own, "a gateway brought its own");
+    let totals = work.judge(5 * 200).await;
+    for subscriber in &work.subscribers {
+        assert_eq!(subscriber.connections(), 1, "live streams stay open");
+        assert_eq!(subscriber.gaps(), Vec::<Value>::new(), "the server was the same all the while");
     }
     println!("{test}: {totals:?}, {} retries had been stored", work.books.retries_found());
 }

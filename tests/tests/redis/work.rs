@@ -84,6 +84,16 @@ pub(crate) struct Work {
     per_stream: usize,
 }
 
+/// How long there was nothing.
+#[derive(Debug, Clone, Copy)]
+#[expect(dead_code, reason = "printed, and nothing else")]
+pub(crate) struct Outage {
+    /// Until the first acknowledgement.
+    answered: Duration,
+    /// Until the first event was received, counted from the same moment.
+    received: Duration,
+}
+
 struct Source {
     name: String,
     way: Way,
@@ -204,6 +214,17 @@ impl Work {
         let enough = self.books.acknowledged() + events;
         let what = format!("{events} more events are acknowledged");
         self.until(&what, PATIENCE * 2, |work| work.books.acknowledged() >= enough).await;
+    }
+
+    /// How long it takes from now until somebody is answered, and until somebody receives an event of a newer
+    /// epoch than this.
+    pub(crate) async fn outage(&mut self, epoch: u64) -> Outage {
+        let from = Instant::now();
+        self.more(1).await;
+        let answered = from.elapsed();
+        let what = "an event of a newer epoch is received";
+        self.until(what, PATIENCE * 2, |work| work.books.ledger().epoch_received() > epoch).await;
+        Outage { answered, received: from.elapsed() }
     }
 
     /// Lets the publishers have their last answers and the subscribers all they are owed, and
@@ -385,7 +406,13 @@ impl Reader {
                 }
             }
             Some("evergate.gap") => {
-                self.diary.gaps.lock().expect("no one panicked with it").push(frame.json());
+                let told = frame.json();
+                if told["lost"].is_null() {
+                    let at = |field: &str| offset(told[field].as_str().expect("an offset"));
+                    let (requested, resumed_at) = (at("requested"), at("resumed_at"));
+                    books.ledger().told_of_a_loss(&self.name, self.stream, requested, resumed_at);
+                }
+                self.diary.gaps.lock().expect("no one panicked with it").push(told);
                 *before = None;
             }
             _ if frame.is_event() => {

@@ -13,7 +13,7 @@ use super::url::Deployment;
 use super::{RedisOpenError, RedisOptions, budget, levels, library, link, reply};
 
 /// The settings that there is advice about.
-const SETTINGS: &[&str] = &["min-replicas-to-write", "client-output-buffer-limit"];
+const SETTINGS: &[&str] = &["min-replicas-to-write", "min-replicas-max-lag", "client-output-buffer-limit"];
 /// Says which of the servers without a cluster this one is.
 const SHARD_KEY: &str = "evergate:shard";
 
@@ -310,10 +310,21 @@ fn advice(info: &str, settings: &[(String, String)], replicas: u32, options: &Re
             "Redis has more replicas than must confirm: one that never had an acknowledged event may be promoted; set redis.confirmations to their number, or promote none by hand",
         );
     }
-    if replicas > 0 && setting("min-replicas-to-write") == Some("0") {
+    let count = |name: &str| setting(name).and_then(|value| value.parse::<u32>().ok());
+    let (needed, lag) = (count("min-replicas-to-write"), count("min-replicas-max-lag"));
+    if replicas > 0 && (needed == Some(0) || lag == Some(0)) {
         say(
             "a Redis primary that is cut off goes on taking appends that will be lost; set min-replicas-to-write 1 and min-replicas-max-lag 2",
         );
+    } else if let Some(needed) = needed.filter(|&needed| needed > replicas && lag != Some(0)) {
+        say(&format!(
+            "Redis takes no appends before it has {needed} replicas, and it has {replicas}; give it more, or lower min-replicas-to-write"
+        ));
+    } else if let Some(lag) = lag.filter(|&lag| needed.is_some_and(|needed| needed > 0) && lag > LAG_SECONDS)
+    {
+        say(&format!(
+            "a Redis primary that is cut off goes on for {lag} seconds taking appends that will be lost; set min-replicas-max-lag 2"
+        ));
     }
     if let Some(limits) = setting("client-output-buffer-limit")
         && pubsub_limit(limits).is_some_and(|hard| hard != 0 && hard < PUBSUB_BYTES)
@@ -325,6 +336,8 @@ fn advice(info: &str, settings: &[(String, String)], replicas: u32, options: &Re
     advice
 }
 
+/// How long a primary may go on without its replicas. They report every second.
+const LAG_SECONDS: u32 = 2;
 /// A backlog of live events that a process should be allowed before it is cut off.
 const PUBSUB_BYTES: u64 = 32 << 20;
 
@@ -382,6 +395,7 @@ mod tests {
         let good = "maxmemory:1000\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n";
         let settings = [
             ("min-replicas-to-write", "1"),
+            ("min-replicas-max-lag", "2"),
             ("client-output-buffer-limit", "normal 0 0 0 slave 1 1 1 pubsub 33554432 8388608 60"),
         ];
         assert_eq!(told(good, &settings, 1, Level::Replicated), "");
@@ -399,6 +413,19 @@ mod tests {
         let cut_off = [("min-replicas-to-write", "0")];
         assert!(told(good, &cut_off, 1, Level::Home).contains("min-replicas-to-write 1"));
         assert_eq!(told(good, &cut_off, 0, Level::Home), "", "it would take no appends at all");
+        let needing = |many, lag| [("min-replicas-to-write", many), ("min-replicas-max-lag", lag)];
+        assert!(
+            told(good, &needing("1", "0"), 1, Level::Home).contains("min-replicas-to-write 1"),
+            "it is off"
+        );
+        assert_eq!(told(good, &needing("0", "10"), 0, Level::Home), "");
+        assert!(told(good, &needing("1", "10"), 1, Level::Home).contains("goes on for 10 seconds"));
+        assert!(told(good, &needing("1", "3"), 1, Level::Home).contains("min-replicas-max-lag 2"));
+        assert_eq!(told(good, &needing("1", "1"), 1, Level::Home), "");
+        assert!(told(good, &needing("2", "2"), 1, Level::Home).contains("has 2 replicas, and it has 1"));
+        assert!(told(good, &needing("1", "2"), 0, Level::Home).contains("lower min-replicas-to-write"));
+        assert_eq!(told(good, &needing("1", "0"), 0, Level::Home), "", "it is off");
+        assert_eq!(told(good, &needing("2", "2"), 2, Level::Home), "");
         let small = [("client-output-buffer-limit", "normal 0 0 0 pubsub 1048576 8388608 60")];
         assert!(told(good, &small, 1, Level::Home).contains("pubsub"));
         let none = [("client-output-buffer-limit", "normal 0 0 0 pubsub 0 0 0")];

@@ -67,7 +67,7 @@ pub enum RedisOpenError {
     },
     /// No Sentinel can tell who the primary is.
     #[error(
-        "no Sentinel answers at {at}: {why}; check the addresses, and redis.sentinel_user and redis.sentinel_password"
+        "no Sentinel answers at {at}: {why}; check the addresses, and the login in redis.sentinel_login_file"
     )]
     NoSentinel {
         /// Hosts and ports.

@@ -23,7 +23,7 @@
 -- An event is one text: "<producer>\t<its seq>\t<traceparent>\n<key>\n<type>\n<data>". None of the
 -- parts before the data can hold a control character.
 
-local VERSION = 4 -- Raised with every change of this file. The major one is in the library's name.
+local VERSION = 5 -- Raised with every change of this file. The major one is in the library's name.
 
 local NUMBER_MAX = 9007199254740991
 local WINDOW = 1024
@@ -242,7 +242,9 @@ local function history(slot_key, meta_key)
   end
   local ends = lineage(meta)
   for i = 1, #ends do known[ends[i].epoch] = true end
-  local current = max(tonumber(stored[1] or '0'), meta.epoch)
+  -- The newest epoch that was ever open: nothing will stand under a fence that nobody opened.
+  local newest = string.match(stored[2] or '', '(%d+)$') or stored[1] or '0'
+  local current = max(tonumber(newest), meta.epoch)
   local pruned = tonumber(stored[3] or '0')
   return { meta = meta, ends = ends, known = known, torn = torn, current = current, pruned = pruned }
 end
@@ -292,9 +294,10 @@ end
 -- holds; and the bytes up to and with it. Looks at no more events than lie between two rows.
 local function walk(log, index, meta, limit, before, stop)
   local seq, bytes = meta.floor, meta.gone
-  local row = last_row(index, before)
+  -- A row beyond the limit would bring bytes of events that are not passed.
+  local row = last_row(index, function(row) return row.seq - 1 <= limit and before(row) end)
   if row and row.seq - 1 > seq then seq, bytes = row.seq - 1, row.bytes end
-  if seq >= limit then return min(seq, max(limit, meta.floor)), bytes end
+  if seq >= limit then return seq, bytes end
   local from = offset(epoch_at(lineage(meta), seq + 1, meta.epoch), seq + 1)
   while true do
     local entries = redis.call('XRANGE', log, from, '+', 'COUNT', SCAN)

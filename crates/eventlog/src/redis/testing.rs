@@ -23,6 +23,8 @@ pub(super) struct Server {
     dir: tempfile::TempDir,
     port: u16,
     arguments: Vec<String>,
+    /// Without it, nothing is answered.
+    password: Option<String>,
     child: Mutex<Option<Child>>,
 }
 
@@ -42,6 +44,7 @@ impl Server {
             dir: tempfile::tempdir().expect("a directory"),
             port: free_port(),
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+            password: None,
             child: Mutex::default(),
         };
         server.run().await;
@@ -50,14 +53,21 @@ impl Server {
 
     /// A Sentinel, told so much besides its port.
     pub(super) async fn sentinel(text: &str) -> Self {
+        Self::guarded_sentinel(text, None).await
+    }
+
+    /// One that wants a password.
+    pub(super) async fn guarded_sentinel(text: &str, password: Option<&str>) -> Self {
         let server = Self {
             dir: tempfile::tempdir().expect("a directory"),
             port: free_port(),
             arguments: vec![],
+            password: password.map(str::to_owned),
             child: Mutex::default(),
         };
         let dir = server.dir.path().display();
-        let text = format!("port {}\nbind 127.0.0.1\ndir {dir}\n{text}", server.port);
+        let guard = password.map(|password| format!("requirepass {password}\n")).unwrap_or_default();
+        let text = format!("port {}\nbind 127.0.0.1\ndir {dir}\n{guard}{text}", server.port);
         std::fs::write(server.sentinel_file(), text).expect("a file");
         server.run().await;
         server
@@ -135,7 +145,8 @@ impl Server {
     }
 
     pub(super) fn url(&self) -> RedisUrl {
-        RedisUrl::parse(&format!("redis://127.0.0.1:{}", self.port)).expect("valid")
+        let login = self.password.as_ref().map(|password| format!(":{password}@")).unwrap_or_default();
+        RedisUrl::parse(&format!("redis://{login}127.0.0.1:{}", self.port)).expect("valid")
     }
 
     pub(super) async fn connect(&self) -> redis::RedisResult<MultiplexedConnection> {

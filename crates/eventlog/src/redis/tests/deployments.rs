@@ -262,6 +262,44 @@ async fn a_cluster_needs_no_more_than_the_documented_user() {
     assert!(told.contains("cluster"), "{told}");
 }
 
+/// Waits until a Sentinel reached the primary that it calls "main".
+pub(super) async fn until_it_watches(sentinel: &Server) {
+    until("the Sentinel reaches the primary", || async {
+        let told: Vec<String> = sentinel.ask(&["SENTINEL", "MASTER", "main"]).await.expect("tells");
+        told.chunks(2).any(|pair| pair[0] == "flags" && pair[1] == "master")
+            && told.chunks(2).any(|pair| pair[0] == "info-refresh" && pair[1].len() < 6)
+    })
+    .await;
+}
+
+/// Without the right one, the setting that holds it is named.
+#[tokio::test]
+async fn sentinels_that_want_a_password_are_told_it() {
+    let primary = Server::start().await;
+    let monitor = format!("sentinel monitor main 127.0.0.1 {} 1\n", primary.port());
+    let sentinel = Server::guarded_sentinel(&monitor, Some("right-word")).await;
+    until_it_watches(&sentinel).await;
+    let at = format!("127.0.0.1:{}", sentinel.port());
+    let open = async |login: Option<(&str, &str)>| {
+        let url = RedisUrl::parse(&format!("redis-sentinel://{at}/main")).expect("valid");
+        let sentinel_login = login
+            .map(|(user, password)| SentinelLogin { user: user.to_owned(), password: password.to_owned() });
+        let options = RedisOptions { sentinel_login, ..RedisOptions::new(url) };
+        RedisLog::open(options, Arc::new(StreamPolicies::open(Retention::FOREVER)), clock()).await
+    };
+    for login in [None, Some(("", "wrong-word")), Some(("nobody", "right-word"))] {
+        let told = open(login).await.err().expect("refused").to_string();
+        assert!(told.starts_with(&format!("no Sentinel answers at {at}: ")), "{told}");
+        assert!(told.ends_with("check the addresses, and the login in redis.sentinel_login_file"), "{told}");
+        assert!(!told.contains("-word"), "{told}");
+    }
+    let log = open(Some(("default", "right-word"))).await.expect("opens");
+    log.close().await;
+    let log = open(Some(("", "right-word"))).await.expect("opens");
+    everything_works(&log).await;
+    log.close().await;
+}
+
 #[tokio::test]
 async fn sentinels_that_cannot_tell_are_named() {
     let told = refused(RedisUrl::parse("redis-sentinel://127.0.0.1:1/main").expect("valid")).await;

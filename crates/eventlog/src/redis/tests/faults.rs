@@ -8,11 +8,14 @@ use std::time::Duration;
 use evergate_domain::{Event, GapReason, ProducerId, ProducerSeq, Retention, Seq, UnixMillis};
 use rustix::process::Signal;
 
-use super::super::library::tests::load_version;
+use super::super::library::{self, tests::load_version};
 use super::super::testing::{PATIENCE, clock, oracle, until};
 use super::*;
 use crate::{Retry, SystemClock, TailItem};
 
+/// Entries of one node of a stream, as Redis has it unless it is told otherwise: what appending trims at a
+/// guess keeps fewer than that too many.
+const NODE_ENTRIES: u64 = 100;
 const ALL: ReadLimit = ReadLimit { events: usize::MAX, bytes: u64::MAX };
 
 fn stream(name: &str) -> StreamName {
@@ -389,7 +392,13 @@ async fn a_full_server_refuses_appends_and_nothing_else() {
     for _ in 0..10 {
         log.append(&name, (0..50).map(|_| large()).collect()).await.expect("appends");
     }
-    let _: String = server.ask(&["CONFIG", "SET", "maxmemory", "1mb"]).await.expect("sets");
+    let used = async || -> u64 {
+        let told: String = server.ask(&["INFO", "memory"]).await.expect("tells");
+        super::super::checks::field(&told, "used_memory").expect("is told").parse().expect("a number")
+    };
+    // Less than there is, and more than there is when all that is not to be kept is gone.
+    let room = (used().await - 2_000_000).to_string();
+    let _: String = server.ask(&["CONFIG", "SET", "maxmemory", &room]).await.expect("sets");
     match log.append(&name, vec![large()]).await {
         Err(error @ AppendError::Full(_)) => assert!(matches!(error.retry(), Retry::After(_))),
         other => panic!("{other:?}"),
@@ -405,7 +414,9 @@ async fn a_full_server_refuses_appends_and_nothing_else() {
         super::super::testing::log(server.options(Level::Home), StreamPolicies::open(keep), clock()).await;
     trimming.trim().await.expect("trims");
     assert_eq!(trimming.status(&name).await.expect("status").floor.seq.get(), 490);
-    let _: String = server.ask(&["CONFIG", "SET", "maxmemory", "100mb"]).await.expect("sets");
+    let stored: u64 = server.ask(&["XLEN", &Keys::of(&name).log()]).await.expect("counts");
+    assert_eq!(stored, 10, "and really so");
+    // Trimming made room, and nothing else did.
     let placed = log.append(&name, vec![large()]).await.expect("appends");
     assert_eq!(placed[0].offset, tail.next());
     log.close().await;
@@ -422,7 +433,9 @@ async fn a_library_replaced_in_mid_stream() {
     let mut connection = server.connect().await.expect("connects");
     for round in 1..=5u32 {
         writers.at(u64::from(round) * 150).await;
-        load_version(&mut connection, i64::from(round) + 1).await.expect("loads");
+        let loaded =
+            load_version(&mut connection, *library::VERSION + i64::from(round)).await.expect("loads");
+        assert!(matches!(loaded, library::Loaded::Replaced(Some(_))), "{loaded:?}");
     }
     // Gone altogether.
     writers.at(900).await;
@@ -516,6 +529,136 @@ async fn what_no_replica_confirmed_is_neither_acknowledged_nor_shown() {
     assert!(follower.saw_all(2) && follower.told.lock().is_empty());
     log.close().await;
     following.await.expect("no panic");
+}
+
+/// What a process left behind is committed by any other that follows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_process_left_uncommitted_another_commits() {
+    let primary = Server::start().await;
+    let replica = primary.replica().await;
+    let (gone, here) = (hasty(&primary, Level::Replicated).await, hasty(&primary, Level::Replicated).await);
+    let name = stream("orphaned");
+    let (follower, following) = Follower::start(&here, &name).await;
+    let first = publish(&gone, &name, numbered("p", 1)).await;
+    until("the follower has it", || async { follower.last() == 1 }).await;
+
+    replica.signal(Signal::STOP);
+    let appending = tokio::spawn({
+        let (gone, name) = (Arc::clone(&gone), name.clone());
+        async move { gone.append(&name, vec![numbered("p", 2), numbered("p", 3)]).await }
+    });
+    until("they are written", || async { oracle(&primary, &name).await.len() == 3 }).await;
+    gone.close().await;
+    let answer = appending.await.expect("no panic");
+    assert!(matches!(answer, Err(AppendError::Unavailable(_))), "{answer:?}");
+    assert_eq!(here.status(&name).await.expect("status").tail, first, "nobody confirmed them");
+    assert_eq!(follower.last(), 1);
+
+    replica.signal(Signal::CONT);
+    until("the follower has them", || async { follower.last() == 3 }).await;
+    assert_eq!(here.status(&name).await.expect("status").tail, first.next().next());
+    assert!(follower.saw_all(3) && follower.told.lock().is_empty());
+    // Under the same numbers their publisher finds them.
+    let again = here.append(&name, vec![numbered("p", 2)]).await.expect("appends");
+    assert_eq!(again, [Placed { offset: first.next(), duplicate: true }]);
+    here.close().await;
+    following.await.expect("no panic");
+}
+
+/// Counts, and no times: while the first question to the replicas has no answer, all others wait for one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_confirmation_covers_many_streams() {
+    let primary = Server::start().await;
+    let replica = primary.replica().await;
+    let options = RedisOptions {
+        response_timeout: PATIENCE,
+        append_timeout: PATIENCE,
+        confirm_timeout: PATIENCE,
+        ..primary.options(Level::Replicated)
+    };
+    let log = log(options, StreamPolicies::open(Retention::FOREVER), clock()).await;
+    let append = |n: usize| {
+        let log = Arc::clone(&log);
+        async move { log.append(&stream(&format!("s{n}")), vec![EventDraft::new("x")]).await }
+    };
+    // So that all gates are open.
+    for n in 0..64 {
+        append(n).await.expect("appends");
+    }
+    let _: String = primary.ask(&["CONFIG", "RESETSTAT"]).await.expect("resets");
+    let asks = async |section: &str, field: &str| -> Option<u64> {
+        let told: String = primary.ask(&["INFO", section]).await.expect("tells");
+        let line = super::super::checks::field(&told, field)?;
+        line.trim_start_matches("calls=").split(',').next()?.parse().ok()
+    };
+    replica.signal(Signal::STOP);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(append(0));
+    until("it waits", || async { asks("clients", "blocked_clients").await == Some(1) }).await;
+    for n in 1..64 {
+        tasks.spawn(append(n));
+    }
+    // Sent, and read by nobody as long as the first waits.
+    until("the others are on their way", || async {
+        let sent: String = primary.ask(&["CLIENT", "LIST"]).await.expect("tells");
+        let waiting = sent.lines().find(|line| line.contains(" flags=b ")).unwrap_or_default();
+        let queued = waiting.split(' ').find_map(|word| word.strip_prefix("qbuf=")?.parse::<u64>().ok());
+        queued.is_some_and(|bytes| bytes > 63 * 100)
+    })
+    .await;
+    replica.signal(Signal::CONT);
+    while let Some(appended) = tasks.join_next().await {
+        let placed = appended.expect("no panic").expect("the replica is back");
+        assert_eq!(placed[0].offset.seq.get(), 2);
+    }
+    let waits = asks("commandstats", "cmdstat_wait").await.expect("it was asked");
+    println!("64 streams confirmed by {waits} questions");
+    assert!((2..=16).contains(&waits), "{waits} questions for 64 appends");
+    log.close().await;
+}
+
+/// What nobody follows any more is not listened to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_is_left_when_nobody_follows_any_more() {
+    let server = Server::start().await;
+    let log = hasty(&server, Level::Home).await;
+    let (one, other) = (stream("one"), stream("other"));
+    let [channel, stays] = [&one, &other].map(|name| Keys::of(name).channel(0));
+    let listened = async || -> Vec<String> {
+        let mut channels: Vec<String> =
+            server.ask(&["PUBSUB", "SHARDCHANNELS", "evergate*"]).await.expect("tells");
+        channels.sort();
+        channels
+    };
+    let mut both = vec![channel.clone(), stays.clone()];
+    both.sort();
+    let (tail, second) = (log.follow(&one).await.expect("follows"), log.follow(&one).await.expect("follows"));
+    let _stays = log.follow(&other).await.expect("follows");
+    assert_eq!(listened().await, both);
+    let heard: (String, i64) = server.ask(&["PUBSUB", "SHARDNUMSUB", &channel]).await.expect("tells");
+    assert_eq!(heard, (channel.clone(), 1), "two followers are one listener");
+
+    drop(tail);
+    let compared = async || -> u64 {
+        let told: String = server.ask(&["INFO", "commandstats"]).await.expect("tells");
+        let asked = super::super::checks::field(&told, "cmdstat_fcall_ro").expect("it compares");
+        asked.trim_start_matches("calls=").split(',').next().expect("a count").parse().expect("a number")
+    };
+    let before = compared().await;
+    until("it had time to leave", || async { compared().await > before + 4 }).await;
+    assert_eq!(listened().await, both, "somebody still follows");
+    drop(second);
+    until("it left", || async { listened().await == [stays.clone()] }).await;
+    let heard: (String, i64) = server.ask(&["PUBSUB", "SHARDNUMSUB", &channel]).await.expect("tells");
+    assert_eq!(heard, (channel, 0));
+
+    // And it is listened to again as soon as somebody comes.
+    let mut again = log.follow(&one).await.expect("follows");
+    assert_eq!(listened().await, both);
+    log.append(&one, vec![EventDraft::new("x")]).await.expect("appends");
+    let heard = tokio::time::timeout(PATIENCE, again.next()).await.expect("hears");
+    assert!(matches!(heard, TailItem::Events(_)), "{heard:?}");
+    log.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -634,11 +777,18 @@ async fn appending_keeps_streams_within_their_bounds() {
         log.append(&stream("events"), batch(1)).await.expect("appends");
         log.append(&stream("bytes"), batch(200)).await.expect("appends");
         let events = log.status(&stream("events")).await.expect("status");
-        let kept = events.tail.seq.get() - events.floor.seq.get();
-        assert!(kept <= 100 + 16 + 10 + 10, "{kept} events are kept");
-        assert!(n < 10 || kept >= 100);
-        let bytes = log.status(&stream("bytes")).await.expect("status").bytes;
-        assert!(bytes <= 100_000 + 2 * 12_500 + 2_000, "{bytes} bytes are kept");
+        let kept = |status: &StreamStatus| status.tail.seq.get() - status.floor.seq.get();
+        let many = kept(&events);
+        assert!(many <= 100 + 16 + 10 + 10, "{many} events are kept");
+        assert!(n < 10 || many >= 100);
+        let bytes = log.status(&stream("bytes")).await.expect("status");
+        assert!(bytes.bytes <= 100_000 + 2 * 12_500 + 2_000, "{} bytes are kept", bytes.bytes);
+        // And the rest is really gone.
+        for (name, many) in [("events", many), ("bytes", kept(&bytes))] {
+            let log = Keys::of(&stream(name)).log();
+            let stored: u64 = server.ask(&["XLEN", &log]).await.expect("counts");
+            assert!((many..many + NODE_ENTRIES).contains(&stored), "{stored} are stored of {many} {name}");
+        }
     }
     log.close().await;
 }

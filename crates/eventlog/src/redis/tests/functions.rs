@@ -12,9 +12,17 @@ use redis::Value;
 use redis::aio::MultiplexedConnection;
 
 use super::super::call::{TooOld, Verdict, verdict};
-use super::super::{reply, wire};
+use super::super::library::tests::versioned;
+use super::super::{library, reply, wire};
 use super::*;
 use crate::{Epochs, PRODUCERS_MAX, Standing, StreamHead};
+
+/// Entries of one node of a stream, as Redis has it unless it is told otherwise: what is trimmed at a guess
+/// keeps fewer than that too many.
+const NODE_ENTRIES: u64 = 100;
+/// How far apart rows of the index are, at the most.
+const ROW_EVENTS: u64 = 256;
+const ROW_MILLIS: u64 = 10_000;
 
 /// One batch: per event a producer (0 is this test's own, as for events without one), a choice of
 /// its sequence, and a length.
@@ -22,14 +30,19 @@ type Events = Vec<(u8, i64, u8)>;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Batches in one call, the milliseconds that passed, and whether appending may trim.
-    Append(Vec<Events>, u64, Option<u64>),
+    /// Batches in one call, the milliseconds that passed, whether appending may trim, and whether another
+    /// level is asked for than that of most calls.
+    Append(Vec<Events>, u64, Option<u64>, bool),
+    /// Replicas confirmed everything up to here.
+    Commit(u64),
     /// A cursor: an epoch from the end, and a sequence.
     Resume(u8, u64),
     Locate(u8, u64),
     Trim(Retention),
     /// The right to append changes hands, some numbers further on.
     Open(u64),
+    /// It is taken away first, by so much, and somebody opens it above that.
+    Fence(u64),
     /// Another node loads the library anew.
     Replace,
 }
@@ -54,13 +67,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         prop::collection::vec(events, 0..4),
         prop_oneof![3 => Just(0u64), 1 => 0u64..30_000],
         prop::option::weighted(0.2, 0u64..100),
+        prop::bool::weighted(0.1),
     );
     let step = prop_oneof![
-        8 => append.prop_map(|(batches, millis, keep)| Step::Append(batches, millis, keep)),
+        8 => append.prop_map(|(batches, millis, keep, other)| Step::Append(batches, millis, keep, other)),
+        4 => (0u64..400).prop_map(Step::Commit),
         6 => (0u8..6, 0u64..400).prop_map(|(epoch, seq)| Step::Resume(epoch, seq)),
         3 => (0u8..4, 0u64..400_000).prop_map(|(kind, n)| Step::Locate(kind, n)),
         2 => keep.prop_map(Step::Trim),
         1 => (1u64..5).prop_map(Step::Open),
+        1 => (1u64..5).prop_map(Step::Fence),
         1 => Just(Step::Replace),
     ];
     prop::collection::vec(step, 1..80)
@@ -73,14 +89,26 @@ struct Both {
     epochs: Epochs,
     token: String,
     head: StreamHead,
+    /// The level of most calls, and the one that the stream was made at.
+    level: u8,
+    made: Option<u8>,
+    /// The newest event that may be shown.
+    hwm: u64,
     /// Time and bytes of every event there ever was.
     events: Vec<(UnixMillis, u64)>,
+    /// Sequence and time of the events that have a row in the index.
+    rows: Vec<(u64, u64)>,
     newest: HashMap<u8, i64>,
     now: u64,
 }
 
 fn seq(n: u64) -> Seq {
     Seq::new(n).expect("fits")
+}
+
+/// How many events lie between two rows of the index.
+fn spacing(keep: Option<u64>) -> u64 {
+    keep.map_or(ROW_EVENTS, |keep| (keep / 8).clamp(16, ROW_EVENTS))
 }
 
 fn epochs_at(before: &[Epoch], number: u64) -> Epochs {
@@ -96,7 +124,11 @@ impl Both {
             epochs: epochs_at(&[], 7),
             token: String::new(),
             head: StreamHead::default(),
+            level: 0,
+            made: None,
+            hwm: 0,
             events: vec![],
+            rows: vec![],
             newest: HashMap::new(),
             now: 1_000_000,
         };
@@ -126,10 +158,12 @@ impl Both {
 
     async fn step(&mut self, step: &Step) {
         match step {
-            Step::Append(batches, millis, keep) => {
+            Step::Append(batches, millis, keep, other) => {
                 self.now += millis;
-                self.append(batches, *keep).await;
+                let level = if *other { 1 - self.level } else { self.level };
+                self.append(level, batches, *keep).await;
             }
+            Step::Commit(mark) => self.commit(*mark).await,
             Step::Resume(epoch, at) => {
                 let known = self.epochs.all();
                 let epoch = match usize::from(*epoch) {
@@ -143,28 +177,77 @@ impl Both {
             Step::Locate(kind, n) => self.locate(*kind, *n).await,
             Step::Trim(keep) => self.trim(*keep).await,
             Step::Open(further) => {
-                let fence = self.epochs.current().get();
+                let (fence, former) = (self.epochs.current().get(), self.token.clone());
                 self.epochs = epochs_at(self.epochs.all(), fence + further);
+                self.open(fence).await;
+                let refused = self.call_commit(&former, 1).await;
+                let expected = [self.epochs.current().to_string(), self.token.clone()];
+                assert_eq!(refused, ["FENCED", &expected[0], &expected[1]]);
+            }
+            Step::Fence(further) => {
+                let fence = self.epochs.current().get() + further;
+                let record = [self.keys.slot.record()];
+                // And a lower one changes nothing.
+                for asked in [fence, fence - 1] {
+                    assert_eq!(self.call("fence", &record, &[text(asked)]).await, ["OK", &fence.to_string()]);
+                }
+                self.shut(fence).await;
+                // Who reads goes on. Nothing stands under the fence, and nothing ever will.
+                self.status().await;
+                self.resume(Offset::new(Epoch::new(fence).expect("fits"), seq(0))).await;
+                self.resume(self.head.tail(self.epochs.current())).await;
+                self.epochs = epochs_at(self.epochs.all(), fence + 1);
                 self.open(fence).await;
             }
             Step::Replace => {
-                let version = format!("local VERSION = {} --", fastrand::u32(2..1000));
-                let source = include_str!("../evergate.lua").replacen("local VERSION = 1 --", &version, 1);
-                let load = redis::cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(source).to_owned();
+                let version = *library::VERSION + fastrand::i64(1..1000);
+                let load =
+                    redis::cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(versioned(version)).to_owned();
                 let _: String = load.query_async(&mut self.redis).await.expect("loads");
+                let there = redis::cmd("FCALL_RO").arg("evergate_1_version").arg(0).to_owned();
+                let there: i64 = there.query_async(&mut self.redis).await.expect("answers");
+                assert_eq!(there, version, "it is another one");
                 let fence = self.epochs.current().get();
+                self.shut(fence).await;
                 self.epochs = epochs_at(self.epochs.all(), fence + 1);
-                let refused = self.call_append(&[], None).await;
-                assert_eq!(refused, ["SHUT".to_owned(), fence.to_string(), fence.to_string()]);
                 self.open(fence).await;
             }
         }
     }
 
-    async fn append(&mut self, batches: &[Events], keep: Option<u64>) {
+    /// Nothing is written any more.
+    async fn shut(&mut self, fence: u64) {
+        let shut = ["SHUT".to_owned(), fence.to_string(), fence.to_string()];
+        assert_eq!(self.call_append(&[], None).await, shut);
+        assert_eq!(self.call_commit(&self.token.clone(), 1).await, shut);
+    }
+
+    async fn call_commit(&mut self, token: &str, mark: u64) -> Vec<String> {
+        let epoch = token.trim_start_matches("token-");
+        let arguments = [text(epoch), text(token), text(mark), text(self.keys.channel(0))];
+        let stream = self.stream();
+        self.call("commit", &stream, &arguments).await
+    }
+
+    async fn commit(&mut self, mark: u64) {
+        let tail = self.head.lineage.tail_seq().get();
+        let mark = mark % (tail + 3);
+        let answer = self.call_commit(&self.token.clone(), mark).await;
+        self.hwm = self.hwm.max(mark.min(tail));
+        assert_eq!(answer, ["OK", &self.hwm.to_string()]);
+        self.status().await;
+    }
+
+    async fn append(&mut self, level: u8, batches: &[Events], keep: Option<u64>) {
         let batches: Vec<Vec<EventDraft>> =
             batches.iter().map(|events| events.iter().map(|event| self.draft(*event)).collect()).collect();
-        let answer = self.call_append(&batches, keep).await;
+        let answer = self.call_append_at(level, &batches, keep).await;
+        if let Some(made) = self.made.filter(|&made| made < level) {
+            assert_eq!(answer, ["LEVEL", &made.to_string()]);
+            self.status().await;
+            return;
+        }
+        let before = self.events.len();
         let expected: Vec<Verdict> = batches.iter().map(|batch| self.plan(batch.clone())).collect();
         let answered: Vec<Verdict> = answer[4..]
             .iter()
@@ -172,10 +255,47 @@ impl Both {
             .map(|(word, batch)| verdict(word, batch.len()).expect("known"))
             .collect();
         assert_eq!(answered, expected);
-        if let Some(keep) = keep {
-            self.trimmed_by_append(keep).await;
+        let new = self.events.len() > before;
+        if new {
+            self.made.get_or_insert(level);
+        }
+        let level = self.made.unwrap_or(level);
+        let tail = self.head.lineage.tail_seq().get();
+        if level == 0 {
+            self.hwm = tail;
+        }
+        let stands = if tail == 0 { Offset::BEGINNING } else { self.head.tail(self.epochs.current()) };
+        let expected = [stands.to_string(), self.hwm.to_string(), level.to_string()];
+        assert_eq!((answer[0].as_str(), &answer[1..4]), ("OK", &expected[..]));
+        if new {
+            self.index(before, keep);
+            self.let_go(keep);
         }
         self.status().await;
+    }
+
+    /// Notes which of the new events have a row in the index.
+    fn index(&mut self, before: usize, keep: Option<u64>) {
+        for (seq, (time, _)) in (1..).zip(&self.events).skip(before) {
+            let apart = |&(row, at): &(u64, u64)| seq - row >= spacing(keep) || time.get() - at >= ROW_MILLIS;
+            if self.rows.last().is_none_or(apart) {
+                self.rows.push((seq, time.get()));
+            }
+        }
+    }
+
+    /// Appending lets go of whole stretches of the index, of nothing that is to be kept, and of nothing that
+    /// is not shown yet.
+    fn let_go(&mut self, keep: Option<u64>) {
+        let Some(keep) = keep else { return };
+        let (tail, floor) = (self.head.lineage.tail_seq().get(), self.head.floor.get());
+        if tail - floor < keep + spacing(Some(keep)) {
+            return;
+        }
+        let cut = self.rows.iter().rev().map(|row| row.0 - 1).find(|&cut| cut <= tail - keep);
+        if let Some(cut) = cut.filter(|&cut| cut > floor && cut <= self.hwm) {
+            self.head.floor = seq(cut);
+        }
     }
 
     fn draft(&mut self, (producer, step, length): (u8, i64, u8)) -> EventDraft {
@@ -247,30 +367,27 @@ impl Both {
         self.call("append", &all, &arguments).await
     }
 
-    /// Appending lets go of whole stretches only, and of nothing that is to be kept.
-    async fn trimmed_by_append(&mut self, keep: u64) {
-        let answer = self.call("status", &self.stream(), &[]).await;
-        let floor = reply::offset(&answer[2]).expect("an offset").seq;
-        let tail = self.head.lineage.tail_seq().get();
-        assert!(floor >= self.head.floor);
-        if floor > self.head.floor {
-            assert!(tail - floor.get() >= keep, "too much is gone");
-            assert!(tail - floor.get() <= keep + 16 + 24, "too little is gone");
-        }
-        self.head.floor = floor;
-    }
-
     async fn status(&mut self) {
         let answer = self.call("status", &self.stream(), &[]).await;
         let current = self.epochs.current();
         let bytes: u64 = self.events[self.floor()..].iter().map(|event| event.1).sum();
         let expected = [
             "OK".to_owned(),
-            self.head.tail(current).to_string(),
+            self.head.lineage.cursor_at(seq(self.hwm), current).to_string(),
             self.head.floor(current).to_string(),
             bytes.to_string(),
+            self.head.tail(current).to_string(),
+            self.made.unwrap_or(0).to_string(),
         ];
-        assert_eq!(answer[..4], expected);
+        assert_eq!(answer, expected);
+        let kept = (self.events.len() - self.floor()) as u64;
+        let stored = self.stored().await;
+        assert!((kept..kept + NODE_ENTRIES).contains(&stored), "{stored} are stored of {kept}");
+    }
+
+    /// How many events really lie there.
+    async fn stored(&mut self) -> u64 {
+        redis::cmd("XLEN").arg(self.keys.log()).query_async(&mut self.redis).await.expect("counts")
     }
 
     fn floor(&self) -> usize {
@@ -294,8 +411,15 @@ impl Both {
         };
         let standing = match *answer.as_slice() {
             ["OK", hwm, up_to, "0"] => {
-                let tail = self.head.lineage.tail_seq().to_string();
-                assert_eq!((hwm, up_to), (tail.as_str(), tail.as_str()));
+                let mark = self.hwm.to_string();
+                assert_eq!((hwm, up_to), (mark.as_str(), mark.as_str()));
+                assert!(cursor.seq.get() <= self.hwm, "it is not shown yet");
+                Standing::After(cursor.seq)
+            }
+            ["HOLD", committed] => {
+                let shown = self.head.lineage.cursor_at(seq(self.hwm), self.epochs.current());
+                assert_eq!(at(committed), shown);
+                assert!(cursor.seq.get() > self.hwm, "it may be shown");
                 Standing::After(cursor.seq)
             }
             ["GAP", missing, cursor_at, resumed_at, lost] => {
@@ -315,14 +439,15 @@ impl Both {
 
     async fn locate(&mut self, kind: u8, n: u64) {
         let floor = self.head.floor.get();
-        let tail = self.head.lineage.tail_seq().get();
+        let hwm = self.hwm;
         let (word, n, expected) = match kind {
-            0 => ("latest", n, tail),
+            0 => ("latest", n, hwm),
             1 => ("earliest", n, floor),
-            2 => ("last", n % 500, tail.saturating_sub(n % 500).max(floor)),
+            2 => ("last", n % 500, hwm.saturating_sub(n % 500).max(floor)),
             _ => {
                 let time = 1_000_000 + n;
-                let kept = &self.events[self.floor()..];
+                let shown = usize::try_from(hwm).expect("small");
+                let kept = &self.events[self.floor()..shown];
                 ("time", time, floor + kept.partition_point(|event| event.0.get() < time) as u64)
             }
         };
@@ -338,6 +463,7 @@ impl Both {
             keep.age.map(|age| self.now.saturating_sub(u64::try_from(age.as_millis()).expect("small")));
         let bound = |n: Option<u64>| n.map(|n| n.to_string().into_bytes()).unwrap_or_default();
         let keys = [self.keys.meta(), self.keys.log(), self.keys.index()];
+        let before = self.stored().await;
         let answer = self.call("trim", &keys, &[bound(keep.events), bound(keep.bytes), bound(oldest)]).await;
         let kept = &self.events[self.floor()..];
         let mut bytes: u64 = kept.iter().map(|event| event.1).sum();
@@ -345,20 +471,20 @@ impl Both {
         for (at, event) in kept.iter().enumerate() {
             let many = keep.events.is_some_and(|max| (kept.len() - at) as u64 > max);
             let large = keep.bytes.is_some_and(|max| bytes > max);
-            if !(many || large || oldest.is_some_and(|oldest| event.0.get() < oldest)) {
+            let old = oldest.is_some_and(|oldest| event.0.get() < oldest);
+            // What is not shown yet is not due, however much there is of it.
+            if floor as u64 == self.hwm || !(many || large || old) {
                 break;
             }
             bytes -= event.1;
             floor += 1;
         }
+        let moved = floor > self.floor();
         self.head.floor = seq(floor as u64);
         assert_eq!(answer, ["OK".to_owned(), floor.to_string()]);
         // And it is really gone, no more and no less.
-        let count: u64 =
-            redis::cmd("XLEN").arg(self.keys.log()).query_async(&mut self.redis).await.expect("counts");
-        if self.head.floor.get() > 0 && floor > 0 {
-            assert!(count >= (self.events.len() - floor) as u64);
-        }
+        let expected = if moved { (self.events.len() - floor) as u64 } else { before };
+        assert_eq!(self.stored().await, expected);
         self.status().await;
     }
 }
@@ -379,9 +505,10 @@ fn random_histories_agree_with_the_pure_rules() {
     let cases = std::env::var("EVERGATE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new(config);
-    let result = runner.run(&steps(), |steps| {
+    let result = runner.run(&(0u8..2, steps()), |(level, steps)| {
         runtime.block_on(async {
             let mut both = Both::new(connection.clone()).await;
+            both.level = level;
             for step in &steps {
                 both.step(step).await;
             }
@@ -427,11 +554,11 @@ async fn the_window_ends_where_the_pure_rules_end_it() {
     let mut both = Both::new(connection).await;
     let window = i64::try_from(crate::WINDOW).expect("small");
     // Three runs of one event each, another producer between them.
-    both.append(&[vec![(1, 1, 1), (2, 1, 1)]], None).await;
-    both.append(&[vec![(1, window - 1, 1), (2, 1, 1)]], None).await;
+    both.append(0, &[vec![(1, 1, 1), (2, 1, 1)]], None).await;
+    both.append(0, &[vec![(1, window - 1, 1), (2, 1, 1)]], None).await;
     let ask = vec![Both::numbered(1, 1)];
     assert_eq!(both.call_append(std::slice::from_ref(&ask), None).await[4], "=7-1*");
-    both.append(&[vec![(1, 1, 1)]], None).await;
+    both.append(0, &[vec![(1, 1, 1)]], None).await;
     assert_eq!(both.call_append(&[ask], None).await[4], format!("!0 {}", crate::WINDOW + 1));
 }
 

@@ -6,7 +6,7 @@ use evergate_domain::Retention;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::super::testing::{clock, free_port, until};
-use super::deployments::{cluster_of, everything_works, stream};
+use super::deployments::{cluster_of, everything_works, stream, until_it_watches};
 use super::*;
 
 /// An authority, and a certificate of its for this machine, as files.
@@ -119,12 +119,7 @@ async fn a_sentinel_over_tls() {
     let lines: Vec<_> = words.chunks(2).map(|pair| format!("{} {}", &pair[0][2..], pair[1])).collect();
     let monitor = format!("sentinel monitor main 127.0.0.1 {port} 1");
     let sentinel = Server::sentinel(&format!("{}\n{monitor}\n", lines.join("\n"))).await;
-    until("the Sentinel reaches the primary", || async {
-        let told: Vec<String> = sentinel.ask(&["SENTINEL", "MASTER", "main"]).await.expect("tells");
-        told.chunks(2).any(|pair| pair[0] == "flags" && pair[1] == "master")
-            && told.chunks(2).any(|pair| pair[0] == "info-refresh" && pair[1].len() < 6)
-    })
-    .await;
+    until_it_watches(&sentinel).await;
     let url = format!("rediss-sentinel://127.0.0.1:{at}/main");
     let log = opened(options(&url, Some(certificates.authority.clone()))).await;
     assert_eq!(primaries(&log), [format!("127.0.0.1:{port}")]);

@@ -181,7 +181,11 @@ impl Question {
             }
         }
         let answers: RedisResult<Vec<Value>> = line.send_packed_commands(&pipe, 0, 2).await;
-        let mut answers = answers.map_err(failed)?.into_iter();
+        let answers = answers.map_err(failed)?;
+        if let Some(error) = answers.iter().find_map(denied) {
+            return Err(NoAnswer::Refused(error.to_string()));
+        }
+        let mut answers = answers.into_iter();
         let testimony = match (self, answers.next(), answers.next()) {
             (Self::Sentinel { .. }, Some(at), Some(master)) => from_sentinel(at, master),
             (Self::Cluster, Some(info), Some(slots)) => from_cluster(info, slots, address),
@@ -189,6 +193,13 @@ impl Question {
         };
         testimony.map(|testimony| (line, testimony)).ok_or(NoAnswer::Unknown)
     }
+}
+
+/// The error of whoever may answer us nothing: that says nothing of what it knows.
+fn denied(answer: &Value) -> Option<RedisError> {
+    let Value::ServerError(error) = answer else { return None };
+    let error = RedisError::from(error.clone());
+    matches!(error.code(), Some("NOAUTH" | "NOPERM")).then_some(error)
 }
 
 /// `SENTINEL GET-MASTER-ADDR-BY-NAME` and `SENTINEL MASTER`.
