@@ -17,5 +17,6 @@ mod levels;
 mod members;
 mod partitions;
 mod rebalance;
+mod retries;
 mod role;
 mod upkeep;

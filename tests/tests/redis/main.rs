@@ -12,4 +12,5 @@ mod places;
 mod restarts;
 mod sentinel;
 mod two_gateways;
+mod two_streams;
 mod work;
