@@ -98,6 +98,9 @@ impl Reader {
                     self.take(frame);
                 }
                 Some(Next::Item(Item::Comment(_))) => {}
+                Some(Next::Item(Item::Retry(ms))) => {
+                    self.retry = Duration::from_millis(ms).min(self.retry_max);
+                }
                 Some(Next::End(_)) => break,
                 None => panic!("{}: not even a heartbeat", self.name),
             }

@@ -8,7 +8,8 @@
 //! id: 1-42             optional, and last
 //!                      blank line
 //! ```
-//! Between frames a comment may stand: `:` and one newline.
+//! Between frames a comment may stand: `:` and one newline. Before it, or before another of its kind, a `retry:`
+//! may stand alone.
 
 use serde_json::Value;
 
@@ -21,6 +22,8 @@ pub enum Item {
     Frame(Frame),
     /// A comment line, without its colon.
     Comment(String),
+    /// A `retry:` line that belongs to no frame.
+    Retry(u64),
 }
 
 /// A whole frame.
@@ -98,6 +101,14 @@ impl FrameParser {
         while let Some(at) = self.unread.iter().position(|&byte| byte == b'\n') {
             let line: Vec<u8> = self.unread.drain(..=at).collect();
             let before = self.frame.raw.len();
+            if let Some(retry) = self.frame.retry.filter(|_| self.is_only_a_retry())
+                && (line.starts_with(b":") || line.starts_with(b"retry:"))
+            {
+                // It stood alone; what comes behind it has yet to be read.
+                self.frame = Frame::default();
+                self.unread.splice(..0, line);
+                return Ok(Some(Item::Retry(retry)));
+            }
             match self.line(&line) {
                 Ok(Some(item)) => return Ok(Some(item)),
                 Ok(None) => {}
@@ -114,6 +125,10 @@ impl FrameParser {
     #[must_use]
     pub fn rest(&self) -> Vec<u8> {
         [self.frame.raw.as_slice(), &self.unread].concat()
+    }
+
+    fn is_only_a_retry(&self) -> bool {
+        self.frame.event.is_none() && self.data_lines == 0
     }
 
     fn line(&mut self, line: &[u8]) -> Result<Option<Item>, String> {
@@ -205,6 +220,26 @@ mod tests {
         assert_eq!((first.retry, first.event.as_deref(), first.data.as_str()), (Some(5), Some("a"), "x\ny"));
         assert_eq!(first.offset(), Offset::new(1, 1));
         assert_eq!((last.data.as_str(), last.raw.as_slice()), ("", &b"data:\n\n"[..]));
+    }
+
+    #[test]
+    fn a_retry_may_stand_alone_between_frames() {
+        let items = parse("retry: 1\nretry: 2\n:\ndata: x\n\nretry: 3\n:\nretry: 4\ndata: y\n\n")
+            .expect("well formed");
+        let [
+            Item::Retry(1),
+            Item::Retry(2),
+            Item::Comment(_),
+            Item::Frame(x),
+            Item::Retry(3),
+            Item::Comment(_),
+            Item::Frame(y),
+        ] = items.as_slice()
+        else {
+            panic!("{items:?}");
+        };
+        assert_eq!((x.retry, y.retry), (None, Some(4)));
+        assert!(parse("event: a\nretry: 1\n:\n").is_err() && parse("retry: x\n:\n").is_err());
     }
 
     #[test]

@@ -200,7 +200,7 @@ impl Subscription {
         loop {
             match self.next().await {
                 Next::Item(Item::Frame(frame)) => return frame,
-                Next::Item(Item::Comment(_)) => {}
+                Next::Item(Item::Comment(_) | Item::Retry(_)) => {}
                 Next::End(end) => {
                     panic!("the stream ended ({end:?}); so far: {:?}", self.so_far())
                 }
@@ -259,7 +259,7 @@ impl Subscription {
         loop {
             match self.next().await {
                 Next::Item(Item::Frame(frame)) => frames.push(frame),
-                Next::Item(Item::Comment(_)) => {}
+                Next::Item(Item::Comment(_) | Item::Retry(_)) => {}
                 Next::End(end) => return (frames, end),
             }
         }

@@ -24,6 +24,13 @@ impl RetryRange {
         Self { min_ms: self.min_ms.max(other.min_ms), max_ms: self.max_ms.max(other.max_ms) }
     }
 
+    /// Whether both ends are within a tenth of the other's, which makes no difference to anybody.
+    #[must_use]
+    pub fn is_near(self, other: Self) -> bool {
+        let near = |own: u64, other: u64| own.abs_diff(other) <= own / 10;
+        near(self.min_ms, other.min_ms) && near(self.max_ms, other.max_ms)
+    }
+
     /// One value in milliseconds, chosen by `random`, a uniformly distributed number.
     #[must_use]
     pub fn pick_ms(self, random: u64) -> u64 {
@@ -55,5 +62,16 @@ mod tests {
         assert_eq!(range.pick_ms(0), 1000);
         assert_eq!(range.pick_ms(u64::MAX), 3000);
         assert_eq!(RetryRange::new(three, one), None);
+    }
+
+    #[test]
+    fn what_differs_by_more_than_a_tenth_is_another_range() {
+        let range = |min, max| {
+            RetryRange::new(Duration::from_millis(min), Duration::from_millis(max)).expect("ordered")
+        };
+        let own = range(1_000, 10_000);
+        assert!(own.is_near(own) && own.is_near(range(1_100, 9_000)));
+        assert!(!own.is_near(range(1_000, 11_001)) && !own.is_near(range(899, 10_000)));
+        assert!(!range(0, 0).is_near(range(0, 1)));
     }
 }

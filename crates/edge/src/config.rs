@@ -281,6 +281,8 @@ pub struct SseConfig {
     pub ping_interval: Duration,
     /// What `retry:` is drawn from.
     pub retry: RetryRange,
+    /// How often open streams are told anew, if it has changed.
+    pub retry_refresh: Duration,
     /// The same for `evergate.busy`.
     pub busy_retry: RetryRange,
     /// Streams on one connection.

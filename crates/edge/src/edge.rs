@@ -41,6 +41,9 @@ const REVOCATIONS_INTERVAL: Duration = Duration::from_secs(2);
 /// How often it is looked how much memory is left.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(250);
 
+/// How often it is looked how long clients are to wait that are cut.
+const RETRIES_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How often idle streams are trimmed.
 const TRIM_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -218,7 +221,15 @@ impl Edge {
                 let _: Option<()> = stop.run_until_cancelled(spare_memory(&context)).await;
             }
         });
-        let tasks = [http, grpc, trim, flush, lapse, keys, watch, spare];
+        let retries = tokio::spawn({
+            let (context, stop) = (Arc::clone(&context), stop_chores.clone());
+            let ended = ended.clone().drop_guard();
+            async move {
+                let _ended = ended;
+                let _: Option<()> = stop.run_until_cancelled(tell_retries(&context)).await;
+            }
+        });
+        let tasks = [http, grpc, trim, flush, lapse, keys, watch, spare, retries];
         RunningEdge { context, log, hub, server, stop_grpc, stop_chores, ended, tasks }
     }
 }
@@ -290,6 +301,25 @@ async fn watch(context: &Context) {
         every.tick().await;
         if context.streams.tick(access::now()) {
             context.engine.look_for_cuts();
+        }
+    }
+}
+
+/// Keeps the wait of clients that are cut at what would be needed now, and has them told from time to time: one that is
+/// cut with its edge knows only what it was told before.
+async fn tell_retries(context: &Context) {
+    let every = |period| {
+        let mut every = tokio::time::interval(period);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        every
+    };
+    let (mut look, mut tell) = (every(RETRIES_INTERVAL), every(context.config.sse.retry_refresh));
+    loop {
+        tokio::select! {
+            _ = look.tick() => {
+                context.size_retries();
+            }
+            _ = tell.tick() => context.hub.retries().tell(),
         }
     }
 }
@@ -390,7 +420,7 @@ pub struct RunningEdge {
     stop_chores: CancellationToken,
     /// Set as soon as one of the tasks has ended, in whatever way.
     ended: CancellationToken,
-    tasks: [JoinHandle<()>; 8],
+    tasks: [JoinHandle<()>; 9],
 }
 
 impl RunningEdge {
@@ -410,6 +440,7 @@ impl RunningEdge {
     /// Ends every stream at a random moment of the window, each with `evergate.goaway` and a `retry:`
     /// of its own, and lets other connections finish. Returns when none is left; cancel-safe.
     pub async fn end_streams(&self, window: Duration) {
+        self.context.size_retries();
         self.hub.stop(window);
         self.server.ends.drain.cancel();
         self.server.closed().await;

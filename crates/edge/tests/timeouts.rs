@@ -76,6 +76,7 @@ async fn edge() -> (RunningEdge, SocketAddr) {
             heartbeat: HEAD / 2,
             ping_interval: TOO_LONG,
             retry,
+            retry_refresh: TOO_LONG,
             busy_retry: retry,
             streams_max: 16,
             keys_max: 64,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use evergate_domain::{RetryRange, SlowReaders, sse};
+use evergate_domain::{RetryRange, SlowReaders};
 use evergate_eventlog::ReadLimit;
 use evergate_telemetry::Tracer;
 
@@ -32,7 +32,7 @@ pub struct HubConfig {
     /// How long streams go on after they were told that the hub ends them, within its window: the time
     /// in which a client can open another one first.
     pub goaway_lead: Duration,
-    /// When they are to come back.
+    /// When they are to come back, until [`Retries`](crate::Retries) are set to something else.
     pub retry: RetryRange,
     /// What is done about subscribers that take less than they are sent.
     pub slow: Arc<SlowReaders>,
@@ -41,14 +41,6 @@ pub struct HubConfig {
 }
 
 impl HubConfig {
-    /// The news that the hub ends a stream, drawn for this one.
-    pub(crate) fn goaway(&self) -> Vec<u8> {
-        let mut frame = Vec::new();
-        let retry_ms = self.retry.pick_ms(fastrand::u64(..));
-        sse::Goaway { reason: "shutdown", retry_ms }.write_to(&mut frame);
-        frame
-    }
-
     /// How many events a subscriber passes over before it is told where it is. Half of what it may be,
     /// because those who want other keys are looked at only as often.
     pub(crate) fn call_after(&self) -> u32 {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use evergate_domain::{Event, StreamName};
+use evergate_domain::{Event, StreamName, sse};
 use evergate_eventlog::{EventLog, Page, ReadError, TailItem, TailSink};
 use parking_lot::RwLock;
 use tokio::runtime::Handle;
@@ -19,6 +19,7 @@ use crate::figures::Figures;
 use crate::frame::Frame;
 use crate::gzip::Deflater;
 use crate::replay::Replay;
+use crate::retries::Retries;
 use crate::ring::Ring;
 use crate::traced::Arrival;
 
@@ -28,6 +29,8 @@ pub(crate) struct Common {
     pub(crate) config: HubConfig,
     pub(crate) replay: Replay,
     pub(crate) deflater: Arc<Deflater>,
+    /// When clients are to come back.
+    pub(crate) retries: Arc<Retries>,
     /// What subscribers outside the shards were sent.
     pub(crate) figures: Figures,
     /// Repairs under way.
@@ -46,6 +49,7 @@ impl Common {
         Arc::new(Self {
             replay: Replay::new(Arc::clone(&log), config.page, config.replay_bytes),
             deflater: Arc::default(),
+            retries: Arc::new(Retries::new(config.retry)),
             figures: Figures::new(&config.tracer),
             log,
             config,
@@ -53,6 +57,13 @@ impl Common {
             alive: AtomicUsize::new(0),
             spares: AtomicBool::new(false),
         })
+    }
+
+    /// The news that the hub ends a stream, drawn for this one.
+    pub(crate) fn goaway(&self) -> Vec<u8> {
+        let mut frame = Vec::new();
+        sse::Goaway { reason: "shutdown", retry_ms: self.retries.draw_ms() }.write_to(&mut frame);
+        frame
     }
 
     /// Whether memory is short.

@@ -17,6 +17,7 @@ use crate::gzip::Sum;
 use crate::output::Output;
 use crate::profile::Profile;
 use crate::replay::NoRun;
+use crate::retries::Retries;
 use crate::session::Session;
 use crate::subscriber::{Begin, Follow, Opening, SubscribeRequest, Subscriber};
 
@@ -141,6 +142,13 @@ impl Hub {
             .collect();
         followed.sort();
         followed
+    }
+
+    /// When clients are to come back: what they are told of it at the end of their streams, and anew while
+    /// these go on.
+    #[must_use]
+    pub fn retries(&self) -> Arc<Retries> {
+        Arc::clone(&self.0.common.retries)
     }
 
     /// How often an event was deflated so far: once for everybody who is sent it compressed.

@@ -25,6 +25,7 @@ mod replay;
 mod ring;
 
 mod profile;
+mod retries;
 mod session;
 
 mod bundle;
@@ -42,4 +43,5 @@ pub use figures::{DELIVERY_BOUNDS, Deliveries};
 pub use frame::Framing;
 pub use gzip::Encoding;
 pub use hub::{Hub, SubscribeError};
+pub use retries::Retries;
 pub use subscriber::{Begin, End, HeartbeatKind, Next, Opening, SubscribeRequest, Subscriber};

@@ -113,8 +113,14 @@ impl Session {
         out.private(&frame);
     }
 
-    /// A sign of life after a time of silence, and the position, if the client's is behind.
-    pub(crate) fn beat(&mut self, out: &mut Output) {
+    /// A sign of life after a time of silence, and the position, if the client's is behind. Before them, when
+    /// it is to come back if its edge is lost, if there is news of it.
+    pub(crate) fn beat(&mut self, retry_ms: Option<u64>, out: &mut Output) {
+        if let Some(retry_ms) = retry_ms {
+            let mut line = Vec::new();
+            sse::retry_hint(&mut line, retry_ms);
+            out.private(&line);
+        }
         if self.unseen > 0 {
             self.tell_position(out);
         }
@@ -197,10 +203,12 @@ mod tests {
         let mut out = Output::default();
         session.run(0, &[frame("1-1", Some("B")), frame("1-2", None)], &mut out);
         assert!(out.is_empty());
-        session.beat(&mut out);
+        session.beat(None, &mut out);
         assert_eq!(text(&mut out), "event: evergate.cursor\ndata: {}\nid: 1-2\n\n:\n");
-        session.beat(&mut out);
+        session.beat(None, &mut out);
         assert_eq!(text(&mut out), ":\n", "nothing new to tell");
+        session.beat(Some(4_321), &mut out);
+        assert_eq!(text(&mut out), "retry: 4321\n:\n");
         let others: Vec<_> = (3..=8).map(|n| frame(&format!("1-{n}"), Some("B"))).collect();
         session.run(0, &others, &mut out);
         assert_eq!(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use evergate_domain::{Cursor, KeyFilter, ResumeKind, Start, StreamSet};
+use evergate_domain::{Cursor, KeyFilter, ResumeKind, Start, StreamSet, sse};
 use evergate_eventlog::ReadError;
 use futures_util::future::select_all;
 use tokio::sync::{Notify, watch};
@@ -18,6 +18,7 @@ use crate::hub::Inner;
 use crate::output::Output;
 use crate::profile::Profile;
 use crate::replay::{NoRun, Run};
+use crate::retries::Round;
 use crate::ring::Taken;
 use crate::session::Session;
 
@@ -117,6 +118,8 @@ pub struct Subscriber {
     /// Whether there was nothing for it at some time since it came.
     up_to_date: bool,
     beat_at: Instant,
+    /// When it was told last when to come back.
+    told_in: Round,
     /// Bytes it takes at once.
     piece_bytes: usize,
 }
@@ -142,6 +145,8 @@ pub(crate) struct Parked {
     pub(crate) sum: Sum,
     /// How long nothing was written to it.
     pub(crate) quiet: Duration,
+    /// When it was told last when to come back.
+    pub(crate) told_in: Round,
 }
 
 impl Parked {
@@ -183,6 +188,7 @@ impl Subscriber {
     ) -> Self {
         let beat_at = Instant::now() + session.profile().heartbeat.0;
         let piece_bytes = hub.common.config.piece_bytes;
+        let told_in = hub.common.retries.round();
         Self {
             hub,
             session,
@@ -194,6 +200,7 @@ impl Subscriber {
             failing: false,
             up_to_date: false,
             beat_at,
+            told_in,
             piece_bytes,
         }
     }
@@ -276,7 +283,7 @@ impl Subscriber {
         match self.leaving {
             Leaving::At(at, lead) if at <= Instant::now() => {
                 self.leaving = Leaving::Told(Instant::now() + lead);
-                self.out.private(&self.hub.common.config.goaway());
+                self.out.private(&self.hub.common.goaway());
             }
             // What was collected goes first; the end is met again.
             Leaving::Told(end) if end <= Instant::now() && self.out.is_empty() => {
@@ -290,8 +297,15 @@ impl Subscriber {
             // What was collected goes first; the end is met again.
             Err(_) => {}
         }
-        if self.out.is_empty() && self.beat_at <= Instant::now() {
-            self.session.beat(&mut self.out);
+        if !self.out.is_empty() {
+            if let Some(retry_ms) = self.news_of_retry() {
+                let mut line = Vec::new();
+                sse::retry_hint(&mut line, retry_ms);
+                self.out.private(&line);
+            }
+        } else if self.beat_at <= Instant::now() {
+            let retry_ms = self.news_of_retry();
+            self.session.beat(retry_ms, &mut self.out);
         }
         if !self.out.is_empty() {
             self.beat_at = Instant::now() + self.heartbeat();
@@ -315,6 +329,18 @@ impl Subscriber {
         piece
     }
 
+    /// When it is to come back, if that has changed since it was told. Whoever is told why it ends is told that
+    /// as well.
+    fn news_of_retry(&mut self) -> Option<u64> {
+        let retries = &self.hub.common.retries;
+        let round = retries.round();
+        if round == self.told_in || !matches!(self.leaving, Leaving::No) {
+            return None;
+        }
+        self.told_in = round;
+        Some(retries.draw_ms())
+    }
+
     fn heartbeat(&self) -> Duration {
         self.session.profile().heartbeat.0
     }
@@ -335,18 +361,20 @@ impl Subscriber {
             unseen: self.session.unseen(),
             sum: self.out.sum(),
             quiet: self.heartbeat().saturating_sub(self.beat_at.saturating_duration_since(Instant::now())),
+            told_in: self.told_in,
         })
     }
 
     /// The subscriber that a shard gives back.
     pub(crate) fn unparked(hub: &Arc<Inner>, parked: Parked) -> Self {
-        let Parked { feeds, profile, cursor, unseen, sum, quiet } = parked;
+        let Parked { feeds, profile, cursor, unseen, sum, quiet, told_in } = parked;
         let out = Output::new(profile.encoding, sum, &hub.common.deflater);
         let session = Session::new(profile, cursor, unseen, hub.common.config.scan_max);
         let (hub, stop) = (Arc::clone(hub), hub.stop.subscribe());
         let follows = feeds.into_iter().map(Follow::new).collect();
         let mut subscriber = Self::new(hub, session, follows, stop, out);
         subscriber.beat_at = Instant::now() + subscriber.heartbeat().saturating_sub(quiet);
+        subscriber.told_in = told_in;
         subscriber
     }
 

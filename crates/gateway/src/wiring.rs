@@ -211,6 +211,7 @@ pub(crate) fn edge(
             heartbeat: config.sse.heartbeat,
             ping_interval: config.sse.ping_interval,
             retry: config.sse.retry,
+            retry_refresh: config.sse.retry_refresh,
             busy_retry: config.sse.busy_retry,
             streams_max: config.sse.streams_max.get(),
             keys_max: config.sse.keys_max.get(),

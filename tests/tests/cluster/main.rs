@@ -21,6 +21,10 @@ mod members;
 mod nearness;
 mod partitions;
 mod rebalance;
+<<<<<<< HEAD
 mod rings;
+=======
+mod retries;
+>>>>>>> sub
 mod role;
 mod upkeep;

@@ -1,11 +1,13 @@
 //! How a stream ends.
 
-use std::time::Duration;
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use evergate_tests::http1::{Connection, Request, call};
 use evergate_tests::process::{Evergate, Options};
 use evergate_tests::publisher::{Publisher, event};
 use evergate_tests::subscription::{End, Subscription};
+use tokio::task::JoinSet;
 
 use crate::events_of;
 
@@ -44,6 +46,70 @@ async fn a_shutdown_tells_clients_to_go_elsewhere_and_ends_cleanly() {
     }
     let status = server.ended(EXIT_MAX).await;
     assert_eq!(status.code(), Some(0), "{}", server.output());
+}
+
+/// The pace of a drain: streams are told to go one after the other, in no order that a crowd could follow, each with
+/// a pause of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_tells_streams_to_go_at_its_pace_and_in_no_order() {
+    const STREAMS: usize = 200;
+    /// 100 a second, so two seconds, of which no half may have much more than its quarter of the streams.
+    const SPREAD: Duration = Duration::from_millis(1_500);
+    const PART: Duration = Duration::from_millis(500);
+    const IN_A_PART_MAX: usize = 110;
+    let mut server = Evergate::start(options().set("shutdown.pace", "100")).await;
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        let mut stream = Subscription::open(server.http(), &events_of("s")).await;
+        stream.opened().await;
+        streams.push(stream);
+    }
+    let mut waiting = JoinSet::new();
+    for (opened, mut stream) in streams.into_iter().enumerate() {
+        waiting.spawn(async move {
+            let goaway = stream.control("evergate.goaway").await;
+            let told = (Instant::now(), opened, goaway.retry.expect("a retry"));
+            assert_eq!(stream.end().await, (Vec::new(), End::Clean));
+            told
+        });
+    }
+    server.terminate();
+    let mut told = Vec::new();
+    while let Some(one) = waiting.join_next().await {
+        told.push(one.expect("every stream is told"));
+    }
+    told.sort();
+    let at: Vec<_> = told.iter().map(|(at, ..)| *at).collect();
+    let spread = at[STREAMS - 1].duration_since(at[0]);
+    assert!(spread >= SPREAD, "all within {spread:?}");
+    for (n, from) in at.iter().enumerate() {
+        let together = at[n..].iter().take_while(|other| other.duration_since(*from) < PART).count();
+        assert!(together <= IN_A_PART_MAX, "{together} within {PART:?}");
+    }
+    // By chance each follows the one that was opened before it in half of the cases.
+    let in_order = told.windows(2).filter(|pair| pair[0].1 < pair[1].1).count();
+    assert!((STREAMS / 4..STREAMS * 3 / 4).contains(&in_order), "{in_order} in the order of their opening");
+    let retries: HashSet<_> = told.iter().map(|(_, _, retry)| *retry).collect();
+    assert!(retries.iter().all(|retry| (1_000..=2_000).contains(retry)), "{retries:?}");
+    assert!(retries.len() > STREAMS / 2, "{} pauses for {STREAMS} streams", retries.len());
+    assert_eq!(server.ended(EXIT_MAX).await.code(), Some(0), "{}", server.output());
+}
+
+/// What is late is named, with what it still holds, and the process does not say that it ended well.
+#[tokio::test]
+async fn a_phase_that_is_late_is_named_with_what_it_holds() {
+    let mut server = Evergate::start(options().set("shutdown.deadline", "400ms")).await;
+    let mut connection = Connection::open(server.http()).await;
+    connection.send(&Request::get(&events_of("s"))).await;
+    connection.read_head().await;
+    // It never closes, and a client has a second for that.
+    server.terminate();
+    let status = server.ended(EXIT_MAX).await;
+    let output = server.output();
+    let late = output.lines().find(|line| line.contains("shutdown phase late"));
+    let late = late.unwrap_or_else(|| panic!("nothing is said to be late: {output}"));
+    assert!(late.contains("end streams") && late.contains("1 streams, "), "{late}");
+    assert!(status.code().is_some_and(|code| code != 0), "{status}: {output}");
 }
 
 #[tokio::test]

@@ -38,6 +38,19 @@ async fn a_browser_that_cannot_be_served_now_is_asked_to_come_back() {
 }
 
 #[tokio::test]
+async fn those_who_are_turned_away_together_do_not_come_back_together() {
+    let (server, _only) = full_server().await;
+    let mut retries = std::collections::HashSet::new();
+    for _ in 0..20 {
+        let mut refused = Subscription::open(server.http(), &events_of("s")).await;
+        let busy = refused.control("evergate.busy").await;
+        retries.insert(busy.retry.expect("a retry"));
+    }
+    assert!(retries.len() > 10, "{retries:?}");
+    assert!(retries.iter().all(|retry| (2_000..=4_000).contains(retry)), "{retries:?}");
+}
+
+#[tokio::test]
 async fn a_client_that_reads_statuses_gets_one() {
     let (server, _only) = full_server().await;
     let request = Request::get(&(events_of("s") + "?errors=http"));

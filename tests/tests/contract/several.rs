@@ -90,12 +90,47 @@ async fn another_subscription_s_token_is_refused() {
     let server = Evergate::start(Options::memory()).await;
     let mut stream = Subscription::open(server.http(), "/v1/events?stream=a&stream=b").await;
     let token = stream.opened().await.cursor;
-    for target in
-        ["/v1/events?stream=a&stream=c", "/v1/events?stream=a&stream=b&stream=c", "/v1/streams/a/events"]
-    {
-        let answer = call(server.http(), Request::get(target).header("Last-Event-ID", &token)).await;
-        answer.problem(400);
+    let mut three = Subscription::open(server.http(), "/v1/events?stream=a&stream=b&stream=c").await;
+    let token_of_three = three.opened().await.cursor;
+    for (target, token) in [
+        ("/v1/events?stream=a&stream=c", &token),
+        ("/v1/events?stream=a&stream=b&stream=c", &token),
+        ("/v1/events?stream=a&stream=b", &token_of_three),
+    ] {
+        let answer = call(server.http(), Request::get(target).header("Last-Event-ID", token)).await;
+        let told = answer.problem_with(400, "header.Last-Event-ID");
+        assert_eq!(told["detail"], "the cursor was made for another set of streams", "{target}");
+        let answer = call(server.http(), Request::get(&format!("{target}&last_event_id={token}"))).await;
+        let told = answer.problem_with(400, "query.last_event_id");
+        assert_eq!(told["detail"], "the cursor was made for another set of streams", "{target}");
     }
+    // Over one stream a cursor is an offset, which a token is not.
+    let one = Request::get("/v1/streams/a/events").header("Last-Event-ID", &token);
+    call(server.http(), one).await.problem_with(400, "header.Last-Event-ID");
+}
+
+/// Another set of streams is another subscription, and has a place of its own.
+#[tokio::test]
+async fn a_client_that_changes_its_streams_has_another_place() {
+    let server = Evergate::start(Options::memory()).await;
+    let publisher = Publisher::connect(server.grpc()).await;
+    let of = |streams: &str| format!("/v1/events?{streams}&client_id=alice&acks=1&from=earliest&envelope=0");
+    let (three, two) = (of("stream=a&stream=b&stream=c"), of("stream=a&stream=b"));
+    publisher.publish_all("a", ["1", "2", "3"]).await;
+    let mut stream = Subscription::open(server.http(), &three).await;
+    let opened = stream.opened().await;
+    assert_eq!(opened.resume, "live");
+    let cursor = stream.events(2).await[1].must_id().to_owned();
+    let body = serde_json::json!({ "connection": opened.connection, "cursor": cursor }).to_string();
+    let told = call(server.http(), Request::post("/v1/acks", "application/json", body)).await;
+    assert_eq!(told.status(), 204, "{}", told.text());
+    let mut fewer = Subscription::open(server.http(), &two).await;
+    assert_eq!(fewer.opened().await.resume, "live", "nothing is kept for these two");
+    assert_eq!(fewer.data(3).await, ["1", "2", "3"]);
+    let mut again = Subscription::open(server.http(), &three).await;
+    let opened = again.opened().await;
+    assert_eq!((opened.resume.as_str(), &opened.cursor), ("stored", &cursor));
+    assert_eq!(again.data(1).await, ["3"]);
 }
 
 #[tokio::test]

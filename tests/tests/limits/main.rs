@@ -16,12 +16,14 @@ mod windows;
 pub(crate) use evergate_tests::figures::{metric, until_counted, until_metric, value_on};
 
 /// What says how much a process holds.
-pub(crate) const GAUGES: [&str; 5] = [
+pub(crate) const GAUGES: [&str; 7] = [
     "evergate_streams_open",
     "evergate_connections_open",
     "evergate_connections_parked",
     "evergate_streams_followed",
     "evergate_runtime_tasks",
+    "evergate_streams_leased",
+    "evergate_cursors_waiting",
 ];
 
 /// The events of a stream.

@@ -11,6 +11,8 @@ use evergate_tests::subscription::Subscription;
 
 use crate::{GAUGES, events_of, value_on};
 use evergate_tests::PATIENCE;
+use evergate_tests::offset::Offset;
+use serde_json::json;
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const PEER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -30,6 +32,21 @@ async fn holds(server: &Evergate, admin: &mut Connection) -> Holds {
     let page = admin.call(&Request::get("/metrics")).await;
     let gauges = GAUGES.iter().map(|name| value_on(page.text(), name, "")).collect();
     Holds { gauges, descriptors: server.descriptors() }
+}
+
+/// Publishes by the near end.
+async fn publish(near: &mut Connection, data: &str) {
+    let answer = near.call(&Request::post(&events_of("kept"), "text/plain", data)).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+}
+
+/// Reads events of a client that acknowledges, and acknowledges one. Gives where that is.
+async fn acknowledged(stream: &mut Subscription, connection: &str, near: &mut Connection) -> Offset {
+    let offset = stream.events(3).await[1].offset();
+    let body = json!({ "connection": connection, "cursor": offset.to_string() }).to_string();
+    let answer = near.call(&Request::post("/v1/acks", "application/json", body)).await;
+    assert_eq!(answer.status(), 204, "{}", answer.text());
+    offset
 }
 
 #[tokio::test]
@@ -71,13 +88,30 @@ async fn peers_that_vanish_are_gone_from_every_table_within_a_known_time() {
         stream.opened().await;
         streams.push(stream);
     }
+    // Two whose places are kept, and who say how far they have come.
+    let named = |name| format!("{}?client_id={name}&acks=1", events_of("kept"));
+    let mut connection = Connection::over(far(server.http()));
+    connection.send(&Request::get(&named("alone"))).await;
+    let mut alone = Subscription::over(connection).await.expect("an answer");
+    let mut among = Subscription::over_http2(&mut http2, &named("among"), &[]).await;
+    let (of_alone, of_among) = (alone.opened().await.connection, among.opened().await.connection);
+    let mut near = Connection::over(cable.connect(End::Near, server.http()).expect("a neighbour"));
+    for data in ["1", "2", "3"] {
+        publish(&mut near, data).await;
+    }
+    let at = [
+        ("alone", acknowledged(&mut alone, &of_alone, &mut near).await),
+        ("among", acknowledged(&mut among, &of_among, &mut near).await),
+    ];
+    drop(near);
+    streams.extend([alone, among]);
     let mut publishing = Connection::over(far(server.grpc()));
     // An HTTP/2 preface and empty settings: enough to be a connection.
     publishing.send_bytes(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
     let mut asked = Connection::over(far(server.http()));
     assert_eq!(asked.call(&Request::get("/v1/route")).await.status(), 200);
     let during = holds(&server, &mut admin).await;
-    assert!(during.gauges[0] > 31.0 && during.descriptors >= before.descriptors + 32, "{during:?}");
+    assert!(during.gauges[0] > 33.0 && during.descriptors >= before.descriptors + 33, "{during:?}");
 
     cable.cut();
     let cut = Instant::now();
@@ -99,5 +133,14 @@ async fn peers_that_vanish_are_gone_from_every_table_within_a_known_time() {
     assert!(gone >= PEER_TIMEOUT, "it was cut, not reset: {gone:?}");
     assert!(gone <= HEARTBEAT + PEER_TIMEOUT + SLACK, "subscribers were held for {gone:?}");
     assert!(cut.elapsed() <= GRPC_BOUND + SLACK, "a publisher was held for {:?}", cut.elapsed());
+    // Their places are where they said.
+    for (name, at) in at {
+        let mut connection = Connection::over(cable.connect(End::Near, server.http()).expect("a neighbour"));
+        connection.send(&Request::get(&named(name))).await;
+        let mut back = Subscription::over(connection).await.expect("an answer");
+        let opened = back.opened().await;
+        assert_eq!((opened.resume.as_str(), opened.cursor), ("stored", at.to_string()), "{name}");
+        assert_eq!(back.data(1).await, ["3"], "{name}");
+    }
     println!("subscribers gone after {gone:?}, everything after {:?}", cut.elapsed());
 }

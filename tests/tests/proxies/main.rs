@@ -39,7 +39,7 @@ pub(crate) async fn heartbeats(stream: &mut Subscription, n: usize) {
     while heard < n {
         match stream.next().await {
             Next::Item(Item::Comment(_)) => heard += 1,
-            other @ (Next::Item(Item::Frame(_)) | Next::End(_)) => {
+            other @ (Next::Item(Item::Frame(_) | Item::Retry(_)) | Next::End(_)) => {
                 panic!("a heartbeat was expected, not {other:?}")
             }
         }

@@ -36,7 +36,7 @@ async fn read(stream: &mut Subscription, last_id: String, mut on_news: impl Asyn
                 news += 1;
                 on_news(told.before.last().expect("the first")).await;
             }
-            Next::Item(Item::Comment(_)) => {}
+            Next::Item(Item::Comment(_) | Item::Retry(_)) => {}
             Next::End(end) => {
                 assert_eq!((news, end), (1, End::Clean));
                 return told;

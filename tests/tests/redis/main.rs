@@ -13,5 +13,6 @@ mod refusals;
 mod restarts;
 mod sentinel;
 mod two_gateways;
+mod two_streams;
 mod ways;
 mod work;

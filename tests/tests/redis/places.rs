@@ -47,6 +47,33 @@ async fn a_client_that_comes_to_another_edge_is_known_there() {
     assert_eq!(end, End::Clean);
 }
 
+/// An edge that ends writes what was acknowledged there, though no flush has come: the client goes on elsewhere.
+#[tokio::test]
+async fn what_was_acknowledged_at_an_edge_that_ends_is_known_at_another_one() {
+    let test = "what_was_acknowledged_at_an_edge_that_ends_is_known_at_another_one";
+    let Some(redis) = RedisServer::start(test, Keeps::Everything).await else { return };
+    let options = || redis.options().set("cursors.flush_interval", "60s").set("shutdown.drain", "100ms");
+    let (mut here, there) = (Evergate::start(options()).await, Evergate::start(options()).await);
+    let publisher = Publisher::connect(there.grpc()).await;
+    let named = format!("{NAMED}&acks=1");
+    let mut first = Subscription::open(here.http(), &named).await;
+    let connection = first.opened().await.connection;
+    let offsets = publisher.publish_all("quote", (1..=5).map(|n: u64| n.to_string())).await;
+    first.data(5).await;
+    let acknowledged = offsets[2].to_string();
+    let body = json!({ "connection": connection, "cursor": acknowledged }).to_string();
+    let told = call(here.http(), Request::post("/v1/acks", "application/json", body)).await;
+    assert_eq!(told.status(), 204, "{}", told.text());
+    here.terminate();
+    let (frames, _) = first.end().await;
+    assert_eq!(frames.last().expect("last words").event.as_deref(), Some("evergate.goaway"));
+    assert_eq!(here.ended(PATIENCE).await.code(), Some(0), "{}", here.output());
+    let mut second = Subscription::open(there.http(), &named).await;
+    let opened = second.opened().await;
+    assert_eq!((opened.resume.as_str(), opened.cursor), ("stored", acknowledged));
+    assert_eq!(second.data(2).await, ["4", "5"]);
+}
+
 /// Regions have a log each: the same name stands at another place in each of them, also where both take
 /// the same `client_id`, the same stream and offsets that look alike.
 #[tokio::test]

@@ -387,6 +387,7 @@ impl Reader {
                 Next::Item(Item::Comment(_)) => {
                     self.diary.heartbeats.fetch_add(1, Ordering::Relaxed);
                 }
+                Next::Item(Item::Retry(_)) => {}
                 Next::Item(Item::Frame(frame)) => self.take(frame, &mut before, last_id, books),
                 Next::End(end) => {
                     assert_eq!(self.fate, Gateways::Mortal, "{}'s stream ended ({end:?})", self.name);

@@ -15,12 +15,12 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-/// One connect a millisecond.
-const EVERY: Duration = Duration::from_millis(1);
+/// A connect each, so that more than a thousand a second subscribe.
+const EVERY: Duration = Duration::from_micros(850);
 /// Connects that may be under way; beyond it the storm waits.
 const OPEN_MAX: usize = 500;
 /// Every so many-th asks the admin pages whether the address is ready.
-const ADMIN_EVERY: usize = 5;
+const ADMIN_EVERY: usize = 10;
 
 /// A storm under way. Dropping it ends it.
 pub(crate) struct Storm {
@@ -33,6 +33,8 @@ pub(crate) struct Storm {
 #[derive(Debug, Default)]
 struct Record {
     answered: AtomicUsize,
+    /// Those of them that subscribed.
+    subscribed: AtomicUsize,
     /// How many were told what.
     answers: Mutex<BTreeMap<String, usize>>,
     failures: Mutex<Vec<String>>,
@@ -44,7 +46,10 @@ pub(crate) struct Toll {
     pub(crate) answered: usize,
     pub(crate) answers: BTreeMap<String, usize>,
     pub(crate) failures: Vec<String>,
-    pub(crate) per_second: f64,
+    /// Subscriptions answered each second.
+    pub(crate) subscribed_per_second: f64,
+    /// Questions to the admin pages answered each second.
+    pub(crate) asked_per_second: f64,
 }
 
 impl Storm {
@@ -67,7 +72,7 @@ impl Storm {
                     let (address, request) =
                         if frames { (http, asked.clone()) } else { (admin, Request::get("/readyz")) };
                     tasks.spawn(async move {
-                        record.note(once(address, &request, frames).await);
+                        record.note(once(address, &request, frames).await, frames);
                         drop(permit);
                     });
                     while tasks.try_join_next().is_some() {}
@@ -94,19 +99,23 @@ impl Storm {
         self.blowing.abort();
         let _ = self.blowing.await;
         let answered = self.record.answered.load(Ordering::Relaxed);
+        let subscribed = self.record.subscribed.load(Ordering::Relaxed);
+        let per_second = |connects: usize| connects as f64 / took.as_secs_f64();
         Toll {
             answered,
             answers: self.record.answers.lock().expect("no one panicked with it").clone(),
             failures: self.record.failures.lock().expect("no one panicked with it").clone(),
-            per_second: answered as f64 / took.as_secs_f64(),
+            subscribed_per_second: per_second(subscribed),
+            asked_per_second: per_second(answered - subscribed),
         }
     }
 }
 
 impl Record {
-    fn note(&self, became: Result<String, String>) {
+    fn note(&self, became: Result<String, String>, subscribes: bool) {
         match became {
             Ok(answer) => {
+                self.subscribed.fetch_add(usize::from(subscribes), Ordering::Relaxed);
                 self.answered.fetch_add(1, Ordering::Relaxed);
                 *self.answers.lock().expect("no one panicked with it").entry(answer).or_default() += 1;
             }
@@ -132,7 +141,9 @@ async fn once(address: SocketAddr, request: &Request, frames: bool) -> Result<St
         let mut stream = stream.map_err(|error| format!("no answer: {error}"))?;
         match stream.next().await {
             Next::Item(Item::Frame(frame)) => Ok(frame.event.unwrap_or_default()),
-            other @ (Next::Item(Item::Comment(_)) | Next::End(_)) => Err(format!("no frame: {other:?}")),
+            other @ (Next::Item(Item::Comment(_) | Item::Retry(_)) | Next::End(_)) => {
+                Err(format!("no frame: {other:?}"))
+            }
         }
     };
     tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))

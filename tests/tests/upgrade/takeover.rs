@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use evergate_tests::left_out::left_out;
 use evergate_tests::process::Evergate;
 use evergate_tests::redis::{Keeps, RedisServer};
 
@@ -13,6 +14,8 @@ const UPGRADES: usize = 3;
 /// Connects answered, and events acknowledged, before each upgrade and after the last.
 const CONNECTS_MIN: usize = 1_500;
 const EVENTS_MIN: usize = 150;
+/// Subscriptions a second, below which the run says little.
+const CONNECTS_PER_SECOND: f64 = 900.0;
 const EXIT_MAX: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -63,6 +66,16 @@ async fn three_upgrades_refuse_reset_and_lose_nothing() {
     let status = serving.ended(EXIT_MAX).await;
     assert_eq!(status.code(), Some(0), "{}", serving.output());
     assert!(!meeting.place().exists(), "the last one takes the place away");
-    let per_second = toll.per_second.round();
-    println!("{UPGRADES} upgrades: {:?}, {per_second} a second; {totals:?}", toll.answers);
+    let (subscribed, asked) = (toll.subscribed_per_second.round(), toll.asked_per_second.round());
+    println!(
+        "{UPGRADES} upgrades: {:?}; {subscribed} subscriptions a second, {asked} questions to /readyz; {totals:?}",
+        toll.answers
+    );
+    if subscribed < CONNECTS_PER_SECOND {
+        // All of the above holds, but not under what it is to hold under.
+        left_out(
+            test,
+            &format!("inconclusive: only {subscribed} of {CONNECTS_PER_SECOND} subscriptions a second"),
+        );
+    }
 }

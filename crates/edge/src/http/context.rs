@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use evergate_domain::RetryRange;
 use evergate_fanout::{Engine, Hub};
 
 use crate::access::{self, Asked, Caller, Denied, Gate};
@@ -62,6 +63,11 @@ impl Context {
             gate,
             stopping,
         })
+    }
+
+    /// Sizes the wait of clients that are cut by what is agreed on and how many are open now, and gives it.
+    pub(crate) fn size_retries(&self) -> RetryRange {
+        self.hub.retries().set(self.affinity.retry(self.config.sse.retry, self.streams.len()))
     }
 
     /// Who sent a request.

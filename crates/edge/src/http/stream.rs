@@ -10,7 +10,7 @@ use evergate_domain::{
 };
 use evergate_eventlog::CursorStoreError;
 use evergate_fanout::{
-    Begin, Encoding, End, Farewell, Guard, Next, SubscribeError, SubscribeRequest, Subscriber,
+    Begin, Encoding, End, Farewell, Guard, Next, Retries, SubscribeError, SubscribeRequest, Subscriber,
 };
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
@@ -238,7 +238,7 @@ async fn subscribe(
     if let Some(key) = context.affinity.count(asked.client) {
         entry.stands_at(key);
     }
-    let retry = context.affinity.retry(context.config.sse.retry, context.streams.len());
+    let retry = context.size_retries();
     let mut first = Vec::with_capacity(256);
     sse::Open {
         connection: &connection,
@@ -251,7 +251,7 @@ async fn subscribe(
     .write_to(&mut first);
     let life = asked.trace.lives();
     let keep = Keep {
-        retry,
+        retries: context.hub.retries(),
         abort: wanted.end_abort,
         cut,
         bonds,
@@ -275,7 +275,8 @@ pub(crate) struct Live {
 
 /// What an open stream holds, and how it ends.
 pub(crate) struct Keep {
-    retry: RetryRange,
+    /// When clients are to come back.
+    retries: Arc<Retries>,
     abort: bool,
     cut: CancellationToken,
     bonds: Option<Box<Bonds>>,
@@ -397,7 +398,7 @@ impl Guard for Keep {
         if end == End::Damaged {
             tracing::error!(%cursor, "a stream ends: the log is damaged behind its cursor");
         }
-        let mut retry_ms = self.retry.pick_ms(fastrand::u64(..));
+        let mut retry_ms = self.retries.draw_ms();
         if end == End::Dismissed {
             retry_ms += match self.dismissed_for() {
                 Some(Reason::Replaced) => REPLACED_PAUSE_MS,

@@ -216,6 +216,7 @@ mod tests {
             heartbeat: Duration::from_secs(15),
             ping_interval: Duration::from_secs(30),
             retry,
+            retry_refresh: Duration::from_secs(300),
             busy_retry: retry,
             streams_max: 3,
             keys_max: 4,

@@ -29,6 +29,7 @@ impl<O: Outlet> Bundle<O> {
             unseen: place.unseen,
             sum: self.sums.remove(&slot).unwrap_or_default(),
             quiet: TICK * now.wrapping_sub(record.written),
+            told_in: record.told_in,
         };
         let moved = self.groups.leave(number, at, &mut self.lanes);
         // The group's number may be another's next.

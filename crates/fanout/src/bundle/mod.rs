@@ -92,6 +92,9 @@ pub struct Bundle<O> {
     watched: FuturesUnordered<Watched>,
     watches: HashMap<usize, AbortHandle>,
     begun: Instant,
+    /// How much sooner than they must be signs of life are sent: so many parts in 256 of a quarter of the
+    /// interval. Others that are written to at the same time beat at another one.
+    haste: u8,
     now: Instant,
     /// When time has to be looked at next.
     look_at: Instant,
@@ -129,6 +132,7 @@ impl<O: Outlet> Bundle<O> {
             watched: FuturesUnordered::new(),
             watches: HashMap::new(),
             begun: now,
+            haste: fastrand::u8(..),
             now,
             look_at: never,
             timer: Box::pin(sleep_until(never)),
@@ -165,6 +169,7 @@ impl<O: Outlet> Bundle<O> {
             blocked: false,
             due: false,
             told: false,
+            told_in: self.hub.common.retries.round(),
         });
         self.watch(slot);
         self.unsent.insert(slot, first);
@@ -292,7 +297,7 @@ impl<O: Outlet> Bundle<O> {
 
     /// Into a group: the rings have all it is owed from here on.
     fn park(&mut self, slot: usize, parked: Parked) {
-        let Parked { feeds, profile, cursor, unseen, sum, quiet } = parked;
+        let Parked { feeds, profile, cursor, unseen, sum, quiet, told_in } = parked;
         let slow = &self.hub.common.config.slow;
         let lanes: Vec<_> = feeds.into_iter().map(|feed| self.lanes.of(feed, &self.inbox, slow)).collect();
         if profile.encoding == Encoding::Gzip {
@@ -303,7 +308,7 @@ impl<O: Outlet> Bundle<O> {
         let written = self.tick().wrapping_sub(time::whole_ticks(quiet));
         let record = &mut self.records[slot];
         record.source = Source::Parked(Place { group, at, unseen, skips: 0, turn: 0, behind: true });
-        record.written = written;
+        (record.written, record.told_in) = (written, told_in);
         for lane in lanes {
             let lane = &self.lanes[lane as usize];
             if lane.feed.is_closed() {

@@ -6,6 +6,7 @@ use futures_util::future::AbortHandle;
 
 use super::outlet::Outlet;
 use crate::engine::{Guard, Listener};
+use crate::retries::Round;
 use crate::subscriber::Subscriber;
 
 /// A subscriber. Nothing here grows with how far it lies behind.
@@ -22,6 +23,8 @@ pub(super) struct Record<O> {
     pub(super) due: bool,
     /// Whether it was told that the hub ends its streams.
     pub(super) told: bool,
+    /// When it was told last when to come back, before it was parked.
+    pub(super) told_in: Round,
 }
 
 /// Where the next bytes come from.

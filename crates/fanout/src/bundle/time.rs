@@ -10,7 +10,6 @@ use super::Bundle;
 use super::outlet::Outlet;
 use super::record::{Record, Source};
 use crate::engine::stalled;
-use crate::session::Session;
 use crate::subscriber::End;
 
 /// What time is counted in.
@@ -104,9 +103,13 @@ impl<O: Outlet> Bundle<O> {
             Source::Spent { .. } => (ticks(GRACE), Due::Forsaken),
             _ if record.blocked => (ticks(self.hub.common.config.stall) + 1, Due::Stalled),
             Source::Parked(place) => {
+                if self.has_news_of_retry(record) {
+                    return Due::Beat;
+                }
                 // Early rather than late.
                 let heartbeat = self.groups[place.group].profile.heartbeat.0;
                 let after = ticks(heartbeat).saturating_sub(1).max(1);
+                let after = after - after / 4 * u32::from(self.haste) / 256;
                 if self.unsent.contains_key(&slot) {
                     // It is about to be sent something anyway.
                     return Due::Later(after);
@@ -121,10 +124,21 @@ impl<O: Outlet> Bundle<O> {
     }
 
     fn beat(&mut self, slot: usize) {
-        if let Some((frames, ())) = self.alone(slot, Session::beat) {
-            self.unsent.insert(slot, frames);
+        let retries = &self.hub.common.retries;
+        let (round, news) = (retries.round(), self.has_news_of_retry(&self.records[slot]));
+        let retry_ms = news.then(|| retries.draw_ms());
+        if let Some((frames, ())) = self.alone(slot, |session, out| session.beat(retry_ms, out)) {
+            if news {
+                self.records[slot].told_in = round;
+            }
+            self.put_behind(slot, frames);
             self.make_due(slot);
         }
+    }
+
+    /// Whether one is to be told anew when to come back. A stream that is never quiet is told as well.
+    fn has_news_of_retry(&self, record: &Record<O>) -> bool {
+        !record.told && record.told_in != self.hub.common.retries.round()
     }
 
     /// Gives everybody a moment in the window.
@@ -163,7 +177,7 @@ impl<O: Outlet> Bundle<O> {
     /// Tells one that it ends. One that is away says so itself.
     fn tell_of_end(&mut self, slot: usize) {
         let Some(Ending { lead, .. }) = self.ending else { return };
-        let news = self.hub.common.config.goaway();
+        let news = self.hub.common.goaway();
         let said = match &mut self.records[slot].source {
             Source::Resting(subscriber) => {
                 subscriber.told(lead);

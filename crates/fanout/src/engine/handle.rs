@@ -221,3 +221,80 @@ impl Engine {
         self.look_for_cuts();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use evergate_domain::{KeyFilter, Retention, Start, StreamName, StreamPolicies, StreamSet};
+    use evergate_eventlog::{MemoryLog, SystemClock};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::HubConfig;
+    use crate::frame::Framing;
+    use crate::gzip::Encoding;
+    use crate::subscriber::{Begin, HeartbeatKind, SubscribeRequest};
+
+    struct Nothing(CancellationToken);
+
+    impl Guard for Nothing {
+        fn farewell(&self, _: End, _: &Cursor) -> Farewell {
+            Farewell { bytes: Bytes::new(), abort: false }
+        }
+
+        fn cut(&self) -> &CancellationToken {
+            &self.0
+        }
+    }
+
+    async fn open(hub: &Hub, engine: &Engine, listener: &TcpListener) -> TcpStream {
+        let address = listener.local_addr().expect("bound");
+        let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let request = SubscribeRequest {
+            streams: StreamSet::new(vec![StreamName::new("s").expect("valid")]).expect("one"),
+            filters: [KeyFilter::all()].into(),
+            begin: Begin::Start(Start::Latest),
+            framing: Framing::Plain,
+            encoding: Encoding::Identity,
+            heartbeat: (Duration::from_secs(15), HeartbeatKind::Comment),
+        };
+        let (subscriber, _) = hub.subscribe(request).await.expect("subscribes");
+        let socket = server.expect("accepts").0;
+        let guard = Box::new(Nothing(CancellationToken::new()));
+        let handover = Handover { socket, session: None, first: Bytes::new(), subscriber, guard };
+        engine.serve(handover).await;
+        client.expect("connects")
+    }
+
+    /// Each goes to the shard with the fewest, also after some have left.
+    #[tokio::test]
+    async fn connections_are_shared_evenly_among_the_shards() {
+        const SHARDS: usize = 4;
+        let policies = Arc::new(StreamPolicies::open(Retention::FOREVER));
+        let hub = Hub::new(Arc::new(MemoryLog::new(policies, Arc::new(SystemClock))), HubConfig::default());
+        let engine = Engine::start(&hub, SHARDS);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let loads = || -> Vec<usize> {
+            engine.0.shards.iter().map(|door| door.load.load(Ordering::Relaxed)).collect()
+        };
+        let mut clients = Vec::new();
+        for _ in 0..5 * SHARDS {
+            clients.push(open(&hub, &engine, &listener).await);
+        }
+        assert_eq!(loads(), [5; SHARDS]);
+        // They went round, so these are all but one of the first shard's.
+        let gone: Vec<_> = (0..4).rev().map(|n| clients.remove(n * SHARDS)).collect();
+        drop(gone);
+        while engine.parked() > clients.len() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(loads(), [1, 5, 5, 5]);
+        for _ in 0..4 {
+            clients.push(open(&hub, &engine, &listener).await);
+        }
+        assert_eq!(loads(), [5; SHARDS]);
+        engine.kill();
+        engine.emptied().await;
+    }
+}

@@ -20,10 +20,14 @@ pub(crate) struct Lanes {
 
 impl Lanes {
     /// The lane of a feed: the one that is there, or a new one, which is heard of in the inbox.
+    ///
+    /// Its policy is what holds now, for everybody who follows it: a policy may change as long as a busy stream is
+    /// followed, which may be for ever.
     pub(crate) fn of(&mut self, feed: Arc<Feed>, inbox: &Arc<Inbox>, slow: &SlowReaders) -> u32 {
         let known = self.by_name.get(feed.name()).copied();
         // A feed that was given up and begun anew is another one, even of the same stream.
         if let Some(lane) = known.filter(|&lane| Arc::ptr_eq(&self.all[lane].feed, &feed)) {
+            self.all[lane].slow_reader = slow.of(feed.name());
             return small(lane);
         }
         let name = feed.name().clone();

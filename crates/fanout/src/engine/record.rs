@@ -12,6 +12,7 @@ use crate::engine::SURPLUS_MAX;
 use crate::engine::attended::wrapped;
 use crate::engine::handle::Guard;
 use crate::figures::Figures;
+use crate::retries::Round;
 
 /// A parked connection. Nothing here grows with how far it lies behind.
 pub(super) struct Record {
@@ -37,8 +38,17 @@ pub(super) struct Record {
     /// Whether it has not been at the head of everything since it came, or since the socket last took
     /// no more.
     pub(super) behind: bool,
-    /// Whether it was told that the hub ends its streams.
-    pub(super) told: bool,
+    /// What it was told last about coming back.
+    pub(super) told: Told,
+}
+
+/// What a connection was told last about coming back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    /// When, in case it is cut.
+    Retry(Round),
+    /// That the hub ends its streams.
+    End,
 }
 
 const _: () = assert!(STREAMS_MAX <= u16::BITS as usize, "one bit for each stream");

@@ -20,7 +20,7 @@ use crate::engine::group::Groups;
 use crate::engine::handle::{Arrival, Engine};
 use crate::engine::inbox::Inbox;
 use crate::engine::lanes::Lanes;
-use crate::engine::record::Record;
+use crate::engine::record::{Record, Told};
 use crate::engine::run::Runs;
 use crate::engine::trail::Trail;
 use crate::figures::{self, Figures};
@@ -58,7 +58,6 @@ pub(super) struct Shard {
     sessions: HashMap<usize, TlsSession>,
     /// How far those have come whose guards follow, by slot.
     trails: HashMap<usize, Trail>,
-    look_at: Instant,
     /// The sums of compressed bodies.
     sums: HashMap<usize, Sum>,
     lanes: Lanes,
@@ -104,7 +103,6 @@ impl Shard {
             unsent: HashMap::new(),
             sessions: HashMap::new(),
             trails: HashMap::new(),
-            look_at: Instant::now(),
             sums: HashMap::new(),
             lanes: Lanes::default(),
             groups: Groups::default(),
@@ -181,7 +179,7 @@ impl Shard {
             self.load.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        let Parked { feeds, profile, cursor, unseen, sum, quiet } = parked;
+        let Parked { feeds, profile, cursor, unseen, sum, quiet, told_in } = parked;
         let slow = &self.engine.0.hub.common.config.slow;
         let lanes: Vec<_> = feeds.into_iter().map(|feed| self.lanes.of(feed, &self.inbox, slow)).collect();
         if profile.encoding == Encoding::Gzip {
@@ -202,7 +200,7 @@ impl Shard {
             turn: 0,
             blocked: false,
             behind: true,
-            told: false,
+            told: Told::Retry(told_in),
         });
         self.sessions.extend(session.map(|session| (slot, session)));
         self.trails.extend(trail.map(|trail| (slot, trail)));

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use evergate_domain::{
-    Cursor, EventDraft, Key, KeyFilter, PackedCursor, Retention, SlowReader, SlowReaders, Start, StreamName,
-    StreamPolicies, StreamSet, sse,
+    Cursor, EventDraft, Key, KeyFilter, PackedCursor, Retention, RetryRange, SlowReader, SlowReaders, Start,
+    StreamName, StreamPolicies, StreamSet, sse,
 };
 use evergate_eventlog::{EventLog, MemoryLog, SystemClock};
 use evergate_fanout::{
@@ -259,6 +259,50 @@ async fn quiet_ones_beat_and_whoever_takes_nothing_is_let_go_in_time() {
     let beats = quiet.read().windows(2).filter(|bytes| bytes == b":\n").count();
     assert!((3..=5).contains(&beats), "{beats} in {:?}", begun.elapsed());
     assert_eq!(quiet.ended(), None);
+}
+
+/// Streams that go on are told anew when to come back, once, whether they are quiet or never are.
+#[tokio::test(start_paused = true)]
+async fn news_of_when_to_come_back_reach_every_stream_once() {
+    let mut world = World::new(HubConfig::default());
+    let beat = |stream| Wish { heartbeat: Duration::from_secs(2), ..Wish::of(stream) };
+    let mut clients = Vec::new();
+    for n in 0..20 {
+        clients.push(world.open(beat(["quiet", "busy"][n % 2]), usize::MAX >> 1).await.0);
+    }
+    let zipped = Wish { encoding: Encoding::Gzip, ..beat("busy") };
+    let (zipped, ..) = world.open(zipped, usize::MAX >> 1).await;
+    world.settle().await;
+    let told = |body: &[u8]| -> Vec<u64> {
+        let mut items = Vec::new();
+        sse::Decoder::new(1 << 20, "").feed(body, &mut items).expect("a valid stream");
+        let retry = |item| match item {
+            sse::Item::Retry(ms) => Some(ms),
+            sse::Item::Message(_) | sse::Item::Comment(_) | sse::Item::Position(_) => None,
+        };
+        items.into_iter().filter_map(retry).collect()
+    };
+    let retries = world.hub.retries();
+    let (mut all, mut gunzip) = (std::collections::HashSet::new(), gunzip::Gunzip::new());
+    for (min, max) in [(60, 120), (400, 900)] {
+        let range = RetryRange::new(Duration::from_secs(min), Duration::from_secs(max)).expect("in order");
+        retries.set(range);
+        retries.tell();
+        for n in 0..60 {
+            world.publish("busy", None, n.to_string()).await;
+            let until = Instant::now() + Duration::from_millis(100);
+            while let Ok(()) = tokio::time::timeout_at(until, world.bundle.news(true)).await {
+                world.bundle.turn(true);
+            }
+        }
+        let bodies = clients.iter().map(Client::read).chain([gunzip.feed_whole(&zipped.read())]);
+        for body in bodies.collect::<Vec<_>>() {
+            let [retry] = told(&body)[..] else { panic!("{}", String::from_utf8_lossy(&body)) };
+            assert!((min * 1_000..=max * 1_000).contains(&retry), "{retry}");
+            all.insert(retry);
+        }
+    }
+    assert!(all.len() > 30, "everybody has one of its own: {all:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@ mod keys;
 mod secured;
 mod several;
 mod slow;
+mod time;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use evergate_domain::{
-    Cursor, EventDraft, Key, KeyFilter, KeyPattern, Offset, Retention, Start, StreamName, StreamPolicies,
-    StreamSet, sse,
+    Cursor, EventDraft, Key, KeyFilter, KeyPattern, Offset, Retention, RetryRange, Start, StreamName,
+    StreamPolicies, StreamSet, sse,
 };
 use evergate_eventlog::{EventLog, MemoryLog, ReadLimit, SystemClock};
 use evergate_fanout::{
@@ -70,6 +71,8 @@ struct World {
     serving: tokio::sync::Mutex<JoinSet<()>>,
     most_parked: AtomicUsize,
     replayed: AtomicU64,
+    /// How often somebody was told anew when to come back.
+    retries: AtomicU64,
     tls: Option<secured::Secured>,
 }
 
@@ -96,15 +99,20 @@ fn world_with(policies: StreamPolicies, config: HubConfig, tls: bool) -> Arc<Wor
 }
 
 fn world_over(log: Arc<dyn EventLog>, config: HubConfig, tls: bool) -> Arc<World> {
+    world_of(log, config, tls, 2)
+}
+
+fn world_of(log: Arc<dyn EventLog>, config: HubConfig, tls: bool, shards: usize) -> Arc<World> {
     let hub = Hub::new(Arc::clone(&log), config);
     Arc::new(World {
-        engine: Engine::start(&hub, 2),
+        engine: Engine::start(&hub, shards),
         hub,
         log,
         open: Arc::default(),
         serving: tokio::sync::Mutex::default(),
         most_parked: AtomicUsize::new(0),
         replayed: AtomicU64::new(0),
+        retries: AtomicU64::new(0),
         tls: tls.then(secured::Secured::new),
     })
 }
@@ -263,7 +271,14 @@ impl Client {
                 let mut items = Vec::new();
                 decoder.feed(&chunks.feed(&buffer[..n]), &mut items).expect("a valid stream");
                 for item in items {
-                    let sse::Item::Message(message) = item else { continue };
+                    let message = match item {
+                        sse::Item::Message(message) => message,
+                        sse::Item::Retry(_) => {
+                            world.retries.fetch_add(1, Ordering::Relaxed);
+                            continue;
+                        }
+                        sse::Item::Comment(_) | sse::Item::Position(_) => continue,
+                    };
                     last_id.clone_from(&message.last_event_id);
                     let seq = last_id.parse::<Offset>().expect("an offset").seq.get();
                     match message.kind.as_str() {
@@ -326,6 +341,12 @@ async fn everybody_accounts_for_every_event(world: fn(HubConfig) -> Arc<World>) 
             })
             .collect();
         world.log.append(&name(), batch).await.expect("appends");
+        if random.u32(0..40) == 0 {
+            // Wherever they are, they are told so between two frames.
+            let longest = Duration::from_secs(random.u64(1..1_000));
+            world.hub.retries().set(RetryRange::new(Duration::ZERO, longest).expect("in order"));
+            world.hub.retries().tell();
+        }
         if random.u32(0..3) == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -346,7 +367,9 @@ async fn everybody_accounts_for_every_event(world: fn(HubConfig) -> Arc<World>) 
     }
     let (parked, replayed) =
         (world.most_parked.load(Ordering::Relaxed), world.replayed.load(Ordering::Relaxed));
-    println!("parked at once {parked}, cut and resumed {replayed}");
+    let retries = world.retries.load(Ordering::Relaxed);
+    println!("parked at once {parked}, cut and resumed {replayed}, told {retries} times when to come back");
+    assert!(retries > 0, "nobody was told when to come back");
     assert!(parked > CLIENTS / 4 && replayed > CLIENTS as u64, "too little happened: {parked} {replayed}");
     // However they wandered, the sum of each body is right in the end.
     world.hub.stop(Duration::ZERO);

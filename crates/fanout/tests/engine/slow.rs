@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use evergate_domain::cluster::{AfterDegradation, StreamPolicy};
 use evergate_domain::{
-    Cursor, EventDraft, Key, KeyFilter, Offset, SlowReader, SlowReaders, Start, StreamName, StreamSet, sse,
+    AgreedPolicies, Cursor, EventDraft, Key, KeyFilter, Level, Offset, Retention, SlowReader, SlowReaders,
+    Start, StreamName, StreamSet, sse,
 };
 use evergate_fanout::{Begin, Encoding, Framing, HeartbeatKind, HubConfig, SubscribeRequest};
 use tokio::io::AsyncReadExt as _;
@@ -243,4 +245,47 @@ async fn one_that_is_disconnected_comes_back_and_misses_nothing() {
         assert_eq!((account.seen.len() as u64, account.gaps.len()), (EVENTS + 20, 0));
         assert!(cuts > 0, "it was to be disconnected");
     }
+}
+
+/// A stream that somebody always follows has its policy changed: the new one holds for whoever comes then, and
+/// for those who follow beside it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_that_changes_is_heeded_while_the_stream_is_followed() {
+    let agreed = AgreedPolicies::default();
+    let slow = SlowReaders { agreed: agreed.clone(), lag_max: LAG_MAX, ..SlowReaders::default() };
+    let world = world(HubConfig { ring_events: RING, slow: Arc::new(slow), ..HubConfig::default() });
+    // One after the other, so that they go to the two shards in turn: who comes last goes to a shard where
+    // the stream is followed already, by the one that stays.
+    let mut readers = Vec::new();
+    for n in 0..4 {
+        readers.push((Reader::open(&world, SHAPES[0], "").await, Account::default()));
+        while world.engine.parked() <= n {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    let mut stays = readers.remove(2);
+    publish(&world, &mut readers, 1, 10).await;
+    assert!(stays.0.read_to(10, &mut stays.1).await);
+    let policy = StreamPolicy {
+        retention: Retention::FOREVER,
+        level: Level::Home,
+        slow_reader: SlowReader::Gap,
+        after_degradation: AfterDegradation::Replay,
+    };
+    agreed.replace([(name(), policy)].into());
+    let comes = Reader::open(&world, SHAPES[0], "").await;
+    while world.engine.parked() < 5 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    publish(&world, &mut readers, 11, EVENTS).await;
+    for (mut reader, mut account) in [stays, (comes, Account::default())] {
+        let had = account.seen.len() as u64;
+        assert!(reader.read_to(EVENTS, &mut account).await, "nobody is cut");
+        assert!(!account.gaps.is_empty(), "it was to be moved on: {account:?}");
+        assert!(account.reasons.iter().all(|reason| reason == "slow"), "{account:?}");
+        let lost: u64 = account.gaps.iter().map(|(from, to)| to - from).sum();
+        assert_eq!(account.seen.len() as u64 + lost - had, EVENTS - 10);
+    }
+    drop(readers);
+    world.ended().await;
 }

@@ -810,6 +810,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
         },
     ),
     setting(
+        "sse.retry_refresh",
+        seconds(1, 86_400),
+        "5m",
+        "How often clients with an open stream are told anew how long to wait, if that has changed: in a cluster it follows from how many streams are open and what the other edges can take.",
+        Bounds {
+            small: "a line more to everybody whenever an edge comes or goes",
+            large: "clients that came when the edge was empty come back all at once when it dies full",
+        },
+    ),
+    setting(
         "sse.busy_retry_min",
         millis(100, 3_600_000),
         "2s",

@@ -172,6 +172,7 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         ping_interval = "31s"
         retry_min = "250ms"
         retry_max = "2m"
+        retry_refresh = "6m"
         busy_retry_min = "3s"
         busy_retry_max = "16s"
         streams_max = 15
@@ -634,6 +635,7 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             format!("{:?}", sse.heartbeat),
             format!("{:?}", sse.ping_interval),
             format!("{:?}", sse.retry),
+            format!("{:?}", sse.retry_refresh),
             format!("{:?}", sse.busy_retry),
             format!("{:?}", sse.streams_max),
             format!("{:?}", sse.keys_max),

@@ -12,7 +12,7 @@ use super::{Shard, TICK};
 use crate::engine::attended::{Attended, say_farewell};
 use crate::engine::handle::Farewell;
 use crate::engine::line::Line;
-use crate::engine::record::Record;
+use crate::engine::record::{Record, Told};
 use crate::subscriber::{End, Parked, Subscriber};
 
 impl Shard {
@@ -26,7 +26,7 @@ impl Shard {
         let (engine, lead) = (self.engine.clone(), self.lead);
         self.engine.0.tasks.spawn(async move {
             let mut subscriber = Subscriber::unparked(&engine.0.hub, parked);
-            if record.told {
+            if record.told == Told::End {
                 subscriber.told(lead);
             }
             match Line::of_std(record.socket, session) {
@@ -45,7 +45,7 @@ impl Shard {
         let session = self.sessions.remove(&slot);
         let (record, parked) = self.remove(slot);
         // Who was told why is not told something else at the end.
-        let end = if record.told && end == End::Dismissed { End::Stopped } else { end };
+        let end = if record.told == Told::End && end == End::Dismissed { End::Stopped } else { end };
         let Farewell { bytes, abort } = record.guard.farewell(end, &parked.cursor);
         let last = parked.finish(&bytes, abort, &self.engine.0.hub.common.deflater);
         self.engine.0.tasks.spawn(async move {
@@ -84,6 +84,11 @@ impl Shard {
             unseen: record.unseen,
             sum,
             quiet: TICK * self.tick.wrapping_sub(record.written),
+            told_in: match record.told {
+                Told::Retry(round) => round,
+                // What comes after it is not told any more.
+                Told::End => self.engine.0.hub.common.retries.round(),
+            },
         };
         if let Some(moved) = self.groups.leave(record.group, record.place, &mut self.lanes) {
             self.records[moved as usize].place = record.place;
