@@ -123,7 +123,7 @@ capabilities: {drop: [ALL]}
 {{- $places := $control.external -}}
 {{- if $control.enabled -}}{{- $places = include "evergate.controlPlaces" . | fromJsonArray -}}{{- end -}}
 {{- if $places -}}
-{{- $cluster := dict "control" $places -}}
+{{- $cluster := dict "control" $places "policies_file" "/var/lib/evergate/policies" -}}
 {{- with .Values.edge.zone -}}{{- $_ := set $cluster "zone" . -}}{{- end -}}
 {{- $_ := set $own "cluster" $cluster -}}
 {{- $_ := set $own "control" (dict "cluster" $control.cluster) -}}
@@ -156,6 +156,15 @@ capabilities: {drop: [ALL]}
 {{- end -}}
 {{- end -}}
 {{- toJson $peers -}}
+{{- end -}}
+
+{{/* The ports of control nodes that are named in the values: those of other releases. */}}
+{{- define "evergate.farControlPorts" -}}
+{{- $ports := list -}}
+{{- range concat .Values.control.external .Values.control.peers -}}
+{{- $ports = append $ports (regexFind "[0-9]+$" . | int) -}}
+{{- end -}}
+{{- toJson (uniq $ports) -}}
 {{- end -}}
 
 {{/* control.toml: what the chart decides, over what the user says. */}}
