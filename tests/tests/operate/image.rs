@@ -211,7 +211,8 @@ fn hadolint_finds_nothing_wrong_with_the_dockerfile() {
             .arg(file)
             .output()
             .expect("hadolint starts");
-        let said = format!("{}{}", String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr));
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr));
         (told.status.success(), said)
     };
     assert_eq!(judged(&checkout().join("Dockerfile")), (true, String::new()));

@@ -20,6 +20,7 @@ use args::{Asked, MemberChange, OutputFormat, RegionChange};
 use call::Link;
 use follow::Following;
 use policy::PolicyChange;
+pub(crate) use tables::state;
 
 /// Exit 0 when it was done; 1 when it was refused or nobody could be asked.
 pub(crate) async fn run(args: ClusterArgs) -> Exit {
