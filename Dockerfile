@@ -8,6 +8,7 @@ FROM rust:1.95-slim-bookworm AS build
 RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc=4:* libc6-dev=2.* make=4.* ca-certificates=20* \
     && rm -rf /var/lib/apt/lists/*
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 WORKDIR /src
 COPY . .
 # The platform's own target: buildx runs this stage once for each.

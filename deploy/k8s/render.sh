@@ -18,7 +18,9 @@ only() {
     { text = text $0 "\n" }
     END { tell() }' <<<"$rendered" |
     sed -e 's/managed-by: Helm/managed-by: kustomize/' -e '/^ *helm.sh\/chart: /d' -e 's/[[:space:]]*$//' |
-    cat -s
+    cat -s |
+    # Nor a blank line at the end, which the last template leaves.
+    sed -e '${/^$/d}'
 }
 
 only edges >"$folder/base/evergate.yaml"

@@ -10,8 +10,13 @@ import pathlib
 import sys
 
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
-# Which series a dashboard shows: chosen at its top.
-CHOSEN = 'region=~"$region",node=~"$node"'
+# What a dashboard's series can be chosen by, at its top: label, and what it is called. Each narrows those after it.
+VARIABLES = [
+    ("job", "Job"), ("region", "Region"), ("zone", "Zone"), ("instance", "Instance"), ("node", "Node, or pod"),
+]
+CHOSEN = ",".join(f'{name}=~"${name}"' for name, _ in VARIABLES)
+# Clients that are told to come back later and are the cause themselves: the same words as in the rules.
+OWN_FAULT = "connecting too fast.*|too many streams.*|too many new clients.*|replaced"
 WIDTH, HEIGHT = 24, 8
 
 
@@ -76,6 +81,13 @@ def variable(name, query, label):
     }
 
 
+def values_of(at):
+    """The query for the values of a variable, by those before it."""
+    before = ",".join(f'{name}=~"${name}"' for name, _ in VARIABLES[:at])
+    series = f"evergate_build_info{{{before}}}" if before else "evergate_build_info"
+    return f"label_values({series}, {VARIABLES[at][0]})"
+
+
 def dashboard(uid, title, description, *rows):
     panels, y, number = [], 0, 0
     for heading, members in rows:
@@ -114,9 +126,8 @@ def dashboard(uid, title, description, *rows):
         "templating": {
             "list": [
                 {"type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus"},
-                variable("region", "label_values(evergate_build_info, region)", "Region"),
-                variable("node", 'label_values(evergate_build_info{region=~"$region"}, node)', "Node"),
             ]
+            + [variable(name, values_of(at), label) for at, (name, label) in enumerate(VARIABLES)]
         },
         "annotations": {
             "list": [
@@ -181,7 +192,7 @@ OVERVIEW = dashboard(
               ("{{region}}", "sum by (region) (evergate_streams_open{CHOSEN})"), stack=True),
         panel("Connects that succeed", "percentunit", "Streams begun over all who asked, without those who were too fast themselves.",
               ("success", 'sum(rate(evergate_streams_total{CHOSEN}[R])) / (sum(rate(evergate_streams_total{CHOSEN}[R]))'
-               ' + (sum(rate(evergate_busy_total{CHOSEN}[R])) or vector(0)))')),
+               f' + (sum(rate(evergate_busy_total{{CHOSEN,reason!~"{OWN_FAULT}"}}[R])) or vector(0)))')),
     ),
     row(
         "Events",
@@ -221,6 +232,8 @@ EDGES = dashboard(
               ("{{node}}", "process_resident_memory_bytes{CHOSEN} / evergate_streams_open{CHOSEN}")),
         panel("Descriptors of those allowed", "percentunit", "Each connection takes one.",
               ("{{node}}", "process_open_fds{CHOSEN} / process_max_fds{CHOSEN}"), limits=[(0.85, "red")]),
+        panel("Memory of what is allowed", "percentunit", "Above what the limit leaves free, streams are refused or ended.",
+              ("{{node}}", "evergate_memory_used_bytes{CHOSEN} / (evergate_memory_limit_bytes{CHOSEN} > 0)"), limits=[(0.9, "red")]),
         panel("Tasks", "short", "Follows connections that are not parked.", ("{{node}}", "evergate_runtime_tasks{CHOSEN}")),
     ),
     row(
@@ -231,6 +244,14 @@ EDGES = dashboard(
               ("{{reason}}", "sum by (reason) (rate(evergate_accept_pauses_total{CHOSEN}[R]))")),
         panel("Closed unanswered", "cps", "By reason.",
               ("{{reason}}", "sum by (reason) (rate(evergate_connections_refused_total{CHOSEN}[R]))")),
+        panel("gRPC connections closed unanswered", "cps", "Of publishers and other nodes.",
+              ("{{node}}", "sum by (node) (rate(evergate_grpc_connections_refused_total{CHOSEN}[R]))")),
+        panel("Not let in", "cps", "By what was wrong with the token; where tokens are asked for.",
+              ("{{reason}}", "sum by (reason) (rate(evergate_access_denied_total{CHOSEN}[R]))")),
+        panel("Certificates end in", "s", "The first of each node's to end. Two weeks before, somebody is told.",
+              ("{{node}}", "min by (node) (evergate_tls_certificate_not_after_seconds{CHOSEN}) - time()")),
+        panel("Spans", "cps", "Of kept traces, by what became of them.",
+              ("{{result}}", "sum by (result) (rate(evergate_spans_total{CHOSEN}[R]))")),
         panel("Calls passed on", "cps", "Pings and acknowledgements for streams of another process.",
               ("{{call}} {{outcome}}", "sum by (call, outcome) (rate(evergate_calls_passed_on_total{CHOSEN}[R]))")),
     ),
@@ -285,6 +306,10 @@ RESUME = dashboard(
               ("95", "histogram_quantile(0.95, sum by (le) (rate(evergate_first_frame_seconds_bucket{CHOSEN}[R])))")),
         panel("Pages of the log", "cps", "Taken by those who lay behind their ring.",
               ("{{from}}", "sum by (from) (rate(evergate_replay_pages_total{CHOSEN}[R]))"), stack=True),
+        panel("Pages from the cache", "percentunit", "Of those taken: what somebody before had read already.",
+              ("share", 'sum(rate(evergate_replay_pages_total{CHOSEN,from="cache"}[R])) / sum(rate(evergate_replay_pages_total{CHOSEN}[R]))')),
+        panel("Ended in an hour", "short", "By reason: what cuts streams, and how often.",
+              ("{{reason}}", "sum by (reason) (increase(evergate_streams_ended_total{CHOSEN}[1h]))"), stack=True),
         panel("Told to come back later", "cps", "By reason.",
               ("{{reason}}", "sum by (reason) (rate(evergate_busy_total{CHOSEN}[R]))"), stack=True),
     ),
@@ -308,7 +333,7 @@ RESUME = dashboard(
         panel("Waiting", "short", "Moved and not written yet.", ("{{node}}", "evergate_cursors_waiting{CHOSEN}")),
         panel("Given up, or late", "cps", "Those clients see events again, or are remembered later.",
               ("given up", "sum(rate(evergate_cursor_hints_dropped_total{CHOSEN}[R]))"),
-              ("late", "sum(rate(evergate_cursors_late_total{CHOSEN}[R]))")),
+              ("late", "sum(rate(evergate_cursors_opened_late_total{CHOSEN}[R]))")),
         panel("Acknowledgements and pings", "cps", "From clients that send them.",
               ("acks", "sum(rate(evergate_acks_total{CHOSEN}[R]))"), ("pings", "sum(rate(evergate_pings_total{CHOSEN}[R]))")),
     ),
@@ -326,6 +351,8 @@ LOG = dashboard(
               ("{{node}} {{shard}}", "sum by (node, shard) (rate(evergate_redis_connects_total{CHOSEN}[R]))")),
         panel("Answers, 99 of 100", "s", "By what is asked.",
               ("{{command}}", "histogram_quantile(0.99, sum by (le, command) (rate(evergate_redis_command_seconds_bucket{CHOSEN}[R])))")),
+        panel("Questions that failed", "cps", "No answer in time, a broken link, or an error of Redis' own.",
+              ("{{kind}}", "sum by (kind) (rate(evergate_redis_errors_total{CHOSEN}[R]))"), stack=True),
         panel("Not committed", "short", "Events that wait for a replica.",
               ("{{node}} {{shard}}", "evergate_redis_uncommitted_events{CHOSEN}")),
         panel("Events a call", "none", "Median; the more, the cheaper each.",
@@ -422,6 +449,8 @@ CONTROL = dashboard(
     row(
         "The group",
         panel("Term", "short", "Rises with each election.", ("{{node}}", "evergate_raft_term{CHOSEN}")),
+        panel("Elections", "short", "In an hour, as each node saw them.",
+              ("{{node}}", "increase(evergate_raft_elections_total{CHOSEN}[1h])")),
         panel("Entries", "short", "In the log of each node, and applied by it.",
               ("{{node}} last", "evergate_raft_last_entries{CHOSEN}"),
               ("{{node}} applied", "evergate_raft_applied_entries{CHOSEN}")),

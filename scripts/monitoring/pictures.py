@@ -4,12 +4,13 @@
     scripts/monitoring/pictures.py BOARD.json PICTURE.png [--prometheus URL] [--minutes N] [--ago N]
 
 For the documentation, so that a reader sees what an operator sees. Wants matplotlib
-(`pip install matplotlib`). A panel whose query finds nothing is drawn as such.
+(`pip install -r scripts/monitoring/requirements.txt`). A panel whose query finds nothing is drawn as such.
 """
 
 import argparse
 import json
 import math
+import re
 import time
 import urllib.parse
 import urllib.request
@@ -59,7 +60,7 @@ class Prometheus:
 
     def series(self, query):
         """What a query finds over the time: labels, times and values of each."""
-        query = query.replace("$__rate_interval", "30s").replace("$region", ".+").replace("$node", ".+")
+        query = re.sub(r"\$[a-z]+", ".+", query.replace("$__rate_interval", "30s"))
         asked = urllib.parse.urlencode(
             {"query": query, "start": self.since, "end": self.until, "step": self.step}
         )

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use evergate_tests::clients::{Pinned, pinned, script, system};
+use evergate_tests::controls::{Controls, wait};
 use evergate_tests::frame::{Frame, FrameParser, Item};
 use evergate_tests::http1::{Request, call};
 use evergate_tests::offset::offset;
@@ -324,25 +325,23 @@ async fn the_demo_page_tells_its_story() {
     assert!(screenshot.metadata().is_ok_and(|file| file.len() > 10_000), "a picture was taken");
 }
 
-#[tokio::test]
-async fn the_admin_page_shows_what_goes_on_inside() {
-    const TEST: &str = "the_admin_page_shows_what_goes_on_inside";
-    const TOKEN: &str = "0123456789abcdef-admin";
-    let (Some(pinned), Some(chromium)) = (pinned(TEST), system(TEST, &CHROMIUM)) else { return };
-    let secret = tempfile::NamedTempFile::new().expect("a temporary file can be made");
-    std::fs::write(secret.path(), TOKEN).expect("it is ours");
-    let token_file = secret.path().to_str().expect("a plain path");
-    let options = Options::memory().set("node", "edge-shown").set("admin.token_file", token_file);
-    let server = Evergate::start(options).await;
+/// What stands on the admin page of this server, after events have flowed and somebody has used it by the keyboard.
+async fn shown_on_admin_page(pinned: &Pinned, server: &Evergate, picture_of: &str, nodes: usize) -> Value {
+    let chromium = system("the admin page", &CHROMIUM).expect("it was there");
     let publisher = Publisher::connect(server.grpc()).await;
     let mut subscriber = Subscription::open(server.http(), "/v1/streams/quote/events").await;
     subscriber.opened().await;
     // What an event holds is text on the page, whatever it looks like.
-    let odd = "<img src=x onerror=document.title='broken'>";
-    publisher.publish("quote", keyed("AAPL", odd)).await;
-    let (base, pictures) = (format!("http://{}", server.admin()), Path::new(env!("CARGO_TARGET_TMPDIR")));
-    let (chromium, pictures) = (chromium.to_string_lossy(), pictures.to_string_lossy());
-    let mut page = node(&pinned, "node/admin.cjs", &[&*chromium, base.as_str(), TOKEN, &*pictures]);
+    publisher.publish("quote", keyed("AAPL", ODD)).await;
+    // The page tells of it also to whoever comes later.
+    told_of_a_gap(server).await;
+    let base = format!("http://{}", server.admin());
+    let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).join(picture_of);
+    std::fs::create_dir_all(&pictures).expect("it is ours");
+    let (chromium, pictures, nodes) =
+        (chromium.to_string_lossy(), pictures.to_string_lossy(), nodes.to_string());
+    let mut page =
+        node(pinned, "node/admin.cjs", &[&*chromium, base.as_str(), ADMIN_TOKEN, &*pictures, nodes.as_str()]);
     // Events flow while it is looked at, until it has seen enough.
     let publishing = async {
         loop {
@@ -355,6 +354,32 @@ async fn the_admin_page_shows_what_goes_on_inside() {
         () = publishing => unreachable!("it publishes until it is dropped"),
     };
     page.finish().await;
+    for picture in ["admin-light.png", "admin-dark.png"] {
+        let file = Path::new(&*pictures).join(picture);
+        assert!(file.metadata().is_ok_and(|file| file.len() > 10_000), "a picture was taken");
+    }
+    shown
+}
+
+const ADMIN_TOKEN: &str = "0123456789abcdef-admin";
+const ODD: &str = "<img src=x onerror=document.title='broken'>";
+
+/// A file with the token for the admin page.
+fn admin_token() -> tempfile::NamedTempFile {
+    let secret = tempfile::NamedTempFile::new().expect("a temporary file can be made");
+    std::fs::write(secret.path(), ADMIN_TOKEN).expect("it is ours");
+    secret
+}
+
+#[tokio::test]
+async fn the_admin_page_shows_what_goes_on_inside() {
+    const TEST: &str = "the_admin_page_shows_what_goes_on_inside";
+    let (Some(pinned), Some(_)) = (pinned(TEST), system(TEST, &CHROMIUM)) else { return };
+    let secret = admin_token();
+    let token_file = secret.path().to_str().expect("a plain path");
+    let options = Options::memory().set("node", "edge-shown").set("admin.token_file", token_file);
+    let server = Evergate::start(options).await;
+    let shown = shown_on_admin_page(&pinned, &server, "alone", 0).await;
 
     assert_eq!(shown["unknown"], 401, "without a token nobody sees it: {shown}");
     assert_eq!(shown["node"], "edge-shown", "{shown}");
@@ -365,15 +390,73 @@ async fn the_admin_page_shows_what_goes_on_inside() {
     assert_eq!(shown["look"], "quote", "by the keyboard alone: {shown}");
     assert_eq!(shown["events"], 20, "{shown}");
     assert!(shown["oldest"].as_str().is_some(), "{shown}");
+    let facts = shown["facts"].as_str().expect("text");
+    assert!(facts.contains("Kept at most") && facts.contains(" events, "), "what is kept: {shown}");
     assert_eq!(shown["focusBack"], "Look at quote", "the keyboard's place is where it was: {shown}");
-    assert_eq!(shown["odd"], odd, "{shown}");
+    assert_eq!(shown["odd"], ODD, "{shown}");
     assert_ne!(shown["title"], "broken", "{shown}");
     assert_eq!(shown["errors"], serde_json::json!([]), "{shown}");
     assert_eq!(shown["elsewhere"], serde_json::json!([]), "nothing is asked for elsewhere: {shown}");
-    for picture in ["admin-light.png", "admin-dark.png"] {
-        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(picture);
-        assert!(file.metadata().is_ok_and(|file| file.len() > 10_000), "a picture was taken");
+    assert_eq!(shown["nodes"], serde_json::json!([]), "there is no cluster: {shown}");
+    assert_eq!(shown["clusterCards"], serde_json::json!([]), "there is no cluster: {shown}");
+}
+
+#[tokio::test]
+async fn the_admin_page_shows_the_cluster_and_what_happened_before_it_was_opened() {
+    const TEST: &str = "the_admin_page_shows_the_cluster_and_what_happened_before_it_was_opened";
+    let (Some(pinned), Some(_)) = (pinned(TEST), system(TEST, &CHROMIUM)) else { return };
+    let secret = admin_token();
+    let token_file = secret.path().to_str().expect("a plain path");
+    let controls = Controls::start(1).await;
+    let of_cluster = |node: &str, zone: &str| {
+        let options = controls.followed_by(Options::memory()).set("node", node).set("cluster.zone", zone);
+        options.set("admin.token_file", token_file)
+    };
+    let server = Evergate::start(of_cluster("edge-shown", "a")).await;
+    let _other = Evergate::start(of_cluster("edge-other", "b")).await;
+    Publisher::connect(server.grpc()).await.publish("quote", event("the first")).await;
+    wait("both nodes and the gap in the journal", async || {
+        // A gap that nobody was looking at.
+        told_of_a_gap(&server).await;
+        let state = first_state(&server).await;
+        let journal = state["journal"].to_string();
+        let nodes = state["cluster"]["nodes"].as_array().map_or(0, Vec::len);
+        (nodes == 2 && journal.contains("told of a gap")).then_some(())
+    })
+    .await;
+    let shown = shown_on_admin_page(&pinned, &server, "cluster", 2).await;
+
+    let nodes = shown["nodes"].as_array().expect("a list");
+    let row = |at: usize, column: usize| nodes[at][column].as_str().expect("text").to_owned();
+    // Node, role, region, zone, state, ring, streams, arrivals, version.
+    assert_eq!((row(0, 0), row(1, 0)), ("edge-other".to_owned(), "edge-shown".to_owned()), "{shown}");
+    assert_eq!((row(0, 3), row(1, 3)), ("b".to_owned(), "a".to_owned()), "{shown}");
+    for at in 0..2 {
+        assert_eq!((row(at, 1), row(at, 4)), ("edge".to_owned(), "here".to_owned()), "{shown}");
+        assert!(row(at, 5).ends_with(" %"), "{shown}");
     }
+    let share = |at: usize| row(at, 5).trim_end_matches(" %").parse::<f64>().expect("a number");
+    assert!((share(0) + share(1) - 100.0).abs() < 0.2, "together they have the whole ring: {shown}");
+    let cards = shown["clusterCards"].to_string();
+    assert!(["Lease", "View", "Age of the view", "Ring"].iter().all(|card| cards.contains(card)), "{shown}");
+    let journal = shown["journal"].to_string();
+    assert!(journal.contains("told of a gap") && journal.contains("this process is ready"), "{shown}");
+    assert_eq!(shown["errors"], serde_json::json!([]), "{shown}");
+}
+
+/// Somebody comes from a history that never was.
+async fn told_of_a_gap(server: &Evergate) {
+    let mut subscriber = Subscription::resume(server.http(), "/v1/streams/quote/events", "1-1").await;
+    subscriber.opened().await;
+    subscriber.control("evergate.gap").await;
+}
+
+/// What the admin page is told first.
+async fn first_state(server: &Evergate) -> Value {
+    let token = format!("Bearer {ADMIN_TOKEN}");
+    let request = Request::get("/admin/events").header("authorization", token);
+    let state = Subscription::request(server.admin(), &request).await.frame().await;
+    serde_json::from_str(&state.data).expect("JSON")
 }
 
 /// Starts one of our scripts under the pinned Node.js.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use evergate_domain::{Event, Level, Offset, Start, StreamName};
+use evergate_domain::{Event, Level, Offset, Retention, Start, StreamName};
 use evergate_eventlog::{EventLog, Page, ReadError, ReadLimit, StreamStatus};
 
 use crate::http::Context;
@@ -24,6 +24,8 @@ pub struct Look {
     pub status: StreamStatus,
     /// How safe its events are.
     pub level: Level,
+    /// How much of it is kept.
+    pub retention: Retention,
     /// The newest of them, the oldest first.
     pub events: Vec<Arc<Event>>,
 }
@@ -53,6 +55,9 @@ impl Viewer {
     /// A stream and its newest events, so many at the most.
     pub async fn look(&self, stream: &StreamName, events: usize) -> Result<Look, LookError> {
         let log = self.log.upgrade().ok_or(LookError::Ended)?;
+        let context = self.context.upgrade().ok_or(LookError::Ended)?;
+        let retention = context.config.policies.retention(stream);
+        drop(context);
         let status = log.status(stream).await?;
         let before = log.locate(stream, Start::Last(events as u64)).await?;
         let events = match log.read(stream, before, ReadLimit { events, bytes: BYTES_MAX }).await? {
@@ -60,6 +65,6 @@ impl Viewer {
             // It was trimmed meanwhile, or is being repaired: the next look finds more.
             Page::Gap(_) | Page::Hold { .. } => Vec::new(),
         };
-        Ok(Look { status, level: log.level(stream), events })
+        Ok(Look { status, level: log.level(stream), retention, events })
     }
 }

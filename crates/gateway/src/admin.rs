@@ -29,13 +29,17 @@ use crate::metrics::{Format, Metrics, openmetrics};
 use crate::readiness::{Readiness, Stage};
 use crate::troubles::Troubles;
 
+mod cluster;
 mod entry;
 mod explain;
 mod heap;
+mod journal;
 mod page;
 
+pub(crate) use cluster::Cluster;
 pub(crate) use entry::Entry;
 pub(crate) use explain::EXPLAIN;
+pub(crate) use journal::Journal;
 pub(crate) use page::Viewers;
 
 /// What the pages tell.
@@ -55,6 +59,10 @@ pub(crate) struct About {
     pub explainer: Arc<OnceLock<Explainer>>,
     /// Looks at streams, once there is an edge.
     pub viewer: Arc<OnceLock<Viewer>>,
+    /// The cluster, once this process belongs to one.
+    pub cluster: Arc<OnceLock<Cluster>>,
+    /// What happened lately.
+    pub journal: Journal,
     /// Who may see the admin page, and how many may at once.
     pub entry: Entry,
     pub viewers: Viewers,
@@ -321,6 +329,8 @@ mod tests {
             revoker: Arc::default(),
             explainer: Arc::default(),
             viewer: Arc::default(),
+            cluster: Arc::default(),
+            journal: Journal::default(),
             entry: Entry::Closed,
             viewers: Viewers::default(),
         }

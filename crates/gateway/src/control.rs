@@ -6,19 +6,21 @@
 //! It is ready once, when it knows a leader and has what the group agreed on. That a leader is lost later
 //! is no fault of this process: it is a trouble, named by `/readyz`.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
 use evergate_control::{Agreed, Group, Handle, Keeper, Status};
 use evergate_domain::cluster::{Lease, Rings};
+use evergate_member::Placement;
 use evergate_tls::{Client, Refreshed, Server};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-use crate::admin::{About, Admin, Entry, Viewers};
+use crate::admin::{About, Admin, Cluster, Entry, Journal, Viewers};
 use crate::certificates::Certificates;
 use crate::cli::Exit;
 use crate::config::Config;
@@ -40,10 +42,12 @@ const LAG_MAX: u64 = 100;
 /// Runs until a signal, until it is asked to drain, or until the node can take part no more.
 pub(crate) async fn run(config: Config) -> anyhow::Result<Exit> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    let metrics = Metrics::start(&config.node, &config.region, From::Control)?;
+    let metrics = Metrics::start(&config.node, &config.region, &config.cluster.zone, From::Control)?;
     let readiness = Readiness::default();
     let troubles = Troubles::default();
     let drain = CancellationToken::new();
+    let known = Arc::<OnceLock<Cluster>>::default();
+    let journal = Journal::default();
     let about = About {
         drain: drain.clone(),
         node: config.node.clone(),
@@ -55,6 +59,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<Exit> {
         revoker: Arc::default(),
         explainer: Arc::default(),
         viewer: Arc::default(),
+        cluster: Arc::clone(&known),
+        journal: journal.clone(),
         entry: Entry::of(config.admin_token_file.as_deref(), false, config.admin_address.ip())?,
         viewers: Viewers::default(),
     };
@@ -87,6 +93,14 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<Exit> {
     let handle = group.handle();
     troubles.ask(move || lost(&handle));
     metrics.before_each_page(gauges(group.handle()));
+    let looked_at = group.handle();
+    // Nobody else sets it.
+    let _ = known.set(Cluster::new(move || {
+        let view = looked_at.look(|machine, _| machine.state().view().clone());
+        Arc::new(Placement::new(view, BTreeMap::new()))
+    }));
+    let journal = journal.keep(known, metrics.clone(), readiness.clone());
+    let journal = AbortOnDropHandle::new(tokio::spawn(journal));
     let ready_file = config.ready_file.as_ref().map(|path| {
         ReadyFile::write(path, addresses)
             .with_context(|| format!("cannot write the ready file {}", path.display()))
@@ -132,7 +146,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<Exit> {
         }
     };
     shutdown.phase("close the admin pages", BRIEF, pages, || "requests under way").await;
-    drop((keeper, renewing));
+    drop((keeper, journal, renewing));
     info!(clean = shutdown.is_clean(), "ended");
     Ok(if failed { Exit::Failed } else { Exit::Ok })
 }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-use crate::admin::{About, Admin, Entry, Viewers};
+use crate::admin::{About, Admin, Cluster, Entry, Journal, Viewers};
 use crate::certificates::Certificates;
 use crate::cli::Exit;
 use crate::config::{self, Config, LogChoice};
@@ -149,6 +149,8 @@ struct Gateway {
     drain: CancellationToken,
     /// Keeps the metrics' memory bounded until dropped.
     _metrics: AbortOnDropHandle<()>,
+    /// Writes down what happens until dropped.
+    _journal: AbortOnDropHandle<()>,
     /// Has streams go by the cluster's policies until dropped.
     _heeding: Option<AbortOnDropHandle<()>>,
     /// Sends clients where the cluster wants them until dropped.
@@ -180,13 +182,15 @@ impl Gateway {
         let certificates = Certificates::load(config)?;
         let renewal = certificates.renewal()?;
         let (bound, predecessor) = upgrade::begin(config, activated).await?;
-        let metrics = Metrics::start(&config.node, &config.region, from(&config.log))?;
+        let metrics = Metrics::start(&config.node, &config.region, &config.cluster.zone, from(&config.log))?;
         let readiness = Readiness::default();
         let troubles = Troubles::default();
         let drain = CancellationToken::new();
         let revoker = Arc::<OnceLock<_>>::default();
         let explainer = Arc::<OnceLock<_>>::default();
         let viewer = Arc::<OnceLock<_>>::default();
+        let cluster = Arc::<OnceLock<Cluster>>::default();
+        let journal = Journal::default();
         let token_file = config.admin_token_file.as_deref();
         let entry = Entry::of(token_file, role == Role::Dev, config.admin_address.ip())?;
         let about = About {
@@ -194,6 +198,8 @@ impl Gateway {
             revoker: Arc::clone(&revoker),
             explainer: Arc::clone(&explainer),
             viewer: Arc::clone(&viewer),
+            cluster: Arc::clone(&cluster),
+            journal: journal.clone(),
             entry,
             viewers: Viewers::default(),
             node: config.node.clone(),
@@ -222,6 +228,8 @@ impl Gateway {
         });
         let keeper = metrics.clone();
         let keeper = AbortOnDropHandle::new(tokio::spawn(async move { keeper.keep_up().await }));
+        let journal = journal.keep(Arc::clone(&cluster), metrics.clone(), readiness.clone());
+        let journal = AbortOnDropHandle::new(tokio::spawn(journal));
         let renewal = renewal.map(|renewal| AbortOnDropHandle::new(tokio::spawn(renewal.run())));
         metrics.before_each_page(certificates.gauges());
 
@@ -287,6 +295,8 @@ impl Gateway {
         let member = placement.map(|followed| {
             metrics.begin(From::Cluster);
             metrics.before_each_page(membership::gauges(followed.clone()));
+            let looked_at = followed.clone();
+            let _ = cluster.set(Cluster::new(move || Arc::clone(&looked_at.borrow())));
             troubles.ask(move || membership::trouble(&followed.borrow()).into_iter().collect());
             membership::join(config, addresses, &certificates, placement_told, edge.load())
         });
@@ -325,6 +335,7 @@ impl Gateway {
             stop_admin,
             drain,
             _metrics: keeper,
+            _journal: journal,
             _renewal: renewal,
             telemetry,
             _heeding: heeding,
@@ -359,6 +370,7 @@ impl Gateway {
             leave_admin,
             stop_admin,
             _metrics,
+            _journal,
             _renewal,
             telemetry,
             _heeding,

@@ -158,6 +158,15 @@ capabilities: {drop: [ALL]}
 {{- toJson $peers -}}
 {{- end -}}
 
+{{/* The ports of control nodes that are named in the values: those of other releases. */}}
+{{- define "evergate.farControlPorts" -}}
+{{- $ports := list -}}
+{{- range concat .Values.control.external .Values.control.peers -}}
+{{- $ports = append $ports (regexFind "[0-9]+$" . | int) -}}
+{{- end -}}
+{{- toJson (uniq $ports) -}}
+{{- end -}}
+
 {{/* control.toml: what the chart decides, over what the user says. */}}
 {{- define "evergate.controlConfig" -}}
 {{- $control := .Values.control -}}

@@ -23,8 +23,26 @@
 {{- if and (eq $edge.autoscaling.mode "keda") (not $edge.autoscaling.keda.prometheusServer) -}}
 {{- fail "edge.autoscaling.keda.prometheusServer is missing: the address of the Prometheus that scrapes the edges" -}}
 {{- end -}}
-{{- if and $edge.podDisruptionBudget.enabled (eq $edge.autoscaling.mode "none") (le (int $edge.replicaCount) (int $edge.podDisruptionBudget.maxUnavailable)) (gt (int $edge.replicaCount) 1) -}}
-{{- fail "edge.podDisruptionBudget.maxUnavailable allows every pod to be away at once: lower it, or raise edge.replicaCount" -}}
+{{- $scaled := ne $edge.autoscaling.mode "none" -}}
+{{- $least := ternary (int $edge.autoscaling.minReplicas) (int $edge.replicaCount) $scaled -}}
+{{- if and $edge.podDisruptionBudget.enabled (le $least (int $edge.podDisruptionBudget.maxUnavailable)) (gt $least 1) -}}
+{{- fail (printf "edge.podDisruptionBudget.maxUnavailable allows every pod to be away at once: lower it, or raise edge.%s" (ternary "autoscaling.minReplicas" "replicaCount" $scaled)) -}}
+{{- end -}}
+{{- if and (eq $edge.autoscaling.mode "keda") (not .Values.monitoring.serviceMonitor.enabled) (not .Values.monitoring.podMonitor.enabled) (not $edge.autoscaling.keda.scraped) -}}
+{{- fail "edge.autoscaling.mode=keda scales by the edges' figures, and nothing here has them scraped: enable monitoring.serviceMonitor or monitoring.podMonitor, or set edge.autoscaling.keda.scraped=true if your Prometheus finds the pods by itself" -}}
+{{- end -}}
+{{- /* Kinds are known only where there is a cluster to ask; a renderer without one knows groups and versions. */ -}}
+{{- if .Capabilities.APIVersions.Has "apps/v1/Deployment" -}}
+{{- range list
+    (list .Values.gatewayApi.enabled "gateway.networking.k8s.io/v1/HTTPRoute" "gatewayApi.enabled" "the Gateway API")
+    (list (eq $edge.autoscaling.mode "keda") "keda.sh/v1alpha1/ScaledObject" "edge.autoscaling.mode=keda" "KEDA")
+    (list .Values.monitoring.serviceMonitor.enabled "monitoring.coreos.com/v1/ServiceMonitor" "monitoring.serviceMonitor.enabled" "the Prometheus Operator")
+    (list .Values.monitoring.podMonitor.enabled "monitoring.coreos.com/v1/PodMonitor" "monitoring.podMonitor.enabled" "the Prometheus Operator")
+    (list .Values.monitoring.prometheusRule.enabled "monitoring.coreos.com/v1/PrometheusRule" "monitoring.prometheusRule.enabled" "the Prometheus Operator") -}}
+{{- if and (index . 0) (not ($.Capabilities.APIVersions.Has (index . 1))) -}}
+{{- fail (printf "%s needs %s, and this cluster does not know %s: install its CustomResourceDefinitions first, or turn it off" (index . 2) (index . 3) (index . 1)) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- if and (eq (int $edge.strategy.maxSurge) 0) (eq (int $edge.strategy.maxUnavailable) 0) -}}
 {{- fail "edge.strategy: with maxSurge and maxUnavailable both 0 no rollout can begin" -}}
@@ -57,6 +75,16 @@
 {{- if and $control.enabled $control.tls.existingSecret (not (hasKey (.Values.config.cluster | default dict) "ca_file")) -}}
 {{- fail "control.tls: the edges have to prove themselves, too: set config.cluster.ca_file, config.grpc.tls and config.tls, with edge.extraVolumes for the files" -}}
 {{- end -}}
+{{- if $control.peers -}}
+{{- $numbers := list -}}
+{{- range $control.peers -}}{{- $numbers = append $numbers (regexFind "^[0-9]+" .) -}}{{- end -}}
+{{- range $at := until (int $control.replicaCount) -}}
+{{- $number := toString (add (int $control.firstOrdinal) $at 1) -}}
+{{- if not (has $number $numbers) -}}
+{{- fail (printf "control.peers lacks node %s, which is a pod of this release: it would belong to no group" $number) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- range $table, $keys := dict
     "admin" (list "address") "control" (list "cluster" "address" "data_dir" "peers" "admin_token_file" "ca_file" "certificate_file" "key_file")
     "shutdown" (list "deadline") "log_output" (list "format") -}}
@@ -72,7 +100,7 @@
 {{- end -}}
 {{- end -}}
 {{- range $table, $keys := dict
-    "cluster" (list "control" "zone" "host") "control" (list "cluster")
+    "cluster" (list "control" "zone" "host" "policies_file") "control" (list "cluster")
     "http" (list "address" "connections_max" "trusted_proxies")
     "grpc" (list "address") "admin" (list "address")
     "shutdown" (list "grace" "drain" "deadline")

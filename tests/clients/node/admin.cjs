@@ -1,8 +1,9 @@
 // Uses the admin page by the keyboard, in light and dark, and prints what it showed as one line of JSON.
-// Usage: node admin.cjs CHROMIUM BASE TOKEN PICTURES
+// Usage: node admin.cjs CHROMIUM BASE TOKEN PICTURES [NODES]
 const { chromium } = require('playwright-core');
 
-const [executablePath, base, token, pictures] = process.argv.slice(2);
+const [executablePath, base, token, pictures, nodesWanted] = process.argv.slice(2);
+const wanted = Number(nodesWanted ?? 0);
 
 (async () => {
   const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
@@ -33,6 +34,18 @@ const [executablePath, base, token, pictures] = process.argv.slice(2);
     const rate = document.querySelector('#streams tr td.number')?.textContent;
     return Number(rate) > 1;
   });
+  // Where it belongs to a cluster: until every node that is wanted is shown with its share.
+  if (wanted > 0) {
+    await page.waitForFunction((wanted) => {
+      const rows = [...document.querySelectorAll('#nodes tr')];
+      return rows.length === wanted && rows.every((row) => row.textContent.includes('%'));
+    }, wanted);
+  }
+  const nodes = await page.locator('#nodes tr').evaluateAll((rows) =>
+    rows.map((row) => [...row.children].map((cell) => cell.textContent)),
+  );
+  const clusterCards = await page.locator('#cluster dt').allTextContents();
+  await page.waitForSelector('#journal li');
   const rate = Number(await page.locator('#streams tr td.number').first().textContent());
 
   // To the first button, by the keyboard alone.
@@ -44,6 +57,7 @@ const [executablePath, base, token, pictures] = process.argv.slice(2);
   await page.waitForSelector('#look-events tr');
   const look = await page.evaluate(() => document.activeElement?.textContent);
   const events = await page.locator('#look-events tr').count();
+  const facts = await page.locator('#look-facts').textContent();
   const oldest = await page.locator('#look-events tr').last().locator('td').first().textContent();
   await page.screenshot({ path: `${pictures}/admin-light.png`, fullPage: true });
   await page.emulateMedia({ colorScheme: 'dark' });
@@ -72,6 +86,10 @@ const [executablePath, base, token, pictures] = process.argv.slice(2);
       look,
       events,
       oldest,
+      facts,
+      nodes,
+      clusterCards,
+      journal: await page.locator('#journal li').allTextContents(),
       focusBack,
       odd: text,
       title: await page.title(),

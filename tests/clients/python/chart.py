@@ -2,6 +2,9 @@
 
 chart.py CHECKOUT HELM3 HELM4 KUBECTL EVERGATE: prints every fault, a line each, and ends with 1 if
 there is one.
+
+chart.py --renew CHECKOUT HELM: writes the renders of all cases anew into helm/evergate/ci/golden, to be looked at in
+the difference. (scripts/chart.sh does it with the pinned tools.)
 """
 
 import itertools
@@ -10,20 +13,32 @@ import os
 import pathlib
 import subprocess
 import sys
+import tarfile
 import tempfile
 import tomllib
 
 import kubernetes_validate
 import yaml
+import yamllint.config
+import yamllint.linter
 
-CHECKOUT = pathlib.Path(sys.argv[1])
-HELMS = {"3": sys.argv[2], "4": sys.argv[3]}
-KUBECTL, EVERGATE = sys.argv[4:6]
+import validate_crd
+
+RENEW = sys.argv[1] == "--renew"
+if RENEW:
+    CHECKOUT, HELMS, KUBECTL, EVERGATE = pathlib.Path(sys.argv[2]), {"4": sys.argv[3]}, "", ""
+else:
+    CHECKOUT = pathlib.Path(sys.argv[1])
+    HELMS = {"3": sys.argv[2], "4": sys.argv[3]}
+    KUBECTL, EVERGATE = sys.argv[4:6]
 CHART = CHECKOUT / "helm/evergate"
 PLAIN = CHECKOUT / "deploy/k8s"
 VERSIONS = ("1.30", "1.33", "1.36")
-# Kinds that a cluster has only with an operator; each is looked at by hand below.
-FOREIGN = {"HTTPRoute", "ScaledObject", "ServiceMonitor", "PodMonitor", "PrometheusRule", "Kustomization"}
+GOLDEN = CHART / "ci/golden"
+# Kinds that a cluster has only with an operator, each by its maker's own definition.
+CRDS = validate_crd.Crds([CHECKOUT / "tests/clients/crds"], strict=True)
+FOREIGN = {kind for _, kind in CRDS.by_key}
+LINT = yamllint.config.YamlLintConfig(file=CHECKOUT / ".yamllint.yaml")
 
 faults = []
 
@@ -49,12 +64,29 @@ def flags(ci):
     return list(itertools.chain.from_iterable(("-f", CHART / name) for name in files(ci)))
 
 
-def render(helm, ci, *more):
+def rendered(helm, ci, *more):
+    """What the chart makes of a case, as text."""
     made = run(helm, "template", "rel", CHART, "--namespace", "ns", *flags(ci), *more)
     if made.returncode:
         fault(ci.name, f"cannot be rendered: {made.stderr.strip()}")
-        return []
-    return [document for document in yaml.safe_load_all(made.stdout) if document]
+    return made.stdout.rstrip() + "\n"
+
+
+def render(helm, ci, *more):
+    return [document for document in yaml.safe_load_all(rendered(helm, ci, *more)) if document]
+
+
+def check_text(where, text):
+    """As YAML: no key twice, nothing that reads as something else."""
+    for problem in yamllint.linter.run(text, LINT):
+        fault(where, f"line {problem.line}: {problem.message} ({problem.rule})")
+
+
+def foreign_faults(document):
+    """What its maker's definition says against a document."""
+    asked = validate_crd.parser().parse_args([])
+    _, found = validate_crd.check_doc(document, {}, "", CRDS, asked, ())
+    return [f"{finding.path}: {finding.message}" for finding in found]
 
 
 def pods(documents):
@@ -81,7 +113,11 @@ def check_documents(where, documents):
             fault(where, f"{name} is there twice")
         seen.add(name)
         if document["kind"] in FOREIGN:
+            for what in foreign_faults(document):
+                fault(where, f"{name}: {what}")
             continue
+        if document["kind"] == "Secret":
+            fault(where, f"{name}: what is secret is named, and never made here")
         for version in VERSIONS:
             try:
                 kubernetes_validate.validate(document, version, strict=True)
@@ -174,6 +210,7 @@ def check_references(where, documents):
     for budget in of_kind(documents, "PodDisruptionBudget"):
         if not targets(budget["spec"]["selector"]["matchLabels"]):
             fault(where, "the PodDisruptionBudget covers nothing")
+    check_ways(where, documents)
     for policy in of_kind(documents, "NetworkPolicy"):
         admitted = {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
         for found in targets(policy["spec"]["podSelector"]["matchLabels"]):
@@ -200,6 +237,51 @@ def check_references(where, documents):
     for config in of_kind(documents, "ConfigMap"):
         if sum(map(len, config["data"].values())) > 900_000:
             fault(where, f"ConfigMap {config['metadata']['name']} is too large")
+
+
+def lets_out(policy, port, labels):
+    """Whether a policy lets its pods reach this port of pods with these labels, or of anybody if there are none."""
+    for rule in policy["spec"]["egress"]:
+        if not any(allowed["port"] == port for allowed in rule["ports"]):
+            continue
+        if "to" not in rule:
+            return True
+        if labels is None:
+            continue
+        for to in rule["to"]:
+            chosen = to.get("podSelector", {})
+            fits = all(labels.get(e["key"]) in e["values"] for e in chosen.get("matchExpressions", []))
+            if fits and matches(chosen.get("matchLabels", {}), labels):
+                return True
+    return False
+
+
+def check_ways(where, documents):
+    """What has to reach what is let through by the policies on both sides."""
+    labelled = {name: labels for name, labels, _ in pods(documents)}
+    policies = {p["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/component"]: p for p in of_kind(documents, "NetworkPolicy")}
+    edge = policies.get("edge")
+    if not edge:
+        return
+    # Whoever tests the release asks for a stream as any client does.
+    for labels in (labels for name, labels in labelled.items() if name.startswith("Pod/")):
+        (http,) = [rule for rule in edge["spec"]["ingress"] if rule["ports"] == [{"port": "http"}]]
+        if "from" in http and not any(matches(f.get("podSelector", {}).get("matchLabels", {"": ""}), labels) for f in http["from"]):
+            fault(where, "`helm test` is shut out by the NetworkPolicy")
+    control = {name: labels for name, labels in labelled.items() if name.endswith("-control")}
+    own = f"{next(iter(control)).split('/')[1]}." if control else None
+    for config in of_kind(documents, "ConfigMap"):
+        told = tomllib.loads(config["data"].get("evergate.toml", config["data"].get("control.toml", "")))
+        followed = [("edge", place) for place in told.get("cluster", {}).get("control", [])]
+        followed += [("control", peer.partition("=")[2]) for peer in told.get("control", {}).get("peers", [])]
+        for component, place in followed:
+            host, port = place.split("//")[1].rsplit(":", 1)
+            here = next(iter(control.values())) if own and f".{own}" in host else None
+            # An overlay's edges follow a group that stands beside them, whose labels the overlay itself is asked for.
+            if not own and host.endswith(f".{config['metadata'].get('namespace', 'ns')}.svc"):
+                continue
+            if component in policies and not lets_out(policies[component], int(port), here):
+                fault(where, f"the NetworkPolicy keeps the {component} from {place}")
 
 
 def seconds(text):
@@ -260,6 +342,9 @@ def check_control(where, documents):
         judged = run(EVERGATE, "config", "check", "--config", file.name, "--node", f"{name}-0")
         if judged.returncode:
             fault(where, f"evergate refuses the settings of control nodes: {judged.stderr.strip()}")
+    paths = {key: container[key]["httpGet"]["path"] for key in ("livenessProbe", "readinessProbe")}
+    if paths != {"livenessProbe": "/livez", "readinessProbe": "/readyz"}:
+        fault(where, f"probes of control nodes ask {paths}")
     if spec["podManagementPolicy"] != "Parallel":
         fault(where, "nobody is ready before the group is founded, and it is founded when all are there")
     (service,) = [s for s in of_kind(documents, "Service") if s["metadata"]["name"] == spec["serviceName"]]
@@ -307,12 +392,16 @@ def check_rules(where, documents):
 
 
 def check_selectors(documents):
-    """Selectors can never change, so they are written down: a chart that changes one cannot upgrade."""
+    """What can never change is written down, as version 0.1.0 had it: a chart that changes it cannot upgrade."""
     kept = json.loads((CHART / "ci/selectors.json").read_text())
     now = {
         f"{d['kind']}/{d['metadata']['name']}": d["spec"]["selector"].get("matchLabels", d["spec"]["selector"])
         for d in of_kind(documents, "Deployment", "StatefulSet", "Service")
     }
+    for d in of_kind(documents, "StatefulSet"):
+        fixed = {key: d["spec"].get(key) for key in ("serviceName", "podManagementPolicy")}
+        fixed["volumeClaimTemplates"] = [claim["metadata"]["name"] for claim in d["spec"].get("volumeClaimTemplates", [])]
+        now[f"StatefulSet/{d['metadata']['name']}, what else is fixed"] = fixed
     if now != kept:
         fault("selectors", f"differ from ci/selectors.json: {json.dumps(now)}")
 
@@ -325,6 +414,123 @@ def check_upgrade(helm):
         again = of_kind(render(helm, ci, "--is-upgrade"), "Deployment")[0]["spec"]
         if "replicas" not in first or ("replicas" in again) == scaled:
             fault(name, f"replicas at install {first.get('replicas')}, at upgrade {again.get('replicas')}")
+
+
+def check_checksums(helm):
+    """Pods are replaced when their settings change, and only then."""
+    def checksums(*more):
+        made = render(helm, CHART / "ci/control-values.yaml", *more)
+        return {
+            d["metadata"]["name"]: d["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+            for d in of_kind(made, "Deployment", "StatefulSet")
+        }
+
+    before = checksums()
+    for setting, changed in (
+        ("config.sse.heartbeat=11s", {"rel-evergate-edge"}),
+        ("control.config.log_output.level=debug", {"rel-evergate-control"}),
+        ("edge.resources.requests.cpu=3", set()),
+    ):
+        now = checksums("--set", setting)
+        if {name for name in now if now[name] != before[name]} != changed:
+            fault("checksums", f"with {setting}: {before} becomes {now}")
+
+
+def check_dashboards(where, documents):
+    """Each board of the chart is in a ConfigMap, as it is in its file."""
+    label = "grafana_dashboard"
+    made = {}
+    for config in of_kind(documents, "ConfigMap"):
+        if label in config["metadata"].get("labels", {}):
+            made.update(config["data"])
+    if made:
+        committed = {file.name: json.loads(file.read_text()) for file in (CHART / "dashboards").glob("*.json")}
+        if {name: json.loads(text) for name, text in made.items()} != committed:
+            fault(where, f"the dashboards {sorted(made)} are not the files {sorted(committed)}")
+    return bool(made)
+
+
+def check_package(helm, version):
+    """The chart can be packed, and its package holds what it needs and nothing of its tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        packed = run(helm, "package", CHART, "-d", folder)
+        archives = list(pathlib.Path(folder).glob("evergate-*.tgz"))
+        if packed.returncode or len(archives) != 1:
+            fault(f"helm {version}", f"cannot pack the chart: {packed.stderr.strip()}")
+            return
+        with tarfile.open(archives[0]) as archive:
+            names = archive.getnames()
+        for name in ("Chart.yaml", "values.schema.json", "rules/evergate.yaml", "dashboards/overview.json"):
+            if f"evergate/{name}" not in names:
+                fault(f"helm {version}", f"{name} is not in the package")
+        if any("/ci/" in name for name in names):
+            fault(f"helm {version}", "the package holds the cases of its tests")
+        made = run(helm, "template", "rel", archives[0], "-f", CHART / "ci/default-values.yaml")
+        if made.returncode:
+            fault(f"helm {version}", f"the package cannot be rendered: {made.stderr.strip()}")
+
+
+# What a real cluster tells: its kinds, and those of an operator, or not.
+CLUSTER = ["-a", "apps/v1/Deployment"]
+NEEDED = [
+    (["gatewayApi.enabled=true", "gatewayApi.parentRefs[0].name=g"], "gateway.networking.k8s.io/v1/HTTPRoute"),
+    (["edge.autoscaling.mode=keda", "edge.autoscaling.keda.prometheusServer=p", "edge.autoscaling.keda.scraped=true"], "keda.sh/v1alpha1/ScaledObject"),
+    (["monitoring.serviceMonitor.enabled=true"], "monitoring.coreos.com/v1/ServiceMonitor"),
+    (["monitoring.podMonitor.enabled=true"], "monitoring.coreos.com/v1/PodMonitor"),
+    (["monitoring.prometheusRule.enabled=true"], "monitoring.coreos.com/v1/PrometheusRule"),
+]
+
+
+def check_needs(helm, version):
+    """A cluster without an operator's kinds is told of, before half of a release is in it."""
+    for settings, kind in NEEDED:
+        sets = list(itertools.chain.from_iterable(("--set", setting) for setting in settings))
+        base = [helm, "template", "rel", CHART, "-f", CHART / "ci/default-values.yaml", *sets]
+        if run(*base, *CLUSTER).returncode == 0 or kind not in run(*base, *CLUSTER).stderr:
+            fault(f"helm {version}", f"{settings} is not refused where {kind} is unknown")
+        for known in ([*CLUSTER, "-a", kind], []):
+            made = run(*base, *known)
+            if made.returncode:
+                fault(f"helm {version}", f"{settings} with {known}: {made.stderr.strip()}")
+
+
+# One broken document of each kind: what must be found.
+BROKEN = [
+    ("gateway.networking.k8s.io/v1", "HTTPRoute", {"rules": [{"timeouts": {"request": "never"}}]}, "request"),
+    ("keda.sh/v1alpha1", "ScaledObject", {"scaleTargetRef": {"name": "x"}}, "triggers"),
+    ("monitoring.coreos.com/v1", "ServiceMonitor", {"selector": {}, "endpoints": [{"prot": "admin"}]}, "prot"),
+    ("monitoring.coreos.com/v1", "PodMonitor", {"selector": {}, "podMetricsEndpoints": [{"interval": "soon"}]}, "interval"),
+    ("monitoring.coreos.com/v1", "PrometheusRule", {"groups": [{"name": "g", "rules": [{"alert": "A"}]}]}, "expr"),
+]
+
+
+def check_the_checks():
+    """Whatever finds nothing in the chart does find what is wrong."""
+    for version, kind, spec, what in BROKEN:
+        found = foreign_faults({"apiVersion": version, "kind": kind, "metadata": {"name": "x"}, "spec": spec})
+        if not any(what in fault for fault in found):
+            fault("checks", f"a broken {kind} passes: {found}")
+    if FOREIGN != {kind for _, kind, _, _ in BROKEN}:
+        fault("checks", f"{FOREIGN} are known, and not all of them are tried")
+    if not list(yamllint.linter.run("a: 1\na: 2\n", LINT)):
+        fault("checks", "a key that is there twice passes")
+
+
+def golden(text):
+    """A render without what is compared with files of its own: the dashboards and the rules."""
+    documents = text.split("\n---\n")
+    own = ("monitoring/dashboards.yaml", "monitoring/rules.yaml")
+    return "\n---\n".join(d for d in documents if not any(f"templates/{name}" in d for name in own)).rstrip() + "\n"
+
+
+def check_golden(helm, ci):
+    """What a change of the chart changes is seen in the difference of these files."""
+    file = GOLDEN / ci.name.replace("-values", "")
+    if RENEW:
+        GOLDEN.mkdir(exist_ok=True)
+        file.write_text(golden(rendered(helm, ci)))
+    elif not file.exists() or file.read_text() != golden(rendered(helm, ci)):
+        fault(ci.name, f"{file.relative_to(CHECKOUT)} is not what the chart makes: run scripts/chart.sh, and look at the difference")
 
 
 REFUSED = [
@@ -354,6 +560,10 @@ REFUSED = [
     (["global.region=eu", "redis.mode=builtin", "control.enabled=true", "control.tls.existingSecret=s"], "the edges have to prove themselves"),
     (["global.region=eu", "redis.mode=builtin", "control.enabled=true", "control.config.control.peers[0]=x"], "control.config.control.peers is decided by the chart"),
     (["global.region=eu", "redis.mode=builtin", "config.cluster.control[0]=x"], "config.cluster.control is decided by the chart"),
+    (["global.region=eu", "redis.mode=builtin", "control.enabled=true", "config.cluster.policies_file=/x"], "config.cluster.policies_file is decided by the chart"),
+    (["global.region=eu", "redis.mode=builtin", "control.enabled=true", "control.replicaCount=1", "control.peers[0]=2=http://h:8083"], "control.peers lacks node 1"),
+    (["global.region=eu", "redis.external.existingSecret=s", "edge.autoscaling.mode=keda", "edge.autoscaling.keda.prometheusServer=p"], "nothing here has them scraped"),
+    (["global.region=eu", "redis.external.existingSecret=s", "edge.autoscaling.mode=hpa", "edge.podDisruptionBudget.maxUnavailable=3"], "raise edge.autoscaling.minReplicas"),
     (["global.region=eu", "redis.mode=builtin", "config.log=memory"], "config.log is decided by the chart"),
     (["global.region=eu", "redis.mode=builtin", "edge.adminToken.existingSecret=s", "config.admin.token_file=/t"], "two places for one token"),
 ]
@@ -409,8 +619,19 @@ def check_plain(helm):
 
 
 CASES = sorted((CHART / "ci").glob("*-values.yaml"))
-if len(CASES) < 7:
+if RENEW:
+    for ci in CASES:
+        check_golden(HELMS["4"], ci)
+    sys.exit(1 if faults else 0)
+if len(CASES) < 10:
     fault("ci", f"only {len(CASES)} cases were found")
+check_the_checks()
+for file in [
+    *CHART.glob("*.yaml"), *CHART.glob("ci/*.yaml"), *CHART.glob("rules/*.yaml"),
+    *(CHECKOUT / "deploy").rglob("*.yaml"), CHECKOUT / ".yamllint.yaml",
+]:
+    check_text(str(file.relative_to(CHECKOUT)), file.read_text())
+boards = False
 for version, helm in HELMS.items():
     if not run(helm, "version", "--short").stdout.startswith(f"v{version}."):
         fault(helm, f"is not Helm {version}")
@@ -418,6 +639,7 @@ for version, helm in HELMS.items():
         linted = run(helm, "lint", "--strict", CHART, *flags(ci))
         if linted.returncode:
             fault(f"helm {version}", f"lint {ci.name}: {linted.stdout}{linted.stderr}")
+        check_text(ci.name, rendered(helm, ci))
         documents = render(helm, ci)
         check_documents(ci.name, documents)
         check_restricted(ci.name, documents)
@@ -426,9 +648,17 @@ for version, helm in HELMS.items():
         check_edge(ci.name, documents)
         check_control(ci.name, documents)
         check_rules(ci.name, documents)
+        boards |= check_dashboards(ci.name, documents)
     check_selectors(render(helm, CHART / "ci/builtin-redis-values.yaml", "--set", "control.enabled=true"))
     check_upgrade(helm)
+    check_checksums(helm)
     check_refusals(helm, version)
+    check_needs(helm, version)
+    check_package(helm, version)
+for ci in CASES:
+    check_golden(HELMS["4"], ci)
+if not boards:
+    fault("ci", "no case has the dashboards")
 check_plain(HELMS["4"])
 
 for line in faults:

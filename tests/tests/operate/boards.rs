@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
+use evergate_tests::authority::{Authority, over_tls};
 use evergate_tests::clients::{checkout, pinned};
 use evergate_tests::controls::Controls;
-use evergate_tests::http1::{Request, call};
+use evergate_tests::http1::{Connection, Request, call};
+use evergate_tests::issuer::Issuer;
 use evergate_tests::process::{Evergate, Options};
 use evergate_tests::publisher::{Publisher, event};
 use evergate_tests::redis::{Keeps, RedisServer};
@@ -48,20 +50,37 @@ fn queries() -> Vec<(String, String)> {
             for target in panel["targets"].as_array().expect("targets") {
                 let place = format!("{name}: {}", panel["title"].as_str().unwrap_or_default());
                 let query = target["expr"].as_str().expect("a query");
-                let query =
-                    query.replace("$__rate_interval", "5s").replace("$region", ".+").replace("$node", ".+");
-                queries.push((place, query));
+                queries.push((place, as_sent(query)));
             }
         }
         for variable in board["templating"]["list"].as_array().expect("variables") {
             if variable["type"] == "query" {
                 let asked = variable["query"]["query"].as_str().expect("a query");
                 let series = asked.trim_start_matches("label_values(").split(", ").next().unwrap_or_default();
-                queries.push((format!("{name}: ${}", variable["name"]), series.replace("$region", ".+")));
+                queries.push((format!("{name}: ${}", variable["name"]), as_sent(series)));
             }
+        }
+        // What an annotation is made of. That it marks only a moment is another matter: most have none.
+        for query in annotations(&board) {
+            let series = query.split(" unless ").next().unwrap_or_default().trim_end_matches(" > 0");
+            queries.push((format!("{name}: an annotation"), series.to_owned()));
         }
     }
     queries
+}
+
+/// What can be chosen at the top of every board, beside the source of the data.
+const CHOICES: [&str; 5] = ["job", "region", "zone", "instance", "node"];
+
+/// A query as Grafana would send it, with everything chosen.
+fn as_sent(query: &str) -> String {
+    let query = query.replace("$__rate_interval", "5s");
+    CHOICES.iter().fold(query, |query, name| query.replace(&format!("${name}"), ".+"))
+}
+
+fn annotations(board: &Value) -> Vec<String> {
+    let list = board["annotations"]["list"].as_array().expect("annotations");
+    list.iter().map(|annotation| as_sent(annotation["expr"].as_str().expect("a query"))).collect()
 }
 
 #[test]
@@ -92,8 +111,14 @@ fn faults(name: &str, board: &Value) -> Vec<String> {
     }
     let variables: Vec<_> =
         board["templating"]["list"].as_array().into_iter().flatten().map(|v| v["name"].clone()).collect();
-    if variables != ["datasource", "region", "node"] {
+    if variables != ["datasource", "job", "region", "zone", "instance", "node"] {
         fault(format!("has the variables {variables:?}"));
+    }
+    for variable in board["templating"]["list"].as_array().into_iter().flatten().skip(1) {
+        let asks = (&variable["multi"], &variable["includeAll"], &variable["allValue"], &variable["refresh"]);
+        if asks != (&true.into(), &true.into(), &".+".into(), &2.into()) {
+            fault(format!("{} is no choice of several, or is not looked up anew", variable["name"]));
+        }
     }
     let mut ids = BTreeSet::new();
     for panel in board["panels"].as_array().into_iter().flatten() {
@@ -134,7 +159,8 @@ fn every_board_keeps_to_the_conventions() {
     spoiled["editable"] = Value::Bool(true);
     spoiled["panels"][1]["description"] = Value::Null;
     spoiled["panels"][1]["targets"][0]["expr"] = "sum(rate(x_total[5m]))".into();
-    assert_eq!(faults("spoiled", &spoiled).len(), 3);
+    spoiled["templating"]["list"][1]["multi"] = Value::Bool(false);
+    assert_eq!(faults("spoiled", &spoiled).len(), 4);
 }
 
 /// Keeps processes busy in every way that a board has a picture of, until told to stop.
@@ -191,7 +217,14 @@ async fn every_query_of_every_board_finds_something() {
     let of_cluster = |options| controls.followed_by(limited(options));
     let disk = Evergate::start(of_cluster(Options::disk()).set("node", "edge-disk")).await;
     let shared = Evergate::start(of_cluster(redis.options()).set("node", "edge-redis")).await;
-    let targets = [disk.admin(), shared.admin(), controls.admin(0)];
+    // One that asks for tokens, over TLS.
+    let (authority, issuer) = (Authority::new(), Issuer::new("issuer"));
+    let shown = authority.sign("edge", &["localhost", "127.0.0.1"]);
+    let guarded = Options::memory().set("node", "edge-guarded").set("memory.bytes_max", "2GiB");
+    let guarded = Evergate::start(over_tls(issuer.guard(guarded), &shown)).await;
+    let wire = authority.connect(guarded.http(), &["http/1.1"], None).await.expect("agreed");
+    Connection::over(wire).call(&Request::get("/v1/streams/quote/events")).await.problem(401);
+    let targets = [disk.admin(), shared.admin(), controls.admin(0), guarded.admin()];
     let Some(prometheus) = Prometheus::start(test, &targets).await else { return };
     let stop = Notify::new();
     let looking = async {
@@ -201,6 +234,13 @@ async fn every_query_of_every_board_finds_something() {
     };
     let (empty, ()) = tokio::join!(looking, traffic([&disk, &shared], &stop));
     assert_eq!(empty, [""; 0], "these find nothing");
+
+    for (_, board) in boards() {
+        for query in annotations(&board) {
+            // It fails if it cannot be understood.
+            prometheus.query(&query).await;
+        }
+    }
 
     // The rules run in it too: every recording rule has told something, and no rule has failed.
     let groups = prometheus.ask("/api/v1/rules").await;
@@ -212,8 +252,18 @@ async fn every_query_of_every_board_finds_something() {
     {
         assert_eq!(rule["health"], "ok", "{rule}");
     }
-    for slo in ["connect", "delivery", "completeness"] {
-        let query = format!("slo:sli_error:ratio_rate5m{{slo=\"{slo}\"}}");
-        assert!(!prometheus.query(&query).await.is_empty(), "{slo} is not recorded");
+    let text = fs::read_to_string(checkout().join("helm/evergate/rules/evergate.yaml")).expect("readable");
+    let recorded: Vec<_> = text
+        .split("- record: ")
+        .skip(1)
+        .map(|rule| {
+            let slo = rule.split_once("slo: ").expect("each is of a level").1;
+            let slo = slo.split('}').next().unwrap_or_default();
+            format!("{}{{slo=\"{slo}\"}}", rule.lines().next().unwrap_or_default())
+        })
+        .collect();
+    assert_eq!(recorded.len(), 21, "seven windows of three levels: {recorded:?}");
+    for query in recorded {
+        assert!(!prometheus.query(&query).await.is_empty(), "{query} is not recorded");
     }
 }

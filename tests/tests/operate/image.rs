@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use evergate_tests::PATIENCE;
-use evergate_tests::clients::{checkout, system};
+use evergate_tests::clients::{checkout, pinned, system};
 use evergate_tests::http1::{Request, call};
 use evergate_tests::left_out::left_out;
 use evergate_tests::process::binary;
@@ -200,6 +200,27 @@ impl Drop for Running<'_> {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+#[test]
+fn hadolint_finds_nothing_wrong_with_the_dockerfile() {
+    let Some(pinned) = pinned("hadolint_finds_nothing_wrong_with_the_dockerfile") else { return };
+    let judged = |file: &Path| {
+        let told = Command::new(pinned.python.with_file_name("hadolint"))
+            .args(["--no-color", "--failure-threshold", "style"])
+            .arg(file)
+            .output()
+            .expect("hadolint starts");
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr));
+        (told.status.success(), said)
+    };
+    assert_eq!(judged(&checkout().join("Dockerfile")), (true, String::new()));
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let spoiled = folder.path().join("Dockerfile");
+    fs::write(&spoiled, "FROM debian:latest\nRUN apt-get install curl\n").expect("the folder is ours");
+    let (sound, said) = judged(&spoiled);
+    assert!(!sound && said.contains("DL3007"), "{said}");
 }
 
 #[tokio::test]

@@ -8,5 +8,6 @@ mod explain;
 mod heap;
 mod image;
 mod metrics;
+mod names;
 mod prometheus;
 mod rules;

@@ -2,15 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use evergate_tests::clients::checkout;
+use evergate_tests::authority::{Authority, over_tls};
+use evergate_tests::clients::{checkout, system};
 use evergate_tests::controls::{Controls, wait};
-use evergate_tests::figures::figure;
-use evergate_tests::http1::{Request, call};
+use evergate_tests::figures::{self, figure};
+use evergate_tests::http1::{Connection, Request, Response, Wire, call};
+use evergate_tests::issuer::Issuer;
 use evergate_tests::process::{Evergate, Options, binary};
+use evergate_tests::publisher::{Event, Publisher};
 use evergate_tests::redis::{Keeps, RedisServer};
+use evergate_tests::subscription::Subscription;
+use serde_json::json;
 
 use crate::boards::{everything, limited};
 
@@ -64,7 +70,7 @@ impl Page {
                 page.labels
                     .entry(name)
                     .or_default()
-                    .extend(names.filter(|name| !matches!(name.as_str(), "le" | "node" | "region")));
+                    .extend(names.filter(|name| !matches!(name.as_str(), "le" | "node" | "region" | "zone")));
             }
         }
         page
@@ -158,6 +164,101 @@ async fn so_do_control_nodes_and_those_who_follow_them() {
     let of_control: BTreeMap<_, _> = table.into_iter().filter(|(name, _)| own.contains(name)).collect();
     assert!(of_control.len() < 30 && of_control.contains_key("evergate_raft_term"), "{own:?}");
     assert_eq!(differences(&of_control, &page, &["control", "view"]), [""; 0]);
+}
+
+#[tokio::test]
+async fn so_does_one_that_speaks_tls_and_asks_for_tokens() {
+    let authority = Authority::new();
+    let shown = authority.sign("edge", &["localhost", "127.0.0.1"]);
+    let issuer = Issuer::new("issuer");
+    let options = over_tls(issuer.guard(limited(Options::memory())), &shown);
+    let server = Evergate::start(options.set("access.anonymous_subscribe", "open,news,weather")).await;
+    let wire = authority.connect(server.http(), &["http/1.1"], None).await.expect("agreed");
+    call_over(wire, "/v1/streams/secret/events").await.problem(401);
+    // One too many for a client.
+    let mut held = Vec::new();
+    for stream in ["open", "news", "weather"] {
+        let wire = authority.connect(server.http(), &["http/1.1"], None).await.expect("agreed");
+        let mut connection = Connection::over(wire);
+        let target = format!("/v1/streams/{stream}/events?client_id=desk");
+        connection.send(&Request::get(&target)).await;
+        let mut subscription = Subscription::over(connection).await.expect("answered");
+        let _ = subscription.next().await;
+        held.push(subscription);
+    }
+    let page = Page::read(&figures::page(&server).await);
+    assert_eq!(differences(&table(), &page, &["memory", "tls", "access"]), [""; 0]);
+}
+
+async fn call_over(wire: impl Wire + 'static, target: &str) -> Response {
+    Connection::over(wire).call(&Request::get(target)).await
+}
+
+/// What a client names, brings or publishes is nobody's label: a page of figures goes to more people than the events.
+#[tokio::test]
+async fn nothing_that_a_client_chose_is_on_the_page() {
+    let issuer = Issuer::new("issuer");
+    let options = issuer.guard(limited(Options::memory()));
+    let server = Evergate::start(options.set("access.anonymous_publish", "stream-of-theirs")).await;
+    let told =
+        ["stream-of-theirs", "key-of-theirs", "client-of-theirs", "subject-of-theirs", "data-of-theirs"];
+    let [stream, key, client, subject, data] = told;
+    let token = issuer.token(subject, 600, &json!({ "subscribe": ["*"] }));
+    let bearer = format!("Bearer {token}");
+    let ask = |target: &str| Request::get(target).header("Authorization", &bearer);
+    let event = Event {
+        key: key.to_owned(),
+        r#type: "type-of-theirs".to_owned(),
+        data: data.to_owned(),
+        ..Event::default()
+    };
+    Publisher::connect(server.grpc()).await.publish(stream, event).await;
+    let target = |rest: &str| format!("/v1/streams/{stream}{rest}/events?client_id={client}&from=earliest");
+    let mut reader = Subscription::request(server.http(), &ask(&target(""))).await;
+    assert_eq!(reader.data(1).await, [data]);
+    // Refused for a limit, for a token and for a cursor.
+    let mut held = vec![reader];
+    for more in ["-2", "-3"] {
+        let mut one_more = Subscription::request(server.http(), &ask(&target(more))).await;
+        let _ = one_more.next().await;
+        held.push(one_more);
+    }
+    call(server.http(), Request::get(&target("")).header("Authorization", "Bearer token-of-theirs"))
+        .await
+        .problem(401);
+    call(server.http(), ask("/v1/streams/quote/events?from=cursor-of-theirs")).await.problem(400);
+    let page = figures::page(&server).await;
+    let of_theirs: Vec<_> = page.lines().filter(|line| line.contains("of-theirs")).collect();
+    assert_eq!(of_theirs, [""; 0]);
+    assert!(!page.contains(&token) && page.contains("evergate_access_denied_total{"), "{page}");
+}
+
+/// Prometheus' own judgement of the page: names, types, units and help.
+#[tokio::test]
+async fn promtool_finds_nothing_wrong_with_a_page() {
+    let test = "promtool_finds_nothing_wrong_with_a_page";
+    let Some(promtool) = system(test, &["promtool"]) else { return };
+    let judged = |page: &str| {
+        let mut child = Command::new(&promtool)
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("promtool starts");
+        let mut input = child.stdin.take().expect("it was asked for");
+        input.write_all(page.as_bytes()).expect("it reads");
+        drop(input);
+        let told = child.wait_with_output().expect("it ends");
+        format!("{}{}", String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr))
+    };
+    let controls = Controls::start(1).await;
+    let server = Evergate::start(controls.followed_by(limited(Options::disk()))).await;
+    everything(&server).await;
+    for page in [figures::page(&server).await, controls.page(0, "/metrics").await.text().to_owned()] {
+        assert_eq!(judged(&page), "");
+    }
+    assert_ne!(judged("# TYPE a_total gauge\na_total 1\n"), "", "it does look");
 }
 
 #[test]

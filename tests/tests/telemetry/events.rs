@@ -43,7 +43,8 @@ async fn an_event_is_followed_from_its_publisher_to_every_edge_that_sends_it() {
     let publisher = Publisher::connect(a.grpc()).await;
     publisher.publish("quote", of_trace(UNKEPT, "nobody looks at this one")).await;
     publisher.publish("quote", event("nor at this one")).await;
-    let offset = publisher.publish("quote", of_trace(&kept(), "AAPL 1.0")).await;
+    let typed = Event { r#type: "trade".to_owned(), ..of_trace(&kept(), "AAPL 1.0") };
+    let offset = publisher.publish("quote", typed).await;
     assert_eq!(near.data(3).await[2], "AAPL 1.0");
     assert_eq!(far.data(3).await[2], "AAPL 1.0");
 
@@ -59,6 +60,8 @@ async fn an_event_is_followed_from_its_publisher_to_every_edge_that_sends_it() {
     assert_eq!(publish.says("evergate.stream"), "quote");
     assert_eq!(publish.says("evergate.offset"), offset.to_string());
     assert_eq!(publish.says("evergate.duplicates"), "0");
+    assert_eq!(publish.says("evergate.event.type"), "trade");
+    assert_eq!(publish.says("evergate.level"), "HOME");
     assert_eq!(publish.about.get("service.name").map(String::as_str), Some("evergate"));
     for node in ["a", "b"] {
         let of_node = |name| {
@@ -69,6 +72,9 @@ async fn an_event_is_followed_from_its_publisher_to_every_edge_that_sends_it() {
         follows(&fanout, publish);
         assert!(fanout.remote_parent && fanout.kind == CONSUMER);
         assert_eq!(fanout.says("evergate.offset"), offset.to_string());
+        let in_log: u64 = fanout.says("evergate.log_ms").parse().expect("a number");
+        // The log's times are whole milliseconds.
+        assert!(in_log <= (fanout.begun - publish.begun) / 1_000_000 + 1, "{in_log} ms: {fanout:#?}");
         follows(&sweep, &fanout);
         assert_eq!(sweep.says("evergate.connections"), "1");
         assert!(publish.begun <= sweep.ended && fanout.begun <= sweep.begun && sweep.begun <= sweep.ended);

@@ -2,6 +2,8 @@
 
 use evergate_tests::PATIENCE;
 use evergate_tests::collector::{Collector, Manner, Span};
+use evergate_tests::controls::{Controls, wait};
+use evergate_tests::figures::metric;
 use evergate_tests::http1::{Request, call};
 use evergate_tests::http2::Client;
 use evergate_tests::process::{Evergate, Options};
@@ -10,6 +12,8 @@ use evergate_tests::subscription::Subscription;
 
 use crate::{PARENT, TRACE, UNKEPT, kept, named, one, traced};
 
+/// A trace of somebody else's, kept.
+const OTHER: &str = "00-22222222222222222222222222222222-3333333333333333-01";
 const TARGET: &str = "/v1/streams/quote/events";
 
 /// What the client was told is what the collector got. Returns connect and close.
@@ -45,6 +49,10 @@ async fn what_a_client_is_told_is_what_the_collector_gets() {
         ("evergate.encoding", "identity"),
         ("evergate.client.proxied", "false"),
         ("evergate.client.token", "false"),
+        ("evergate.client.named", "false"),
+        ("evergate.client.acknowledges", "false"),
+        ("evergate.client.leased", "false"),
+        ("url.scheme", "http"),
         ("network.protocol.version", "1.1"),
         ("http.response.status_code", "200"),
     ] {
@@ -102,6 +110,51 @@ async fn a_connect_that_is_refused_says_why() {
     let connect = one(&collector, "evergate.connect", TRACE).await;
     assert_eq!(connect.says("http.response.status_code"), "400");
     assert!(!connect.attributes.contains_key("evergate.resume"));
+}
+
+#[tokio::test]
+async fn a_span_says_what_its_client_asked_for_and_what_it_was_told_instead() {
+    let collector = Collector::start(Manner::Takes).await;
+    let options = traced(Options::memory(), "a", &collector.url(), "0").set("limits.streams_per_client", "1");
+    let server = Evergate::start(options).await;
+    let target = |stream: &str| format!("/v1/streams/{stream}/events?client_id=desk&acks=1&lease=1");
+    let request = Request::get(&target("quote")).header("traceparent", kept());
+    let mut held = Subscription::request(server.http(), &request).await;
+    let (_, connect) = agree(&collector, &mut held).await;
+    for name in ["evergate.client.named", "evergate.client.acknowledges", "evergate.client.leased"] {
+        assert_eq!(connect.says(name), "true", "{name}");
+    }
+    assert!(!connect.attributes.contains_key("evergate.refused"), "{connect:#?}");
+    assert!(
+        !connect.attributes.values().any(|value| value.contains("desk")),
+        "it names nobody: {connect:#?}"
+    );
+
+    let refused = Request::get(&target("news")).header("traceparent", OTHER);
+    let mut refused = Subscription::request(server.http(), &refused).await;
+    refused.control("evergate.busy").await;
+    let connect = one(&collector, "evergate.connect", &OTHER[3..35]).await;
+    assert_eq!(connect.says("evergate.refused"), "too many streams of this client");
+    assert!(!connect.attributes.contains_key("evergate.resume"), "{connect:#?}");
+}
+
+#[tokio::test]
+async fn a_span_says_where_the_cluster_has_its_client() {
+    let collector = Collector::start(Manner::Takes).await;
+    let controls = Controls::start(1).await;
+    let options = controls.followed_by(Options::memory()).set("region", "eu");
+    let server = Evergate::start(traced(options, "a", &collector.url(), "0")).await;
+    wait("the lease", async || (metric(&server, "evergate_lease_held", "").await > 0.5).then_some(())).await;
+    wait("the node in the view", async || {
+        let route = call(server.http(), Request::get("/v1/route")).await;
+        (route.status() == 200 && route.text().contains("\"a\"")).then_some(())
+    })
+    .await;
+    let request = Request::get(TARGET).header("traceparent", kept());
+    let mut subscription = Subscription::request(server.http(), &request).await;
+    let (_, connect) = agree(&collector, &mut subscription).await;
+    assert_eq!(connect.says("evergate.client.region"), "eu");
+    assert_eq!(connect.says("evergate.client.edge"), "a");
 }
 
 #[tokio::test]

@@ -13,9 +13,14 @@ pub(super) async fn measure(
     mut metrics: watch::Receiver<RaftMetrics<NodeId, Member>>,
     silence_max: Duration,
 ) {
+    let mut term = 0;
     loop {
         let status = Status::of(&metrics.borrow_and_update());
         tell(&status, silence_max);
+        // What was before this process is nothing that it saw.
+        let begun = if term == 0 { 0 } else { status.term.saturating_sub(term) };
+        metrics::counter!("evergate_raft_elections_total").increment(begun);
+        term = status.term;
         if metrics.changed().await.is_err() {
             return;
         }

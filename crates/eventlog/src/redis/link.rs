@@ -66,7 +66,7 @@ impl Connected {
             let mut connection = self.connection.clone();
             let asked = Asked::new(Some(command));
             let answer = self.or_retired(send(&mut connection, command)).await;
-            asked.answered();
+            asked.answered(&answer);
             return answer;
         }
         let mut pipe = Pipeline::new();
@@ -85,7 +85,7 @@ impl Connected {
         if !self.asking {
             let asked = Asked::new(pipe.cmd_iter().next());
             let answer = self.or_retired(connection.send_packed_commands(pipe, 0, answers)).await;
-            asked.answered();
+            asked.answered_all(&answer);
             return answer;
         }
         let mut asking = Pipeline::new();

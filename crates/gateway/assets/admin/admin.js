@@ -51,14 +51,50 @@ function cards(list, entries) {
   );
 }
 
-function note(text) {
+/** An entry of a list of what happened. */
+function entry(at, text) {
   const item = document.createElement('li');
-  const now = new Date();
-  const time = made('time', now.toLocaleTimeString());
-  time.dateTime = now.toISOString();
+  const time = made('time', at.toLocaleTimeString());
+  time.dateTime = at.toISOString();
   item.append(time, text);
-  byId('recent').prepend(item);
+  return item;
+}
+
+function note(text) {
+  byId('recent').prepend(entry(new Date(), text));
   while (byId('recent').children.length > RECENT_MAX) byId('recent').lastChild.remove();
+}
+
+/** The nodes of the cluster, or nothing where there is none. */
+function showNodes(cluster) {
+  const nodes = cluster?.nodes ?? [];
+  byId('nodes-table').hidden = nodes.length === 0;
+  byId('nodes').replaceChildren(
+    ...nodes.map((node) => {
+      const row = document.createElement('tr');
+      const state = made('td', node.state);
+      state.dataset.state = node.state;
+      const streams = node.connections === null ? '–' : `${count(node.connections)} of ${count(node.capacity)}`;
+      const arrivals = node.arrivals === null ? '–' : `${count(node.arrivals)} of ${count(node.admits)}`;
+      row.append(
+        made('td', node.node), made('td', node.role), made('td', node.region), made('td', node.zone), state,
+        made('td', node.share === null ? '–' : `${(node.share * 100).toFixed(1)} %`, 'number'),
+        made('td', streams, 'number'), made('td', arrivals, 'number'), made('td', node.version),
+      );
+      return row;
+    }),
+  );
+  byId('more-nodes').hidden = !cluster?.more;
+  byId('more-nodes').textContent = cluster?.more ? `And ${count(cluster.more)} more.` : '';
+}
+
+/** What the process wrote down, whether or not anybody looked. */
+function showJournal(journal) {
+  const newest = journal[0] ? `${journal[0].at} ${journal[0].text} ${journal.length}` : '';
+  byId('no-journal').hidden = journal.length !== 0;
+  if (byId('journal').dataset.newest === newest) return;
+  byId('journal').dataset.newest = newest;
+  byId('journal').replaceChildren(...journal.map(({ at, text }) => entry(new Date(at), text)));
 }
 
 function rows(figures, name, what) {
@@ -97,12 +133,15 @@ function show(state) {
   const cluster = [
     ['Lease', of('evergate_lease_held') === undefined ? undefined : of('evergate_lease_held') ? 'held' : 'lost'],
     ['View', of('evergate_view_version') === undefined ? undefined : count(of('evergate_view_version')), 'version'],
+    ['Age of the view', state.cluster?.age_ms == null ? undefined : (state.cluster.age_ms / 1000).toFixed(1), 's'],
     ['Ring', of('evergate_ring_version') === undefined ? undefined : count(of('evergate_ring_version')), 'version'],
     ['Raft', of('evergate_raft_term') === undefined ? undefined : of('evergate_raft_is_leader') ? 'leads' : of('evergate_raft_has_leader') ? 'follows' : 'no leader', `term ${count(of('evergate_raft_term'))}`],
     ['Members', of('evergate_raft_members') === undefined ? undefined : count(of('evergate_raft_members'))],
   ].filter(([, value]) => value !== undefined);
   byId('cluster-section').hidden = cluster.length === 0;
   cards(byId('cluster'), cluster);
+  showNodes(state.cluster);
+  showJournal(state.journal);
 
   byId('streams-table').hidden = state.streams.length === 0;
   byId('no-streams').hidden = state.streams.length !== 0;
@@ -161,6 +200,16 @@ function showStreams(streams, seconds) {
   for (const row of known.values()) row.remove();
 }
 
+/** How much of a stream is kept, in words. */
+function kept({ events, bytes, age_s: age }) {
+  const bounds = [
+    events === null ? undefined : `${count(events)} events`,
+    bytes === null ? undefined : `${count(bytes / 1048576)} MiB`,
+    age === null ? undefined : age >= 7200 ? `${count(age / 3600)} h` : `${count(age)} s`,
+  ].filter((bound) => bound !== undefined);
+  return bounds.length === 0 ? 'everything' : bounds.join(', ');
+}
+
 async function look(stream) {
   const again = looking === stream;
   looking = stream;
@@ -178,6 +227,7 @@ async function look(stream) {
       ['Not committed', count(told.uncommitted), 'events'],
       ['Removed up to', told.floor],
       ['Kept', count(told.bytes / 1024), 'KiB'],
+      ['Kept at most', kept(told.retention)],
       ['Level', told.level],
     ]);
     byId('look-events').replaceChildren(

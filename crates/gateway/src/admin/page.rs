@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::form_urlencoded;
 
-use super::{About, problem, reply};
+use super::{About, Cluster, problem, reply};
 use crate::metrics::Format;
 use crate::readiness::Stage;
 
@@ -118,7 +118,7 @@ pub(super) async fn stream_page(State(about): State<About>, headers: HeaderMap, 
             "data": shortened(&event.data),
         })
     });
-    let status = look.status;
+    let (status, retention) = (look.status, look.retention);
     let body = json!({
         "stream": stream.as_str(),
         "tail": status.tail.to_string(),
@@ -126,6 +126,11 @@ pub(super) async fn stream_page(State(about): State<About>, headers: HeaderMap, 
         "floor": status.floor.to_string(),
         "bytes": status.bytes,
         "level": look.level.as_str(),
+        "retention": {
+            "events": retention.events,
+            "bytes": retention.bytes,
+            "age_s": retention.age.map(|age| age.as_secs()),
+        },
         "events": shown.collect::<Vec<_>>(),
     });
     reply(StatusCode::OK, "application/json", &body)
@@ -153,6 +158,8 @@ fn state(about: &About) -> Value {
         "stage": about.readiness.stage().as_str(),
         "troubles": troubles,
         "streams": streams,
+        "cluster": about.cluster.get().map(Cluster::told),
+        "journal": about.journal.told(),
         "figures": figures(&about.metrics.render(Format::Text)),
     })
 }

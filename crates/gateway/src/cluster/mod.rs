@@ -22,6 +22,7 @@ use call::Link;
 use follow::Following;
 use limit::LimitChange;
 use policy::PolicyChange;
+pub(crate) use tables::state;
 
 /// Exit 0 when it was done; 1 when it was refused or nobody could be asked.
 pub(crate) async fn run(args: ClusterArgs) -> Exit {

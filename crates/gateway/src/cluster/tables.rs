@@ -26,7 +26,7 @@ fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String {
 }
 
 /// What a node is doing, in a word.
-fn state(node: &Node, view: &View) -> &'static str {
+pub(crate) fn state(node: &Node, view: &View) -> &'static str {
     let drain = view.drains().get(&node.name);
     match (node.lease, node.draining, drain) {
         (Lease::Lost, _, _) => "lost",

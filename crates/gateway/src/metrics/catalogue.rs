@@ -522,6 +522,14 @@ pub(crate) static FIGURES: &[Figure] = &[
     )
     .with(Redis),
     figure(
+        "evergate_redis_errors_total",
+        Counter,
+        &[one_of("kind", &["timeout", "link", "server", "other"])],
+        "Questions to Redis that got no answer in time, whose connection broke, or that were answered by an error.",
+        "`timeout` and `link`: Redis or the network to it. `server`: what Redis refuses; its memory, its replicas and its log say why. A few with each failover are ordinary.",
+    )
+    .with(Redis),
+    figure(
         "evergate_redis_uncommitted_events",
         Gauge,
         &[Label { name: "shard", values: As("one for each Redis server") }],
@@ -735,6 +743,14 @@ pub(crate) static FIGURES: &[Figure] = &[
         &[],
         "The term this node is in.",
         "Rising steadily: leaders do not last; look at the network and at `evergate_raft_fsync_seconds`.",
+    )
+    .with(Control),
+    figure(
+        "evergate_raft_elections_total",
+        Counter,
+        &[],
+        "Terms that began while this node looked, by an election each.",
+        "More than a few a day: leaders do not last; look at the network and at `evergate_raft_fsync_seconds`.",
     )
     .with(Control),
     figure(

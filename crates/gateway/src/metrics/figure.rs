@@ -93,7 +93,7 @@ impl From {
             Self::Control => "; of a control node",
             Self::Cluster => "; in a cluster with control nodes",
             Self::View => "; of a control node, and in a cluster with control nodes",
-            Self::Access => "; with `access.mode = \"token\"`",
+            Self::Access => "; with `access.mode = \"tokens\"`",
             Self::Tls => "; with TLS",
             Self::Disk => "; with `disk:`",
             Self::Redis => "; with Redis",

@@ -8,6 +8,7 @@ mod figure;
 pub(crate) mod openmetrics;
 mod reference;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ pub(crate) struct Metrics {
     handle: PrometheusHandle,
     gauges: Arc<Mutex<Vec<Gauges>>>,
     pages: Arc<Mutex<Vec<Page>>>,
-    /// The labels of every series, as they are written: `node="a",region="b"`.
+    /// The labels of every series, as they are written: `node="a",region="b",zone="c"`.
     labels: Arc<str>,
 }
 
@@ -60,11 +61,13 @@ pub(crate) enum Format {
 
 impl Metrics {
     /// Installs the collector of this process, with the figures that one of its kind tells. Once only.
-    pub(crate) fn start(node: &str, region: &str, from: From) -> anyhow::Result<Self> {
-        let builder = builder()?.add_global_label("node", node).add_global_label("region", region);
+    pub(crate) fn start(node: &str, region: &str, zone: &str, from: From) -> anyhow::Result<Self> {
+        let own = [("node", node), ("region", region), ("zone", zone)];
+        let builder =
+            own.into_iter().fold(builder()?, |builder, (name, value)| builder.add_global_label(name, value));
         let recorder = builder.build_recorder();
         let mut metrics = Self::of(&recorder);
-        metrics.labels = deliveries::labels(&[("node", node), ("region", region)]).into();
+        metrics.labels = deliveries::labels(&own).into();
         metrics::set_global_recorder(recorder).map_err(|error| anyhow::anyhow!("metrics: {error}"))?;
         metrics.begin(from);
         let process = Collector::default();
@@ -104,6 +107,18 @@ impl Metrics {
             Format::Text => page,
             Format::Open => openmetrics::page(&page),
         }
+    }
+
+    /// How high the counters of this name stand, by their `reason`. Nothing else is asked or set anew for it.
+    pub(crate) fn counts(&self, name: &str) -> BTreeMap<String, u64> {
+        let page = self.handle.render();
+        let lines = page.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
+        let counts = lines.filter_map(|rest| {
+            let (labels, value) = rest.rsplit_once(' ')?;
+            let reason = labels.split_once("reason=\"")?.1.split('"').next()?;
+            Some((reason.to_owned(), value.parse().ok()?))
+        });
+        counts.collect()
     }
 
     /// Has this written on each page, behind what was collected.

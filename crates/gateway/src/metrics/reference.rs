@@ -16,7 +16,7 @@ const INTRODUCTION: &str = "\
 
 `GET /metrics` on the admin port answers in Prometheus's text format, or in OpenMetrics 1.0, with exemplars, whoever asks for
 that. Names begin with `evergate_`, units are
-base units, counters begin at zero with the process. Every series has the labels `node` and `region` of the
+base units, counters begin at zero with the process. Every series has the labels `node`, `region` and `zone` of the
 configuration, beside those named here. No other label holds anything that a client chose, so the number
 of series has a bound. `evergate metrics --output json` prints this table for programs.
 
@@ -41,6 +41,7 @@ pub(crate) fn json() -> String {
                 "name": figure.name,
                 "type": figure.kind.as_str(),
                 "labels": figure.labels.iter().map(|label| label.name).collect::<Vec<_>>(),
+                "values": closed(figure),
                 "means": figure.means,
                 "act": figure.act,
                 "of": match figure.from {
@@ -57,6 +58,15 @@ pub(crate) fn json() -> String {
         })
         .collect();
     format!("{:#}\n", serde_json::Value::from(figures))
+}
+
+/// The values of those labels that have these and no others.
+fn closed(figure: &Figure) -> serde_json::Map<String, serde_json::Value> {
+    let labels = figure.labels.iter().filter_map(|label| match label.values {
+        Values::These(values) => Some((label.name.to_owned(), values.into())),
+        Values::As(_) => None,
+    });
+    labels.collect()
 }
 
 fn write_figure(page: &mut String, figure: &Figure) -> fmt::Result {
