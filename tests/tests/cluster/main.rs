@@ -5,6 +5,7 @@
 mod audience;
 mod places;
 mod scene;
+mod strangers;
 
 mod away;
 mod balancers;
