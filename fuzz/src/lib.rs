@@ -12,6 +12,10 @@ use evergate_domain::{
     ClientId, Cursor, EventType, Key, KeyFilter, KeyPattern, Network, Offset, PackedCursor, ProducerId,
     Start, StoredCursor, StreamName, StreamPattern, StreamSet, TraceParent,
 };
+use evergate_proto::control::v1 as control;
+use evergate_proto::publish::v1 as publishing;
+use evergate_proto::raft::v1 as raft;
+use prost::Message;
 
 /// A name, that of its corpus, and what is to be called.
 pub type Target = (&'static str, fn(&[u8]));
@@ -27,6 +31,9 @@ pub const TARGETS: &[Target] = &[
     ("token", token),
     ("claims", claims),
     ("keys", keys),
+    ("publish", publish),
+    ("messages", messages),
+    ("replies", replies),
 ];
 
 /// A moment at which the token of the corpus is good.
@@ -217,4 +224,56 @@ pub fn keys(data: &[u8]) {
             assert!(public.len() <= private.len());
         }
     }
+}
+
+/// Events that are taken say the same when they are published once more as they were understood.
+pub fn publish(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    let one = evergate_edge::fuzzing::body(text, false);
+    if let Some(events) = &one {
+        assert_eq!(events.len(), 1, "an object is an event");
+    }
+    let lines = evergate_edge::fuzzing::body(text, true);
+    for event in one.iter().chain(&lines).flatten() {
+        let mut object = serde_json::json!({ "data": event.data });
+        if let Some(kind) = &event.kind {
+            object["type"] = kind.as_str().into();
+        }
+        if let Some(key) = &event.key {
+            object["key"] = key.as_str().into();
+        }
+        if let Some(producer) = &event.producer {
+            object["producer"] = serde_json::json!({ "id": producer.id.as_str(), "seq": producer.seq.get() });
+        }
+        let again = evergate_edge::fuzzing::body(&object.to_string(), false).expect("it was taken before");
+        assert_eq!(again.as_slice(), std::slice::from_ref(event), "{object}");
+    }
+}
+
+/// A message is written as one that is read the same, and what publishers and nodes say in it is taken or refused.
+pub fn messages(data: &[u8]) {
+    fn again<M: Message + Default>(data: &[u8]) -> Option<M> {
+        let message = M::decode(data).ok()?;
+        let written = message.encode_to_vec();
+        let same = M::decode(written.as_slice()).expect("our own message can be read");
+        assert_eq!(same.encode_to_vec(), written);
+        Some(message)
+    }
+    let taken = evergate_edge::fuzzing::message(data);
+    if let Some(request) = again::<publishing::PublishBatchRequest>(data) {
+        assert!(taken.is_none_or(|events| events.len() == request.events.len()), "all or nothing");
+    }
+    again::<publishing::PublishStreamRequest>(data);
+    again::<raft::AppendRequest>(data);
+    again::<raft::InstallRequest>(data);
+    again::<control::LeaseRequest>(data);
+    if let Some(node) = again::<control::Node>(data) {
+        let _ = evergate_member::decode_node(&node);
+    }
+}
+
+/// Whatever a Redis says, the log takes it for what it is or says that it makes no sense.
+pub fn replies(data: &[u8]) {
+    evergate_eventlog::fuzzing::reply(data);
+    evergate_eventlog::fuzzing::message(data);
 }

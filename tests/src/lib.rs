@@ -30,8 +30,10 @@ pub mod publisher;
 
 pub mod audience;
 pub mod issuer;
+pub mod key_server;
 pub mod ledger;
 pub mod offset;
+pub mod signer;
 
 pub mod clients;
 pub mod figures;

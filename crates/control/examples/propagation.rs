@@ -60,6 +60,7 @@ async fn main() -> Result<(), Failure> {
             dir: folder.path().join(id.to_string()),
             address: peers[&id].clone(),
             seeds: Seeds::Listed(peers.clone()),
+            identities: Vec::new(),
             timing: Timing::default(),
             command_bytes_max: 1 << 20,
             snapshot_entries: 5000,

@@ -99,6 +99,7 @@ async fn start(nodes: u64, folder: &Path) -> Result<Vec<Group<Count>>, Box<dyn s
             dir: folder.join(id.to_string()),
             address: peers[&id].clone(),
             seeds: Seeds::Listed(peers.clone()),
+            identities: Vec::new(),
             timing: Timing::default(),
             command_bytes_max: 1 << 20,
             snapshot_entries: 5000,

@@ -40,17 +40,27 @@ impl Machine for Count {
     }
 }
 
-/// A certificate for `localhost` by an authority, both as files.
-fn certificate(dir: &Path) -> CertificateFiles {
+type Issuer = CertifiedIssuer<'static, KeyPair>;
+
+/// An authority, as a file too.
+fn authority(dir: &Path) -> Issuer {
     let mut params = CertificateParams::new([]).expect("no names");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().expect("a key");
     let authority = CertifiedIssuer::self_signed(params, key).expect("an authority");
     fs::write(dir.join("ca.pem"), authority.pem()).expect("written");
-    let params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+    authority
+}
+
+/// A certificate for a host, a name or an address, in files named after it.
+fn certificate(dir: &Path, authority: &Issuer, host: &str) -> CertificateFiles {
+    let params = CertificateParams::new([host.to_owned()]).expect("a name");
     let key = KeyPair::generate().expect("a key");
-    let signed = params.signed_by(&key, &authority).expect("signed");
-    let files = CertificateFiles { certificate: dir.join("node.pem"), key: dir.join("node.key") };
+    let signed = params.signed_by(&key, authority).expect("signed");
+    let files = CertificateFiles {
+        certificate: dir.join(format!("{host}.pem")),
+        key: dir.join(format!("{host}.key")),
+    };
     fs::write(&files.certificate, signed.pem()).expect("written");
     fs::write(&files.key, key.serialize_pem()).expect("written");
     files
@@ -82,6 +92,7 @@ fn settings(id: u64, dir: &Path, address: &str, seeds: Seeds) -> GroupSettings {
         dir: dir.join(id.to_string()),
         address: address.to_owned(),
         seeds,
+        identities: Vec::new(),
         timing: Timing::default(),
         command_bytes_max: 1024,
         snapshot_entries: 1000,
@@ -99,7 +110,7 @@ async fn assert_silent(stream: &mut (impl AsyncRead + Unpin)) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_with_certificates_agree_and_one_without_is_left_out() {
     let dir = tempfile::tempdir().expect("a folder");
-    let files = certificate(dir.path());
+    let files = certificate(dir.path(), &authority(dir.path()), "localhost");
     let mut listeners = BTreeMap::new();
     for id in 1..=3 {
         listeners.insert(id, TcpListener::bind("127.0.0.1:0").await.expect("a port"));
@@ -144,6 +155,103 @@ async fn nodes_with_certificates_agree_and_one_without_is_left_out() {
     assert!(added.to_string().contains("cannot connect by TLS"), "{added}");
     stranger.stop().await;
     for group in groups {
+        group.stop().await;
+    }
+}
+
+/// Nodes at hosts of their own, each with a certificate for that.
+struct Nodes {
+    dir: tempfile::TempDir,
+    authority: Issuer,
+    groups: BTreeMap<u64, Group<Count>>,
+}
+
+impl Nodes {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let authority = authority(dir.path());
+        Self { dir, authority, groups: BTreeMap::new() }
+    }
+
+    /// A listener at a node's host, at a port of the system's choice.
+    async fn bind(id: u64) -> TcpListener {
+        TcpListener::bind((format!("127.0.0.{id}"), 0)).await.expect("a port")
+    }
+
+    /// Starts a node; `patience` is how long it waits for a leader before it stands for election.
+    async fn start(&mut self, id: u64, listener: TcpListener, seeds: Seeds, patience: Duration) {
+        let address = listener.local_addr().expect("bound");
+        let files = certificate(self.dir.path(), &self.authority, &address.ip().to_string());
+        let timing = Timing { election_min: patience, election_max: patience * 2, ..Timing::default() };
+        let settings = GroupSettings { timing, ..settings(id, self.dir.path(), &address.to_string(), seeds) };
+        let client = client(self.dir.path(), Some(files.clone()));
+        let mut group = Group::start(settings, Count::default(), Some(client)).await.expect("starts");
+        group.serve(listener, Some(server(self.dir.path(), files)), Routes::default());
+        self.groups.insert(id, group);
+    }
+
+    async fn stop(&mut self, id: u64) {
+        self.groups.remove(&id).expect("it runs").stop().await;
+    }
+}
+
+/// Waits until there is something.
+async fn until<T>(what: &str, mut so: impl AsyncFnMut() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            match so().await {
+                Some(found) => return found,
+                None => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), looking).await.unwrap_or_else(|_| panic!("never: {what}"))
+}
+
+/// It knows nothing of those that came, one of whom leads: it takes their word once one that it knows has told of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_away_follows_a_leader_that_came_meanwhile() {
+    const SLOW: Duration = Duration::from_secs(4);
+    const QUICK: Duration = Duration::from_millis(800);
+    let mut nodes = Nodes::new();
+    let mut listeners = Vec::new();
+    for id in 1..=3 {
+        listeners.push((id, Nodes::bind(id).await));
+    }
+    let address = |listener: &TcpListener| listener.local_addr().expect("bound").to_string();
+    let peers: BTreeMap<_, _> = listeners.iter().map(|(id, listener)| (*id, address(listener))).collect();
+    for (id, listener) in listeners {
+        nodes.start(id, listener, Seeds::Listed(peers.clone()), SLOW).await;
+    }
+    let first = nodes.groups[&1].handle();
+    until("an agreement", async || first.propose(b"one".to_vec()).await.ok()).await;
+    // Of three nodes one is away, and others come.
+    nodes.stop(3).await;
+    for id in [4, 5] {
+        let listener = Nodes::bind(id).await;
+        let at = address(&listener);
+        nodes.start(id, listener, Seeds::Nobody, QUICK).await;
+        until("a new member", async || first.add(id, &at).await.ok()).await;
+        until("a new voter", async || first.promote(id).await.ok()).await;
+    }
+    // The leader goes, and of the rest those are the first to notice that the third never heard of.
+    let leader = until("a leader", async || first.status().leader).await;
+    if leader < 3 {
+        nodes.stop(leader).await;
+    }
+    let newer = nodes.groups[&4].handle();
+    let leads = |status: &evergate_control::Status| status.leader.is_some_and(|leader| leader > 3);
+    until("a new leader", async || leads(&newer.status()).then_some(())).await;
+    until("an agreement", async || newer.propose(b"two".to_vec()).await.ok()).await;
+
+    let listener = TcpListener::bind(&peers[&3]).await.expect("its own port");
+    nodes.start(3, listener, Seeds::Listed(peers), SLOW).await;
+    let third = nodes.groups[&3].handle();
+    let follows = async || (third.look(|count, _| count.0) >= 2).then_some(());
+    until("what was agreed on meanwhile", follows).await;
+    assert_eq!(third.status().members.len(), 5);
+    until("an agreement", async || third.propose(b"three".to_vec()).await.ok()).await;
+    for (_, group) in std::mem::take(&mut nodes.groups) {
         group.stop().await;
     }
 }

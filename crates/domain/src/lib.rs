@@ -23,6 +23,7 @@ mod retry;
 mod stored;
 
 mod client;
+mod frame_meter;
 mod network;
 mod rate;
 
@@ -34,6 +35,7 @@ pub use client::{AddressGroup, ClientAddress};
 pub use cursor::{Cursor, CursorError, PackedCursor, STREAMS_MAX, StreamSet};
 pub use event::{Event, EventDraft, Level, ProducerSeq, TraceParent};
 pub use filter::{KeyFilter, KeyPattern};
+pub use frame_meter::FrameMeter;
 pub use gap::{Gap, GapReason};
 pub use name::{ClientId, EventType, Key, NameError, NodeName, ProducerId, RegionName, StreamName, ZoneName};
 pub use network::{Network, NetworkError};

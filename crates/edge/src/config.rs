@@ -141,6 +141,8 @@ pub struct GrpcLimits {
     pub connections_max: NonZeroUsize,
     /// The same of one address; beyond it a connection is closed. `None` is no bound.
     pub connections_per_address: Option<NonZeroU32>,
+    /// How long a connection may take to say its first word, after its TLS handshake.
+    pub first_word_timeout: Duration,
 }
 
 /// Options of sockets whose worth depends on the network and the system.

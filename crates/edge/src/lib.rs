@@ -31,5 +31,7 @@ pub use edge::{BindError, BoundListeners, Edge, RevokeError, Revoker, RunningEdg
 pub use explain::{EventState, ExplainError, Explainer, Explanation, Subscription, Verdict};
 pub use memory::{MemoryGauge, MemoryLimit};
 pub use mover::Mover;
+#[cfg(feature = "fuzzing")]
+pub use publish::fuzzing;
 pub use publish::{ProducerBinding, ProducerBindings};
 pub use viewer::{Look, LookError, Viewer};

@@ -46,6 +46,7 @@ async fn edge() -> (RunningEdge, SocketAddr) {
         grpc_connections: GrpcLimits {
             connections_max: std::num::NonZeroUsize::new(100).expect("a hundred"),
             connections_per_address: None,
+            first_word_timeout: Duration::from_secs(5),
         },
         publish: PublishLimits {
             payload_bytes_max: 1 << 18,

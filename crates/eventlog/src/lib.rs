@@ -24,6 +24,9 @@ mod redis;
 #[cfg(test)]
 mod conformance;
 
+#[cfg(feature = "fuzzing")]
+pub use redis::fuzzing;
+
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use contract::{EventLog, Page, Placed, ReadLimit, StreamStatus};
 pub use cursors::{

@@ -50,6 +50,9 @@ mod live;
 mod reader;
 mod sequencer;
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 

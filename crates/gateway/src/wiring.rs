@@ -165,6 +165,7 @@ pub(crate) fn edge(
         grpc_connections: GrpcLimits {
             connections_max: config.grpc.connections_max,
             connections_per_address: config.limits.grpc_connections_per_address,
+            first_word_timeout: config.http.head_timeout,
         },
         connections: ConnectionLimits {
             streams_max: config.http.connections_max.get(),
@@ -305,6 +306,7 @@ pub(crate) fn control(config: &Config, port: u16) -> anyhow::Result<ControlParts
         dir: control.data_dir.clone().context("control.data_dir: a control node needs a folder")?,
         address: listed.unwrap_or_else(|| host_and_port(&control.host, port)),
         seeds,
+        identities: control.raft_identities.clone(),
         timing: Timing {
             heartbeat: control.heartbeat,
             election_min: control.election_min,

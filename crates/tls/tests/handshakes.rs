@@ -4,13 +4,21 @@ mod pki;
 
 use std::fs;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use evergate_tls::{
     Accepted, CertificateFiles, Client, ClientCertificates, ClientSettings, Connected, HandshakeError,
     Protocol, Refreshed, Resumption, Roots, Server, ServerSettings,
 };
-use rustls::HandshakeKind;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, HandshakeKind, RootCertStore, SignatureScheme,
+    SupportedProtocolVersion, version,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use pki::{Pki, settings};
@@ -70,6 +78,103 @@ async fn a_client_is_shown_the_certificate_of_the_name_it_asks_for() {
     // Whoever asks for another name is shown the first, and may not like it.
     let (_, connected) = meet(&server, &client, "c.example").await;
     assert!(matches!(connected.expect_err("another's"), HandshakeError::Refused(_)));
+}
+
+/// Keeps what comes beside a certificate, and judges that as ever.
+#[derive(Debug)]
+struct Keeping {
+    judge: Arc<WebPkiServerVerifier>,
+    stapled: Mutex<Vec<u8>>,
+}
+
+impl ServerCertVerifier for Keeping {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        *self.stapled.lock().expect("nobody failed") = ocsp_response.to_vec();
+        self.judge.verify_server_cert(end_entity, intermediates, server_name, &[], now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.judge.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.judge.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.judge.supported_verify_schemes()
+    }
+}
+
+/// What a server staples for whoever asks for this name by this version.
+async fn stapled(
+    server: &Server,
+    pki: &Pki,
+    name: &str,
+    version: &'static SupportedProtocolVersion,
+) -> Vec<u8> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(pki.ca()).expect("a certificate")).expect("a root");
+    let judge = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let judge = judge.build().expect("a verifier");
+    let keeping = Arc::new(Keeping { judge, stapled: Mutex::default() });
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .expect("it is spoken")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::clone(&keeping) as _)
+        .with_no_client_auth();
+    let (here, there) = tokio::io::duplex(64 << 10);
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
+    let (accepted, connected) = tokio::join!(server.accept(here), connector.connect(name, there));
+    accepted.expect("accepted");
+    connected.expect("connected");
+    keeping.stapled.lock().expect("nobody failed").clone()
+}
+
+#[tokio::test]
+async fn what_an_authority_says_of_a_certificate_is_stapled_to_it() {
+    // Whether it is true is for clients to judge: it is passed on as it is.
+    const FIRST: &[u8] = &[0x30, 0x03, 0x0a, 0x01, 0x00];
+    const SECOND: &[u8] = &[0x30, 0x03, 0x0a, 0x01, 0x06];
+    let pki = Pki::new();
+    let (a, b) = (pki.sign("a", &["a.example"]), pki.sign("b", &["b.example"]));
+    fs::write(pki.path("a.pem.ocsp"), FIRST).expect("written");
+    let server = Server::load(settings(vec![a, b])).expect("a server");
+    for version in [&version::TLS12, &version::TLS13] {
+        assert_eq!(stapled(&server, &pki, "a.example", version).await, FIRST);
+        assert_eq!(stapled(&server, &pki, "b.example", version).await, b"", "there is none for it");
+    }
+    // A newer one, and one that comes later, are taken as new certificates are.
+    fs::write(pki.path("a.pem.ocsp"), SECOND).expect("written");
+    fs::write(pki.path("b.pem.ocsp"), FIRST).expect("written");
+    assert!(matches!(server.refresh(), Refreshed::Renewed));
+    for version in [&version::TLS12, &version::TLS13] {
+        assert_eq!(stapled(&server, &pki, "a.example", version).await, SECOND);
+        assert_eq!(stapled(&server, &pki, "b.example", version).await, FIRST);
+    }
+    fs::remove_file(pki.path("a.pem.ocsp")).expect("removed");
+    assert!(matches!(server.refresh(), Refreshed::Renewed));
+    assert_eq!(stapled(&server, &pki, "a.example", &version::TLS13).await, b"");
 }
 
 #[tokio::test]

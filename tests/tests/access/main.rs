@@ -1,12 +1,16 @@
 //! Who is let in, and who is not: tokens over real sockets.
 
 mod going_on;
+mod issuers;
 mod limits;
 mod memory;
+mod outlived;
 mod places;
 mod publish;
 mod revocation;
+mod secrets;
 mod subscribe;
+mod unknown;
 
 use evergate_tests::http1::Request;
 use evergate_tests::issuer::Issuer;

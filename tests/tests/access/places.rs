@@ -1,5 +1,6 @@
 //! Where a token may be, and what becomes of it there: tickets, cookies, addresses, and the log output.
 
+use evergate_tests::collector::{Collector, Manner, Span};
 use evergate_tests::http1::{Request, call};
 use evergate_tests::issuer::Issuer;
 use evergate_tests::process::{Evergate, Options};
@@ -99,10 +100,17 @@ async fn a_cookie_counts_for_pages_that_may_bring_it() {
     call(server.http(), evil).await.problem(403);
 }
 
-/// Nothing that lets somebody in is written anywhere, however much is.
+/// Nothing that lets somebody in is written or sent anywhere, however much is.
 #[tokio::test]
-async fn tokens_tickets_and_secrets_are_in_no_log_and_no_metric() {
-    let more = |options: Options| options.set("access.query_token", "true").set("log_output.level", "trace");
+async fn tokens_tickets_and_secrets_are_in_no_log_no_metric_and_no_trace() {
+    let collector = Collector::start(Manner::Takes).await;
+    let more = |options: Options| {
+        options
+            .set("access.query_token", "true")
+            .set("log_output.level", "trace")
+            .set("telemetry.endpoint", &collector.url())
+            .set("telemetry.sample_one_in", "1")
+    };
     let (issuer, server) = guarded_with(more).await;
     let token = issuer.token("alice", 600, &grants());
     let forged = Issuer::new("forger").token("mallory", 600, &grants());
@@ -125,10 +133,22 @@ async fn tokens_tickets_and_secrets_are_in_no_log_and_no_metric() {
     assert!(metrics.text().contains("evergate_access_denied_total"), "they were counted");
     let file = std::fs::read_to_string(issuer.file()).expect("the keys");
     let secret = file.split('"').find(|part| part.len() > 60).expect("the secret");
+    // Streams by each of the three, whose spans come in the end.
+    let by_ticket = self::ticket(&server, &token).await;
+    for request in [
+        bearer(Request::get(EVENTS), &token),
+        Request::get(&format!("{EVENTS}?access_token={token}")),
+        Request::get(&format!("{EVENTS}?ticket={by_ticket}")),
+    ] {
+        Subscription::request(server.http(), &request).await.opened().await;
+    }
+    let connects = |spans: &[Span]| spans.iter().filter(|span| span.name == "evergate.connect").count();
+    let spans = collector.until(|spans| connects(spans) >= 3).await;
     let (output, metrics) = (server.output(), metrics.text().to_owned());
+    let spans = format!("{spans:?}");
     assert!(output.contains("refused"), "it was logged: {output}");
-    for said in [&output, &metrics] {
-        for hidden in [&token, &forged, &ticket, secret] {
+    for said in [&output, &metrics, &spans] {
+        for hidden in [&token, &forged, &ticket, &by_ticket, secret] {
             // Neither whole nor the part of it that matters.
             let end = &hidden[hidden.len() - 20..];
             assert!(!said.contains(end), "{end} of {hidden} is in it");

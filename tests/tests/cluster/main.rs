@@ -6,6 +6,7 @@ mod audience;
 mod onlooker;
 mod places;
 mod scene;
+mod strangers;
 
 mod away;
 mod balancers;

@@ -112,19 +112,21 @@ async fn nodes_prove_themselves_to_each_other() {
     let controls = Controls::start_with(3, &tls).await;
     let places: Vec<_> = (0..3).map(|at| format!("https://{}", controls.address(at))).collect();
     let places = places.join(",");
+    // Not the nodes' own: whoever has that may vote.
+    let edge = authority.sign("edge", &["edge-a.example.com"]);
     let own = |name: &str| {
         let options = Options::memory().as_edge().set("node", name).set("cluster.control", &places);
         options
             .set("grpc.tls", "on")
-            .set("tls.certificate_files", certificate)
-            .set("tls.key_files", key)
+            .set("tls.certificate_files", text(&edge.certificate))
+            .set("tls.key_files", text(&edge.key))
             .set("cluster.ca_file", text(&ca))
     };
     let member = Evergate::start(own("edge-a")).await;
     knows(&member, 1).await;
     wait("nothing is amiss", async || (troubles(&member).await == "[]").then_some(())).await;
     // Whoever shows another authority's certificate, or none, gets no further than the handshake.
-    let other = strangers.sign("edge", &["127.0.0.1"]);
+    let other = strangers.sign("edge", &["edge-b.example.com"]);
     let stranger = own("edge-b")
         .set("cluster.certificate_file", text(&other.certificate))
         .set("cluster.key_file", text(&other.key));
@@ -135,7 +137,7 @@ async fn nodes_prove_themselves_to_each_other() {
         command.arg(format!("https://{}", controls.address(1))).arg("--token-file").arg(controls.token());
         command.args(arguments).stdin(std::process::Stdio::null()).output().expect("the binary starts")
     };
-    let by_tls = ["--ca", text(&ca), "--cert", certificate, "--cert-key", key];
+    let by_tls = ["--ca", text(&ca), "--cert", text(&edge.certificate), "--cert-key", text(&edge.key)];
     let nodes = asked(&by_tls);
     assert!(nodes.status.success(), "{nodes:?}");
     let nodes: serde_json::Value = serde_json::from_slice(&nodes.stdout).expect("JSON");

@@ -2,6 +2,7 @@
 
 mod admin;
 mod compression;
+mod cors;
 mod ending;
 mod filters;
 mod frames;

@@ -90,6 +90,7 @@ fn settings(told: &BTreeMap<&str, &str>) -> GroupSettings {
         dir: PathBuf::from(told["dir"]),
         address: told["address"].to_owned(),
         seeds,
+        identities: Vec::new(),
         timing: Timing {
             heartbeat: millis("heartbeat"),
             election_min: millis("election_min"),

@@ -1,6 +1,7 @@
 //! Attacks over real sockets. During each the process says that it lives, a witness misses nothing, nobody is
 //! told that the server is at fault, and memory grows by no more than is said here; after it, it is given back.
 
+mod forged;
 mod injection;
 mod malformed;
 mod random;

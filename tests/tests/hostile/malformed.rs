@@ -141,6 +141,15 @@ async fn everything_may_be_too_large() {
         }
     })
     .await;
+    // However small they are, so many fields and no more.
+    let with = |fields: usize| {
+        let fields: String = (0..fields).map(|n| format!("X-{n}: y\r\n")).collect();
+        format!("GET /v1/route HTTP/1.1\r\nHost: x\r\n{fields}Connection: close\r\n\r\n")
+    };
+    for (fields, status) in [(90, 200), (101, 431)] {
+        let answers = answers_to(server.http(), with(fields).as_bytes()).await;
+        assert_eq!(statuses(&answers), [status], "{fields} fields: {answers:.400}");
+    }
     let mut stream = Subscription::open(server.http(), &format!("{EVENTS}?from=earliest")).await;
     stream.opened().await;
     let good = call(server.http(), Request::post(EVENTS, "text/plain", "good")).await;

@@ -1,14 +1,18 @@
 //! Connections that cost their owner nothing and hold what others need.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use evergate_tests::PATIENCE;
-use evergate_tests::figures::until_metric;
+use evergate_tests::authority::{Authority, over_tls};
+use evergate_tests::figures::{metric, until_metric};
 use evergate_tests::http1::{Connection, Request, call};
 use evergate_tests::process::{Evergate, Options};
 use evergate_tests::publisher::{Publisher, event};
+use evergate_tests::subscription::Subscription;
+use tokio_rustls::rustls::ClientConnection;
 
-use crate::{EVENTS, during};
+use crate::{ALIVE_WITHIN, EVENTS, GROWTH_MAX, during};
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 const CROWD: usize = 200;
@@ -70,6 +74,59 @@ async fn whoever_sends_a_byte_now_and_then_is_hung_up_on() {
         }
     })
     .await;
+}
+
+/// Handshakes that are begun and left: with nothing at all, in the middle of the first record, and after it, when the
+/// server has done its part.
+#[tokio::test]
+async fn handshakes_that_are_never_finished_hold_up_nobody() {
+    let authority = Authority::new();
+    let options = Options::memory().set("tls.handshake_timeout", "1s").set("grpc.tls", "off");
+    let server = Evergate::start(over_tls(options, &authority.sign("edge", &["localhost"]))).await;
+    // What a client says first, as it is on the wire.
+    let hello = hello(&authority);
+    assert!(hello.len() > 100 && hello[0] == 0x16, "{hello:?}");
+    // The witness of this one comes by TLS too.
+    let open = async || {
+        Connection::over(authority.connect(server.http(), &["http/1.1"], None).await.expect("agreed"))
+    };
+    let mut witness = open().await;
+    witness.send(&Request::get(EVENTS)).await;
+    let mut witness = Subscription::over(witness).await.expect("answered");
+    witness.opened().await;
+    let publisher = Publisher::connect(server.grpc()).await;
+    let before = server.resident_bytes();
+    for said in [0, 1, hello.len() / 2, hello.len()] {
+        let mut crowd = Vec::new();
+        for _ in 0..CROWD {
+            let mut connection = Connection::open(server.http()).await;
+            connection.send_bytes(&hello[..said]).await;
+            crowd.push(connection);
+        }
+        publisher.publish("s", event(said.to_string())).await;
+        assert_eq!(witness.data(1).await, [said.to_string()]);
+        let alive = tokio::time::timeout(ALIVE_WITHIN, call(server.admin(), Request::get("/livez"))).await;
+        assert_eq!(alive.expect("it is alive and says so").status(), 200);
+        let answer = open().await.call(&Request::get("/v1/route")).await;
+        assert_eq!(answer.status(), 200, "whoever comes is served");
+        let grown = server.resident_bytes().saturating_sub(before);
+        assert!(grown <= GROWTH_MAX, "{grown} bytes more than before");
+        for connection in crowd {
+            assert!(hung_up(connection).await < HEAD_TIMEOUT * 15, "after {said} bytes");
+        }
+    }
+    let timed_out = metric(&server, "evergate_connections_refused_total", "tls-timeout").await;
+    assert!(timed_out >= CROWD as f64, "{timed_out}");
+}
+
+/// The first record of a client.
+fn hello(authority: &Authority) -> Vec<u8> {
+    let name = "localhost".try_into().expect("a name");
+    let mut client =
+        ClientConnection::new(Arc::new(authority.client(&["http/1.1"], None)), name).expect("a client");
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).expect("written");
+    hello
 }
 
 /// Not even one that comes but for its end, and is held in memory until then.

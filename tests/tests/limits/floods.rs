@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use evergate_tests::PATIENCE;
 use evergate_tests::http1::{Request, call};
-use evergate_tests::http2::{Client, END_HEADERS, END_STREAM, Frames, Kind};
+use evergate_tests::http2::{Client, END_HEADERS, END_STREAM, Frame, Frames, Kind};
 use evergate_tests::process::{Evergate, Options};
-use evergate_tests::publisher::{Publisher, event};
+use evergate_tests::publisher::{Publisher, event, request};
 use evergate_tests::subscription::Subscription;
+use prost::Message as _;
 
 use crate::{events_of, metric, until_metric};
 
@@ -25,6 +26,16 @@ const OPEN: &str = "evergate_streams_open";
 /// Runs an attack beside a witness, over and over until that was served meanwhile. `grows_max` is what the
 /// process may take for it.
 async fn under_attack(options: Options, grows_max: u64, attack: impl AsyncFn(SocketAddr)) {
+    attacked_at(options, grows_max, Evergate::http, attack).await;
+}
+
+/// The same at another of its listeners.
+async fn attacked_at(
+    options: Options,
+    grows_max: u64,
+    at: impl Fn(&Evergate) -> SocketAddr,
+    attack: impl AsyncFn(SocketAddr),
+) {
     let server = Evergate::start(options).await;
     let mut witness = Subscription::open(server.http(), &events_of("witnessed")).await;
     witness.opened().await;
@@ -38,6 +49,8 @@ async fn under_attack(options: Options, grows_max: u64, attack: impl AsyncFn(Soc
             let asked = Instant::now();
             assert_eq!(call(server.admin(), Request::get("/livez")).await.status(), 200);
             assert!(asked.elapsed() < Duration::from_secs(1), "alive only after {:?}", asked.elapsed());
+            // Somebody else's fault is nobody's here.
+            assert_eq!(call(server.http(), Request::get("/v1/route")).await.status(), 200);
             most = most.max(server.resident_bytes());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -45,7 +58,7 @@ async fn under_attack(options: Options, grows_max: u64, attack: impl AsyncFn(Soc
     let attacked = async {
         // One attack may be over before anything else has happened.
         loop {
-            let over = tokio::time::timeout(3 * PATIENCE, attack(server.http())).await;
+            let over = tokio::time::timeout(3 * PATIENCE, attack(at(&server))).await;
             over.expect("the attack is over in time");
             if published.get() > 1 {
                 return;
@@ -84,8 +97,33 @@ async fn flood(frames: &mut Frames, mut next: impl FnMut(u32) -> Vec<u8>, rounds
             break;
         }
     }
-    let told = frames.next_of(Kind::GoAway, PATIENCE).await?;
-    Some(u32::from_be_bytes(told.payload[4..8].try_into().expect("a reason")))
+    loop {
+        let told = frames.next(PATIENCE).await?;
+        assert!(!blames_the_server(&told), "{told:?}");
+        if told.kind == Kind::GoAway as u8 {
+            return Some(u32::from_be_bytes(told.payload[4..8].try_into().expect("a reason")));
+        }
+    }
+}
+
+/// Whether an answer has a status of 500 or more, which comes first in its fields: whole from the static table
+/// (RFC 7541, appendix A: 14 is 500), or as a text under a name of the table (8 to 14), perhaps by Huffman's code, in
+/// which a 5 is `011011`.
+fn blames_the_server(frame: &Frame) -> bool {
+    if frame.kind != Kind::Headers as u8 {
+        return false;
+    }
+    match frame.payload[..] {
+        [0x8e, ..] => true,
+        [0x48..=0x4e | 0x08..=0x0e | 0x18..=0x1e, length, first, ..] => {
+            if length & 0x80 == 0 {
+                first == b'5'
+            } else {
+                first >> 2 == 0b01_1011
+            }
+        }
+        _ => false,
+    }
 }
 
 async fn attacker(server: SocketAddr) -> Frames {
@@ -121,6 +159,97 @@ async fn frames_that_do_nothing() {
         }
     })
     .await;
+}
+
+#[test]
+fn an_answer_that_blames_the_server_is_found() {
+    let of =
+        |payload: &[u8]| Frame { kind: Kind::Headers as u8, flags: 4, stream: 1, payload: payload.to_vec() };
+    for blames in [&[0x8e, 0x54][..], &[0x48, 3, b'5', b'0', b'3'], &[0x48, 0x82, 0x6c, 0x0e, 0x40]] {
+        assert!(blames_the_server(&of(blames)), "{blames:?}");
+    }
+    for blames_not in [&[0x88][..], &[0x8d], &[0x48, 3, b'4', b'2', b'9'], &[0x48, 0x82, 0x68, 0x0e, 0x40]] {
+        assert!(!blames_the_server(&of(blames_not)), "{blames_not:?}");
+    }
+}
+
+/// The same where publishers and other nodes come, who measure the way by a ping whenever they are answered.
+#[tokio::test]
+async fn frames_that_do_nothing_where_grpc_is_spoken() {
+    let floods: [(&str, Vec<u8>); 5] = [
+        ("pings", Frames::encode(Kind::Ping, 0, 0, &[7; 8])),
+        ("settings", Frames::encode(Kind::Settings, 0, 0, &[])),
+        ("priorities", Frames::encode(Kind::Priority, 0, 1, &[0, 0, 0, 0, 9])),
+        ("unknown", Frames::encode(Kind::Unknown, 0, 0, b"?")),
+        ("empty data", Frames::encode(Kind::Data, 0, 1, &[])),
+    ];
+    attacked_at(Options::memory(), 64 << 20, Evergate::grpc, async |server| {
+        for (what, frame) in &floods {
+            let mut frames = attacker(server).await;
+            let block = Frames::block("POST", "/evergate.publish.v1.Publisher/PublishStream");
+            let kind = Frames::field("content-type", b"application/grpc");
+            frames.send(Kind::Headers, END_HEADERS, 1, &[block, kind].concat()).await;
+            flood(&mut frames, |_| many(frame), 2_000).await;
+            let more = frames.try_send(&many(frame)).await.and(frames.try_send(&many(frame)).await);
+            assert!(more.is_err() || frames.next(PATIENCE).await.is_none(), "{what} go on");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rapid_resets_where_grpc_is_spoken() {
+    attacked_at(Options::memory(), 96 << 20, Evergate::grpc, async |server| {
+        let mut frames = attacker(server).await;
+        let block = Frames::block("POST", "/evergate.publish.v1.Publisher/PublishStream");
+        let block = [block, Frames::field("content-type", b"application/grpc")].concat();
+        let pairs = |n: u32| {
+            let pair = |at: u32| {
+                let stream = 1 + 2 * (n * 100 + at);
+                let open = Frames::encode(Kind::Headers, END_HEADERS, stream, &block);
+                [open, Frames::encode(Kind::RstStream, 0, stream, &8_u32.to_be_bytes())].concat()
+            };
+            (0..100).flat_map(pair).collect()
+        };
+        flood(&mut frames, pairs, 1_000).await;
+        assert!(frames.next(PATIENCE).await.is_none(), "it is over");
+    })
+    .await;
+}
+
+/// However fast a client pings, as long as it publishes as fast: some measure the way each time they are answered.
+#[tokio::test]
+async fn a_publisher_that_pings_with_each_event_is_served() {
+    let server = Evergate::start(Options::memory()).await;
+    let mut frames = attacker(server.grpc()).await;
+    let block = Frames::block("POST", "/evergate.publish.v1.Publisher/PublishStream");
+    let kind = Frames::field("content-type", b"application/grpc");
+    frames.send(Kind::Headers, END_HEADERS, 1, &[block, kind].concat()).await;
+    let mut pongs = 0;
+    // Twice what a connection may send that does nothing.
+    for n in 0..4_000_u64 {
+        let message = request("s", n, event("x")).encode_to_vec();
+        let length = u32::try_from(message.len()).expect("short").to_be_bytes();
+        let message = [&[0][..], &length, &message].concat();
+        frames.send(Kind::Data, 0, 1, &message).await;
+        frames.send(Kind::Ping, 0, 0, &n.to_be_bytes()).await;
+        loop {
+            let told = frames.next(PATIENCE).await.expect("the connection goes on");
+            assert_ne!(told.kind, Kind::GoAway as u8, "{told:?}");
+            if told.kind == Kind::Ping as u8 && told.flags == 1 {
+                pongs += 1;
+                break;
+            }
+            if told.kind == Kind::Data as u8 {
+                // What was read makes room for more.
+                frames.window_update(0, u32::try_from(told.payload.len()).expect("short")).await;
+                frames.window_update(1, u32::try_from(told.payload.len()).expect("short")).await;
+            }
+        }
+    }
+    assert_eq!(pongs, 4_000);
+    assert!(metric(&server, "evergate_grpc_connections_ended_total", "flood").await < 0.5);
+    assert!(metric(&server, "evergate_publish_events_total", "published").await + 300.0 > 4_000.0);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod names;
 mod processes;
 mod proxies;
 mod publishers;
+mod silent;
 mod stalls;
 mod streams;
 mod vanished;

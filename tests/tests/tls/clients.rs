@@ -1,4 +1,5 @@
-//! Clients that people use, over TLS: curl, openssl, the npm package `eventsource` and Chromium.
+//! Clients that people use, over TLS: curl, openssl, the npm package `eventsource` and Chromium; and sslyze, which looks
+//! for what is weak.
 
 use std::path::Path;
 
@@ -46,6 +47,23 @@ fn s_client(openssl: &Path, authority: &Authority, server: &Evergate, arguments:
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
+/// What `sslyze` finds, by the name of what it looked for.
+fn scanned(python: &Path, server: &Evergate) -> serde_json::Value {
+    let address = format!("localhost:{}", server.http().port());
+    let output = std::process::Command::new(python)
+        .args(["-m", "sslyze", "--mozilla_config", "disable", "--json_out", "-"])
+        .args(["--sslv2", "--sslv3", "--tlsv1", "--tlsv1_1", "--tlsv1_2", "--tlsv1_3", "--compression"])
+        .args(["--reneg", "--heartbleed", "--openssl_ccs", "--robot", "--early_data", &address])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("sslyze can be started");
+    let told: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no JSON: {output:?}"));
+    let found = &told["server_scan_results"][0];
+    assert_eq!(found["scan_status"], "COMPLETED", "{found}");
+    found["scan_result"].clone()
+}
+
 #[tokio::test]
 async fn openssl_agrees_on_what_is_sound_and_on_nothing_else() {
     const TEST: &str = "openssl_agrees_on_what_is_sound_and_on_nothing_else";
@@ -70,6 +88,49 @@ async fn openssl_agrees_on_what_is_sound_and_on_nothing_else() {
         let told = told(arguments);
         assert!(told.contains("alert"), "{arguments:?}: {told}");
     }
+}
+
+/// What a scanner finds that looks for everything by which TLS was ever broken.
+#[tokio::test]
+async fn sslyze_finds_nothing_weak() {
+    let Some(pinned) = pinned("sslyze_finds_nothing_weak") else { return };
+    let (_, _, server) = server(Options::memory()).await;
+    let found = scanned(&pinned.python, &server);
+    let result = |scan: &str| {
+        let done = &found[scan];
+        assert_eq!(done["status"], "COMPLETED", "{scan}: {done}");
+        done["result"].clone()
+    };
+    let suites = |scan: &str| -> Vec<String> {
+        let result = result(scan);
+        let accepted = result["accepted_cipher_suites"].as_array().expect("a list").clone();
+        accepted
+            .iter()
+            .map(|suite| suite["cipher_suite"]["name"].as_str().expect("a name").to_owned())
+            .collect()
+    };
+    let none: Vec<String> = Vec::new();
+    for old in
+        ["ssl_2_0_cipher_suites", "ssl_3_0_cipher_suites", "tls_1_0_cipher_suites", "tls_1_1_cipher_suites"]
+    {
+        assert_eq!(suites(old), none, "{old}");
+    }
+    let (by_1_2, by_1_3): (Vec<String>, Vec<String>) =
+        (suites("tls_1_2_cipher_suites"), suites("tls_1_3_cipher_suites"));
+    assert!(!by_1_2.is_empty() && !by_1_3.is_empty());
+    // Forward secrecy and authenticated encryption, all of them.
+    for suite in &by_1_2 {
+        let sound =
+            suite.starts_with("TLS_ECDHE_") && (suite.contains("_GCM_") || suite.contains("_CHACHA20_"));
+        assert!(sound, "{suite}");
+    }
+    assert_eq!(result("tls_compression")["supports_compression"], false);
+    assert_eq!(result("session_renegotiation")["is_vulnerable_to_client_renegotiation_dos"], false);
+    assert_eq!(result("heartbleed")["is_vulnerable_to_heartbleed"], false);
+    assert_eq!(result("openssl_ccs_injection")["is_vulnerable_to_ccs_injection"], false);
+    let robot = result("robot")["robot_result"].as_str().expect("a word").to_owned();
+    assert!(robot.starts_with("NOT_VULNERABLE"), "{robot}");
+    assert_eq!(result("tls_1_3_early_data")["supports_early_data"], false);
 }
 
 #[tokio::test]

@@ -101,8 +101,13 @@ mod tests {
     fn here(id: NodeId, seeds: &Seeds) -> Asked {
         let from = Some(NodeInfo { id, incarnation: id + 100, ..NodeInfo::default() });
         let address = format!("host-{id}:1");
-        let answer =
-            GreetResponse { from, address: address.clone(), initialised: false, seeds: seeds.text() };
+        let answer = GreetResponse {
+            from,
+            address: address.clone(),
+            initialised: false,
+            seeds: seeds.text(),
+            members: Vec::new(),
+        };
         let expected = matches!(seeds, Seeds::Listed(_)).then_some(id);
         Asked { expected, address, answer: Ok(answer) }
     }

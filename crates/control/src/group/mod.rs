@@ -1,5 +1,6 @@
 //! The group as its callers see it: what is proposed, what is read, who belongs to it.
 
+mod acquaint;
 mod bootstrap;
 mod error;
 mod founding;

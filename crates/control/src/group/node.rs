@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+use super::acquaint::acquaint;
 use super::error::StartError;
 use super::founding::{Waiting, found};
 use super::handle::Handle;
@@ -19,7 +20,7 @@ use super::meter::measure;
 use super::proposer::{Proposer, QUEUE, Room};
 use super::settings::{COMMAND_BYTES_MAX, GroupSettings, Seeds};
 use crate::machine::Machine;
-use crate::network::{Connector, Factory, Links, MESSAGE_BYTES_MAX, Me, Service, serve};
+use crate::network::{Admission, Connector, Factory, Links, MESSAGE_BYTES_MAX, Me, Service, serve};
 use crate::raft::types::Raft;
 use crate::store::{Folder, LogStore, Shared};
 
@@ -34,6 +35,7 @@ pub struct Group<M> {
     raft: Raft,
     handle: Handle<M>,
     me: Arc<Me>,
+    admission: Arc<Admission>,
     settings: GroupSettings,
     stop: CancellationToken,
     tasks: JoinSet<()>,
@@ -54,7 +56,11 @@ impl<M: Machine> Group<M> {
         let links = Links::new(Arc::clone(&me), Connector::new(tls));
         let raft = Raft::new(id, Arc::new(config), Factory(Arc::clone(&links)), log, shared.store());
         let raft = raft.await.map_err(|error| StartError::Raft(error.to_string()))?;
+        // Once it answers, its metrics say who the members are. Why it does not is told by those who need it.
+        let _ = raft.is_initialized().await;
         me.watch(raft.metrics());
+        let admission = Admission::new(Arc::clone(&me), settings.identities.clone(), &settings.seeds);
+        let admission = Arc::new(admission);
 
         let timing = &settings.timing;
         let leading = Leading::new(raft.clone(), Arc::clone(&links), timing, M::FORMAT_READ);
@@ -74,6 +80,8 @@ impl<M: Machine> Group<M> {
         let (seeds, waiting) = (settings.seeds.clone(), Waiting::default());
         let founding = found(raft.clone(), Arc::clone(&links), id, seeds, waiting.clone());
         tasks.spawn(discard(ended(Box::pin(founding))));
+        let acquainting = acquaint(Arc::clone(&admission), Arc::clone(&links));
+        tasks.spawn(discard(ended(Box::pin(acquainting))));
         let handle = Handle {
             shared,
             proposals: queue,
@@ -85,7 +93,7 @@ impl<M: Machine> Group<M> {
             command_bytes_max: settings.command_bytes_max,
             patience: timing.propose,
         };
-        Ok(Self { raft, handle, me, settings, stop, tasks })
+        Ok(Self { raft, handle, me, admission, settings, stop, tasks })
     }
 
     /// A hold on the group.
@@ -97,6 +105,7 @@ impl<M: Machine> Group<M> {
     pub fn serve(&mut self, listener: TcpListener, tls: Option<evergate_tls::Server>, besides: Routes) {
         let service = Service::new(
             Arc::clone(&self.me),
+            Arc::clone(&self.admission),
             self.raft.clone(),
             self.handle.leading.clone(),
             self.settings.address.clone(),

@@ -26,6 +26,9 @@ pub struct GroupSettings {
     pub address: String,
     /// With whom it founds a group, if none of them knows of one.
     pub seeds: Seeds,
+    /// What the certificates of nodes are for: names, or families of them. Empty: the hosts by which the members
+    /// are reached.
+    pub identities: Vec<String>,
     /// How patient it is.
     pub timing: Timing,
     /// The largest command, in bytes. At most 1 MiB.

@@ -120,6 +120,13 @@ impl Me {
         }
     }
 
+    /// `HOST:PORT` of all members, as far as this node knows.
+    pub(crate) fn members(&self) -> Vec<String> {
+        let Some(metrics) = self.metrics.get() else { return Vec::new() };
+        let metrics = metrics.borrow();
+        metrics.membership_config.membership().nodes().map(|(_, member)| member.address.clone()).collect()
+    }
+
     /// Whether a node that calls, and means `to`, is to be heard.
     pub(crate) fn hear(&self, from: Option<&NodeInfo>, to: Option<&Addressee>) -> Result<(), Refusal> {
         self.judge(from.unwrap_or(&NodeInfo::default()))?;

@@ -155,16 +155,16 @@ fn timed<T>(message: T, within: Duration) -> Request<T> {
 
 fn failed(target: NodeId, address: &str, status: &Status) -> CallError {
     match status.code() {
-        Code::FailedPrecondition | Code::InvalidArgument | Code::ResourceExhausted => {
-            CallError::Declined { target, why: status.message().to_owned() }
-        }
+        Code::FailedPrecondition
+        | Code::InvalidArgument
+        | Code::ResourceExhausted
+        | Code::PermissionDenied => CallError::Declined { target, why: status.message().to_owned() },
         Code::Ok
         | Code::Cancelled
         | Code::Unknown
         | Code::DeadlineExceeded
         | Code::NotFound
         | Code::AlreadyExists
-        | Code::PermissionDenied
         | Code::Aborted
         | Code::OutOfRange
         | Code::Unimplemented

@@ -1,12 +1,14 @@
 //! How the nodes of a group reach each other, and whom they take for one of theirs.
 
 mod acquaintance;
+mod admission;
 mod connect;
 mod link;
 mod server;
 mod service;
 
 pub(crate) use acquaintance::Me;
+pub(crate) use admission::Admission;
 pub(crate) use connect::Connector;
 pub(crate) use link::{CallError, Factory, Links};
 pub(crate) use server::serve;

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use evergate_domain::FrameMeter;
 use evergate_tls::Server as Tls;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::service::Routes;
@@ -20,6 +22,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
 use super::PEER_TIMEOUT;
+use super::admission::Caller;
 use super::connect::{Stream, watch};
 
 /// Connections at a time. More wait in the listener's queue.
@@ -31,10 +34,14 @@ const CALL_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// A connection that does not answer a PING, sent this often, within `PEER_TIMEOUT` is dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// How long a connection may take to say its first word, after its TLS handshake.
+const FIRST_WORD: Duration = Duration::from_secs(5);
 /// From the wish to stop until the connections that are still open are cut.
 const GRACE: Duration = Duration::from_secs(1);
 /// Time before the next accept after one failed for want of something (descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const ENDED: &str = "evergate_control_connections_ended_total";
 
 /// Serves until `stop`, then until every connection has ended, which takes a second at the most.
 pub(crate) async fn serve(
@@ -84,10 +91,10 @@ async fn accept(
             Ok((socket, _)) => {
                 let (tls, cut, accepted) = (tls.clone(), cut.clone(), accepted.clone());
                 handshakes.spawn(async move {
-                    if let Some(io) = shake(socket, tls).await {
-                        let cut = Box::pin(cut.cancelled_owned());
+                    if let Some((io, caller)) = shake(socket, tls).await {
+                        let connection = Connection::new(io, caller, cut, place);
                         // Nobody takes it any more while the server ends.
-                        let _ = accepted.send(Ok(Connection { io, cut, _place: place })).await;
+                        let _ = accepted.send(Ok(connection)).await;
                     }
                 });
             }
@@ -99,14 +106,17 @@ async fn accept(
     }
 }
 
-async fn shake(socket: TcpStream, tls: Option<Tls>) -> Option<Box<dyn Stream>> {
+async fn shake(socket: TcpStream, tls: Option<Tls>) -> Option<(Box<dyn Stream>, Caller)> {
     if let Err(error) = watch(&SockRef::from(&socket)) {
         tracing::debug!(%error, "a connection was gone before it was served");
         return None;
     }
-    let Some(tls) = tls else { return Some(Box::new(socket)) };
+    let Some(tls) = tls else { return Some((Box::new(socket), Caller::Unproven)) };
     match tls.accept(socket).await {
-        Ok(accepted) => Some(Box::new(accepted.stream)),
+        Ok(accepted) => {
+            let caller = Caller::Proven(accepted.identity.map(Arc::new));
+            Some((Box::new(accepted.stream), caller))
+        }
         Err(error) => {
             tracing::debug!(%error, "a node's TLS handshake failed");
             None
@@ -114,18 +124,59 @@ async fn shake(socket: TcpStream, tls: Option<Tls>) -> Option<Box<dyn Stream>> {
     }
 }
 
-/// A connection that fails once its token is cancelled: the server drives each in a task of its own that
-/// nobody can reach.
+/// A connection that fails once its token is cancelled, if its peer says nothing at its beginning, and if it says
+/// too much that means nothing: the server drives each in a task of its own that nobody can reach. A peer that
+/// falls silent later is found by the server's pings.
 struct Connection {
     io: Box<dyn Stream>,
+    caller: Caller,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    meter: FrameMeter,
+    accepted: Instant,
+    /// When it has to have begun; `None` once it has.
+    due: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
 }
 
-impl Connected for Connection {
-    type ConnectInfo = ();
+impl Connection {
+    fn new(io: Box<dyn Stream>, caller: Caller, cut: CancellationToken, place: OwnedSemaphorePermit) -> Self {
+        Self {
+            io,
+            caller,
+            cut: Box::pin(cut.cancelled_owned()),
+            meter: FrameMeter::of_calls(),
+            accepted: Instant::now(),
+            due: Some(Box::pin(sleep(FIRST_WORD))),
+            _place: place,
+        }
+    }
 
-    fn connect_info(&self) {}
+    /// Judges what has just come.
+    fn hear(&mut self, came: &[u8]) -> io::Result<()> {
+        let now = u64::try_from(self.accepted.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        if !self.meter.takes(came, now) {
+            return Err(ended("flood"));
+        }
+        if self.meter.has_begun() {
+            self.due = None;
+        }
+        Ok(())
+    }
+}
+
+/// Counts a connection that its peer is to blame for losing.
+fn ended(reason: &'static str) -> io::Error {
+    metrics::counter!(ENDED, "reason" => reason).increment(1);
+    tracing::debug!(reason, "a connection of a node was ended");
+    io::Error::new(io::ErrorKind::ConnectionAborted, reason)
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
+    }
 }
 
 impl AsyncRead for Connection {
@@ -137,7 +188,16 @@ impl AsyncRead for Connection {
         if self.cut.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        Pin::new(&mut self.io).poll_read(context, buffer)
+        if self.due.as_mut().is_some_and(|due| due.as_mut().poll(context).is_ready()) {
+            self.due = None;
+            return Poll::Ready(Err(ended("silent")));
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(context, buffer);
+        match self.hear(&buffer.filled()[before..]) {
+            Ok(()) => read,
+            Err(error) => Poll::Ready(Err(error)),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::SNAPSHOT_BYTES_MAX;
 use super::acquaintance::{Me, Refusal};
+use super::admission::{Admission, Caller, Stranger};
 use crate::group::Leading;
 use crate::raft::coding::{self, Malformed};
 use crate::raft::types::{Image, Raft, Snapshot};
@@ -19,6 +20,7 @@ const PROPOSALS_MAX: usize = 64;
 /// Answers the calls of `evergate.raft.v1`.
 pub(crate) struct Service {
     me: Arc<Me>,
+    admission: Arc<Admission>,
     raft: Raft,
     leading: Leading,
     address: String,
@@ -34,6 +36,12 @@ impl From<Refusal> for Status {
     }
 }
 
+impl From<Stranger> for Status {
+    fn from(stranger: Stranger) -> Self {
+        Self::permission_denied(stranger.to_string())
+    }
+}
+
 impl From<Malformed> for Status {
     fn from(malformed: Malformed) -> Self {
         Self::invalid_argument(malformed.to_string())
@@ -46,9 +54,17 @@ fn stopped(error: impl std::fmt::Display) -> Status {
 }
 
 impl Service {
-    pub(crate) fn new(me: Arc<Me>, raft: Raft, leading: Leading, address: String, seeds: String) -> Self {
+    pub(crate) fn new(
+        me: Arc<Me>,
+        admission: Arc<Admission>,
+        raft: Raft,
+        leading: Leading,
+        address: String,
+        seeds: String,
+    ) -> Self {
         Self {
             me,
+            admission,
             raft,
             leading,
             address,
@@ -56,6 +72,11 @@ impl Service {
             proposals: Semaphore::new(PROPOSALS_MAX),
             installing: Semaphore::new(1),
         }
+    }
+
+    /// Whether the caller may speak for a node at all.
+    fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        Ok(self.admission.admit(request.extensions().get::<Caller>())?)
     }
 
     fn hear(&self, from: Option<&pb::NodeInfo>, to: Option<&pb::Addressee>) -> Result<(), Status> {
@@ -72,6 +93,7 @@ impl Service {
 
 #[tonic::async_trait]
 impl pb::raft_server::Raft for Service {
+    // Anybody may ask: it changes nothing, and whoever is about to join is no member yet.
     async fn greet(&self, request: Request<pb::GreetRequest>) -> Result<Response<pb::GreetResponse>, Status> {
         let from = request.into_inner().from;
         let anybody = pb::Addressee { id: self.me.id(), incarnation: 0 };
@@ -82,6 +104,7 @@ impl pb::raft_server::Raft for Service {
             address: self.address.clone(),
             initialised,
             seeds: self.seeds.clone(),
+            members: self.me.members(),
         }))
     }
 
@@ -89,6 +112,7 @@ impl pb::raft_server::Raft for Service {
         &self,
         request: Request<pb::AppendRequest>,
     ) -> Result<Response<pb::AppendResponse>, Status> {
+        self.admit(&request)?;
         let request = request.into_inner();
         self.hear(request.from.as_ref(), request.to.as_ref())?;
         let entries: Result<Vec<_>, _> = request.entries.into_iter().map(coding::to_entry).collect();
@@ -114,6 +138,7 @@ impl pb::raft_server::Raft for Service {
     }
 
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
+        self.admit(&request)?;
         let request = request.into_inner();
         self.hear(request.from.as_ref(), request.to.as_ref())?;
         let vote = coding::to_vote(request.vote.ok_or(Malformed("a vote"))?);
@@ -131,6 +156,7 @@ impl pb::raft_server::Raft for Service {
         &self,
         request: Request<Streaming<pb::InstallRequest>>,
     ) -> Result<Response<pb::InstallResponse>, Status> {
+        self.admit(&request)?;
         let mut parts = request.into_inner();
         let first = parts.message().await?.and_then(|first| first.part);
         let Some(pb::install_request::Part::Head(head)) = first else {
@@ -177,6 +203,7 @@ impl pb::raft_server::Raft for Service {
         &self,
         request: Request<pb::ProposeRequest>,
     ) -> Result<Response<pb::ProposeResponse>, Status> {
+        self.admit(&request)?;
         let request = request.into_inner();
         self.hear(request.from.as_ref(), request.to.as_ref())?;
         let batch = request.batch.ok_or(Malformed("a batch"))?;
@@ -192,6 +219,7 @@ impl pb::raft_server::Raft for Service {
         &self,
         request: Request<pb::ReadIndexRequest>,
     ) -> Result<Response<pb::ReadIndexResponse>, Status> {
+        self.admit(&request)?;
         let request = request.into_inner();
         self.hear(request.from.as_ref(), request.to.as_ref())?;
         let index = self.leading.read_index().await?;
@@ -202,6 +230,7 @@ impl pb::raft_server::Raft for Service {
         &self,
         request: Request<pb::ChangeRequest>,
     ) -> Result<Response<pb::ChangeResponse>, Status> {
+        self.admit(&request)?;
         let request = request.into_inner();
         self.hear(request.from.as_ref(), request.to.as_ref())?;
         self.leading.change(request.change.ok_or(Malformed("a change"))?).await?;

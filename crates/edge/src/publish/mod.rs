@@ -15,6 +15,8 @@ mod submission;
 mod grpc;
 mod http;
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 #[cfg(test)]
 mod testing;
 

@@ -348,7 +348,7 @@ fn pubsub_limit(limits: &str) -> Option<u64> {
 }
 
 /// The answer to CONFIG GET, in either protocol.
-fn pairs(value: Value) -> Vec<(String, String)> {
+pub(super) fn pairs(value: Value) -> Vec<(String, String)> {
     match value {
         Value::Map(pairs) => pairs
             .into_iter()

@@ -395,7 +395,7 @@ impl Barrier {
             wait.arg(wanted).arg(millis);
             let asked = Asked::new(Some(&wait));
             let confirmed = send(&mut connection, &wait).await;
-            asked.answered();
+            asked.answered(&confirmed);
             let confirmed =
                 confirmed.map(|count| matches!(count, Value::Int(count) if count >= i64::from(wanted)));
             for caller in callers {

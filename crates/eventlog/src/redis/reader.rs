@@ -268,7 +268,7 @@ pub(super) async fn page(
 }
 
 /// What `resume` says.
-enum Judged {
+pub(super) enum Judged {
     After { hwm: Seq, up_to: Seq, more: bool },
     Page(Page),
 }
@@ -309,7 +309,7 @@ async fn read_and_judge(
     Err(ReadError::Unavailable(BackendError::message("the slot is never found open")))
 }
 
-fn judged_of(words: &[String], requested: Offset) -> Option<Judged> {
+pub(super) fn judged_of(words: &[String], requested: Offset) -> Option<Judged> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let gap = match *words.as_slice() {
         ["OK", hwm, up_to, more] => {
@@ -362,7 +362,7 @@ fn seq_of(entry: &Value) -> Option<Seq> {
     Some(id.seq)
 }
 
-fn event(entry: Value) -> Option<Event> {
+pub(super) fn event(entry: Value) -> Option<Event> {
     let offset = std::str::from_utf8(id_of(&entry)?).ok()?.parse().ok()?;
     let Value::Array(parts) = entry else { return None };
     let Some(Value::Array(fields)) = parts.into_iter().nth(1) else { return None };

@@ -85,6 +85,8 @@ impl Message {
         let mut number = || words.next()?.parse::<u64>().ok();
         let (epoch, first) = (Epoch::new(number()?)?, Seq::new(number()?)?);
         let (time, hwm) = (UnixMillis::new(number()?), Seq::new(number()?)?);
+        // No stream comes so far, and there is no number for what would follow.
+        first.get().checked_add(u64::try_from(many).ok()?).and_then(Seq::new)?;
         let mut events = Vec::new();
         let mut offset = Offset::new(epoch, first);
         for _ in 0..many {
@@ -180,6 +182,7 @@ mod tests {
             b"\xdd\xff\xff\xff\xff\xac7 41 1000 40\xa5\t\t\n\n\n",
             b"\x92\xa97 41 1000\xa5\t\t\n\n\n",
             b"\x92\xba7 9007199254740992 1000 40\xa5\t\t\n\n\n",
+            b"\x92\xba7 9007199254740991 1000 40\xa5\t\t\n\n\n",
             b"\x92\xac7 41 1000 40\xa5abcde",
             b"C 7-42",
             b"C 7\n",

@@ -181,6 +181,8 @@ pub(crate) struct Control {
     pub certificate_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
     pub ca_file: Option<PathBuf>,
+    /// What certificates of control nodes are for; empty for the hosts of the members.
+    pub raft_identities: Vec<String>,
     pub admin_token_file: Option<PathBuf>,
 }
 
@@ -426,6 +428,7 @@ impl Config {
                 certificate_file: proven.path("control.certificate_file"),
                 key_file: proven.path("control.key_file"),
                 ca_file: proven.path("control.ca_file"),
+                raft_identities: proven.list("control.raft_identities"),
                 admin_token_file: proven.path("control.admin_token_file"),
             },
             sse: Sse {

@@ -172,7 +172,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "http.head_timeout",
         millis(100, 300_000),
         "5s",
-        "How long a client may take to send its request head.",
+        "How long a client may take to send its request head; over gRPC, after its TLS handshake, its first word.",
         Bounds {
             small: "clients on slow networks are cut before they have asked for anything",
             large: "clients that send a byte now and then occupy connections for this long",
@@ -760,7 +760,14 @@ pub(crate) static SETTINGS: &[Setting] = &[
         Kind::Path,
         "",
         "The root, in PEM, from which the other control nodes have their certificates.",
-        Choice("Whoever has a certificate of it is believed to be any node, so let it sign for nothing else."),
+        Choice("Edges have theirs from it, too. Which of its certificates speak for a control node is another matter: see `control.raft_identities`."),
+    ),
+    setting(
+        "control.raft_identities",
+        Kind::List(Entries::Words),
+        "",
+        "What a certificate of `control.ca_file` has to be for to speak for a control node: names of hosts, addresses or URIs, such as `spiffe://example.com/control/*`; a `*` at the end stands for anything, `*.` at the beginning for one label.",
+        Choice("Empty, it has to be for a host by which a member is reached, in `control.peers` or in the group's list of members; so give an edge that runs on such a host a certificate for another name, or set this. Whoever has one of these certificates may vote, lead and replace all that was agreed on."),
     ),
     setting(
         "control.admin_token_file",

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use evergate_domain::{Level, Rate, Retention, SlowReader, StreamName, StreamPattern};
+use proptest::prelude::*;
 
 use super::proven::{Clients, Threads};
 use super::*;
@@ -631,6 +632,7 @@ fn assert_every_field_differs(one: &Config, other: &Config) {
             format!("{:?}", control.certificate_file),
             format!("{:?}", control.key_file),
             format!("{:?}", control.ca_file),
+            format!("{:?}", control.raft_identities),
             format!("{:?}", control.admin_token_file),
             format!("{:?}", sse.heartbeat),
             format!("{:?}", sse.ping_interval),
@@ -992,4 +994,40 @@ fn a_pace_makes_the_window_of_a_drain_longer_but_not_than_the_deadline_allows() 
     assert_eq!(limits(0).window(20_000, seconds(20)), seconds(21), "as the cluster wishes");
     assert_eq!(limits(1000).window(20_000, seconds(10)), seconds(21), "the slower of the two");
     assert_eq!(limits(0).window(1, seconds(1_000)), seconds(60));
+}
+
+/// What a setting might be given.
+fn anything() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "\"[ -~]{0,24}\"",
+        "-?[0-9]{1,20}",
+        "(true|false|nan|inf|1e400)",
+        "\"[0-9]{1,6}(ms|s|m|h|d|KiB|MiB|GiB)\"",
+        "\\[(\"[a-z0-9:/.=*@-]{0,24}\",?){0,3}\\]",
+        "\\{[a-z]{1,3} = [0-9]\\}",
+        ".{0,24}",
+    ]
+}
+
+proptest! {
+    /// Whatever stands in a file, in the environment or behind a flag is a configuration, or its mistakes are told: all
+    /// of them, each in a line, with nothing in it that a terminal would obey.
+    #[test]
+    fn whatever_is_said_is_taken_or_told_to_be_wrong(
+        lines in proptest::collection::vec((0..SETTINGS.len(), anything()), 0..6),
+        noise in prop_oneof![Just(String::new()), ".{0,80}"],
+        said in "[a-z_.]{0,16}=.{0,24}",
+        variable in ".{0,24}",
+    ) {
+        let lines = lines.iter().map(|(at, value)| format!("{} = {value}\n", SETTINGS[*at].key));
+        let text = lines.collect::<String>() + &noise;
+        let by_name = SETTINGS[variable.len() % SETTINGS.len()].variable();
+        for said in [file(&text), nothing().set(&said), nothing().variable(&by_name, &variable)] {
+            if let Err(mistakes) = Config::prove(&said.0) {
+                let told = mistakes.to_string();
+                prop_assert!(!told.is_empty() && told.lines().all(|line| !line.is_empty()), "{told:?}");
+                prop_assert!(!told.chars().any(|c| c.is_control() && c != '\n'), "{told:?}");
+            }
+        }
+    }
 }

@@ -173,6 +173,13 @@ pub(crate) static FIGURES: &[Figure] = &[
         "`limits.grpc_connections_per_address` at work; a steady rate: a publisher that leaks connections.",
     ),
     figure(
+        "evergate_grpc_connections_ended_total",
+        Counter,
+        &[one_of("reason", &["silent", "flood"])],
+        "gRPC connections ended for what their peer did: nothing within `http.head_timeout` of its coming, or frame after frame that does nothing.",
+        "`silent`: something that only opens ports, such as a balancer's check by TCP that does not close, or an attack. `flood`: an attack, or a client that pings without end.",
+    ),
+    figure(
         "evergate_grpc_accept_pauses_total",
         Counter,
         &[],
@@ -815,6 +822,22 @@ pub(crate) static FIGURES: &[Figure] = &[
         &[],
         "Writing and syncing one entry of the log.",
         "Above a tenth of the election time: give it a disk of its own.",
+    )
+    .with(Control),
+    figure(
+        "evergate_raft_strangers_total",
+        Counter,
+        &[],
+        "Calls of the control group that were refused, as the caller's certificate is for no node of it.",
+        "Above 0: a control node with a wrong certificate, which its log output names; or somebody with an edge's key tries to be one.",
+    )
+    .with(Control),
+    figure(
+        "evergate_control_connections_ended_total",
+        Counter,
+        &[one_of("reason", &["silent", "flood"])],
+        "Connections to a control node ended for what their peer did: nothing for five seconds, or frame after frame that does nothing.",
+        "`silent`: something that only opens ports, or an attack. `flood`: an attack.",
     )
     .with(Control),
 ];

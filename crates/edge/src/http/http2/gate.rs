@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
+use evergate_domain::FrameMeter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
-
-use crate::http::http2::meter::Meter;
 
 /// What is known of a connection's socket: h2 keeps it to itself, and queues what it does not take.
 #[derive(Debug, Default)]
@@ -24,7 +23,7 @@ pub(super) struct Gate {
 pub(super) struct Gated<W> {
     wire: W,
     gate: Arc<Gate>,
-    meter: Meter,
+    meter: FrameMeter,
     begun: Instant,
 }
 
@@ -61,7 +60,7 @@ impl Gate {
 
 impl<W> Gated<W> {
     pub(super) fn new(wire: W, gate: Arc<Gate>) -> Self {
-        Self { wire, gate, meter: Meter::new(), begun: Instant::now() }
+        Self { wire, gate, meter: FrameMeter::new(), begun: Instant::now() }
     }
 }
 

@@ -7,7 +7,7 @@
 //! ```
 //! [`connection`] owns it all and takes turns: what the socket took makes room for what is sent next, so a
 //! connection that stalls holds a turn's bytes and no more ([`gate`]); what came is counted where it does nothing
-//! ([`meter`]). Requests meet the same router as over
+//! ([`FrameMeter`](evergate_domain::FrameMeter)). Requests meet the same router as over
 //! HTTP/1.1 ([`exchange`]); an event stream is left to the [`Bundle`](evergate_fanout::Bundle), which sends
 //! only what its client gave room for ([`outlet`]).
 
@@ -16,7 +16,6 @@ mod exchange;
 mod gate;
 mod limits;
 mod lost;
-mod meter;
 mod outlet;
 mod upload;
 

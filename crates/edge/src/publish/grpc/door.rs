@@ -77,6 +77,7 @@ mod tests {
         let limits = GrpcLimits {
             connections_max: NonZeroUsize::new(4).expect("four"),
             connections_per_address: NonZeroU32::new(1),
+            first_word_timeout: std::time::Duration::from_secs(5),
         };
         let trusted = vec!["192.0.2.99".parse().expect("an address")];
         let proxies = Proxies { trusted, ..Proxies::default() };

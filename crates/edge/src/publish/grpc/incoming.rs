@@ -38,6 +38,7 @@ pub(super) fn incoming(
     listener: TcpListener,
     tls: Option<GrpcTls>,
     door: Door,
+    first_word_timeout: Duration,
     closing: CancellationToken,
     cut: CancellationToken,
 ) -> impl Stream<Item = io::Result<Cuttable>> {
@@ -53,7 +54,7 @@ pub(super) fn incoming(
         }
     });
     let tls = tls.map(Arc::new);
-    let begun = accepted.map(move |accepted| begin(accepted, tls.clone(), cut.clone()));
+    let begun = accepted.map(move |accepted| begin(accepted, tls.clone(), first_word_timeout, cut.clone()));
     begun.buffer_unordered(HANDSHAKES_MAX).filter_map(std::future::ready)
 }
 
@@ -83,6 +84,7 @@ async fn accept(listener: &mut TcpIncoming, door: &Door) -> Option<io::Result<(T
 async fn begin(
     accepted: io::Result<(TcpStream, Held)>,
     tls: Option<Arc<GrpcTls>>,
+    first_word_timeout: Duration,
     cut: CancellationToken,
 ) -> Option<io::Result<Cuttable>> {
     let (socket, held) = match accepted {
@@ -92,14 +94,15 @@ async fn begin(
     let address = socket.peer_addr().ok();
     let Some(tls) = tls else {
         let caller = RemoteEnd { address, ..RemoteEnd::default() };
-        return Some(Ok(Cuttable::new(Wire::Plain(socket), caller, held, cut)));
+        return Some(Ok(Cuttable::new(Wire::Plain(socket), caller, held, first_word_timeout, cut)));
     };
     match handshake::accept(&tls.server, "grpc", socket).await {
         Ok(accepted) => {
             let of_cluster =
                 tls.cluster.as_ref().is_some_and(|cluster| cluster.vouches_for(&accepted.stream));
             let caller = RemoteEnd { address, identity: accepted.identity.map(Arc::new), of_cluster };
-            Some(Ok(Cuttable::new(Wire::Tls(Box::new(accepted.stream)), caller, held, cut)))
+            let wire = Wire::Tls(Box::new(accepted.stream));
+            Some(Ok(Cuttable::new(wire, caller, held, first_word_timeout, cut)))
         }
         Err(error) => {
             tracing::debug!(%error, "a gRPC connection is not served");

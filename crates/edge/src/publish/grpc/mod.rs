@@ -31,6 +31,8 @@ use crate::http::Peer;
 use crate::remote_end::RemoteEnd;
 
 pub(crate) use server::{Place, serve_grpc};
+#[cfg(feature = "fuzzing")]
+pub(super) use wire::batch;
 
 /// The service: a thin shell around the [`Publisher`].
 struct Service {

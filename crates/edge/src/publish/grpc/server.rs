@@ -85,11 +85,13 @@ pub(super) async fn serve(
     let stopping = CancellationToken::new();
     let cut = CancellationToken::new();
     let _cut_when_dropped = cut.clone().drop_guard();
+    let first_word_timeout = place.limits.first_word_timeout;
     let door = Door::new(place.limits, Arc::clone(&proxies));
     let (routes, mut health) = grpc_routes(publisher, proxies, gate, besides, stopping.clone()).await;
 
     let closing = CancellationToken::new();
-    let incoming = incoming(place.listener, place.tls, door, closing.clone(), cut.clone());
+    let incoming =
+        incoming(place.listener, place.tls, door, first_word_timeout, closing.clone(), cut.clone());
     let serving = Server::builder()
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))

@@ -64,6 +64,7 @@ impl Bench {
                 limits: crate::config::GrpcLimits {
                     connections_max: std::num::NonZeroUsize::new(100).unwrap(),
                     connections_per_address: None,
+                    first_word_timeout: Duration::from_secs(5),
                 },
             },
             publisher,

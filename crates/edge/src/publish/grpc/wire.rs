@@ -22,7 +22,7 @@ pub(super) fn single(
 }
 
 /// A message with several events.
-pub(super) fn batch(
+pub(in crate::publish) fn batch(
     stream: &str,
     events: Vec<proto::Event>,
     level: i32,

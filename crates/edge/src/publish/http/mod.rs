@@ -161,6 +161,29 @@ impl Received {
     }
 }
 
+/// What a body of JSON holds, an object or one on each line.
+#[cfg(feature = "fuzzing")]
+pub(super) fn events_in(
+    body: &str,
+    lines: bool,
+    events_max: usize,
+) -> (Vec<RawEvent>, Option<Level>, Faults) {
+    let mut received = Received {
+        media: if lines { Media::Lines } else { Media::Json },
+        events: Vec::new(),
+        lines: Vec::new(),
+        level: None,
+        faults: Faults::default(),
+        _place: None,
+    };
+    if lines {
+        received.lines(body, events_max);
+    } else {
+        received.object(body);
+    }
+    (received.events, received.level, received.faults)
+}
+
 /// Sends what was received to the log, unless something is wrong with it.
 async fn store(
     publisher: &Publisher,
