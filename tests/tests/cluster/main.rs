@@ -22,10 +22,7 @@ mod members;
 mod nearness;
 mod partitions;
 mod rebalance;
-<<<<<<< HEAD
-mod rings;
-=======
 mod retries;
->>>>>>> sub
+mod rings;
 mod role;
 mod upkeep;
