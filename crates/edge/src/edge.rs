@@ -319,7 +319,11 @@ async fn tell_retries(context: &Context) {
             _ = look.tick() => {
                 context.size_retries();
             }
-            _ = tell.tick() => context.hub.retries().tell(),
+            _ = tell.tick() => {
+                // Or what is about to be said would be said once more.
+                context.size_retries();
+                context.hub.retries().tell();
+            }
         }
     }
 }
