@@ -167,6 +167,7 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         certificate_file = "/etc/node.pem"
         key_file = "/etc/node.key"
         ca_file = "/etc/ca.pem"
+        raft_identities = ["spiffe://example.com/control/*"]
         admin_token_file = "/etc/token"
         [sse]
         heartbeat = "25s"
