@@ -183,6 +183,12 @@ impl Gateway {
         let renewal = certificates.renewal()?;
         let (bound, predecessor) = upgrade::begin(config, activated).await?;
         let metrics = Metrics::start(&config.node, &config.region, &config.cluster.zone, from(&config.log))?;
+        if config.access.is_some() {
+            metrics.begin(From::Access);
+        }
+        if config.http.tls.is_some() || config.grpc.tls.is_some() {
+            metrics.begin(From::Tls);
+        }
         let readiness = Readiness::default();
         let troubles = Troubles::default();
         let drain = CancellationToken::new();

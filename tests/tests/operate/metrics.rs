@@ -172,7 +172,8 @@ async fn so_does_one_that_speaks_tls_and_asks_for_tokens() {
     let shown = authority.sign("edge", &["localhost", "127.0.0.1"]);
     let issuer = Issuer::new("issuer");
     let options = over_tls(issuer.guard(limited(Options::memory())), &shown);
-    let server = Evergate::start(options.set("access.anonymous_subscribe", "open,news,weather")).await;
+    let server = Evergate::start(options).await;
+    let token = issuer.token("alice", 600, &json!({ "subscribe": ["*"], "client_id": "desk" }));
     let wire = authority.connect(server.http(), &["http/1.1"], None).await.expect("agreed");
     call_over(wire, "/v1/streams/secret/events").await.problem(401);
     // One too many for a client.
@@ -181,7 +182,8 @@ async fn so_does_one_that_speaks_tls_and_asks_for_tokens() {
         let wire = authority.connect(server.http(), &["http/1.1"], None).await.expect("agreed");
         let mut connection = Connection::over(wire);
         let target = format!("/v1/streams/{stream}/events?client_id=desk");
-        connection.send(&Request::get(&target)).await;
+        let asking = Request::get(&target).header("Authorization", format!("Bearer {token}"));
+        connection.send(&asking).await;
         let mut subscription = Subscription::over(connection).await.expect("answered");
         let _ = subscription.next().await;
         held.push(subscription);
@@ -203,7 +205,7 @@ async fn nothing_that_a_client_chose_is_on_the_page() {
     let told =
         ["stream-of-theirs", "key-of-theirs", "client-of-theirs", "subject-of-theirs", "data-of-theirs"];
     let [stream, key, client, subject, data] = told;
-    let token = issuer.token(subject, 600, &json!({ "subscribe": ["*"] }));
+    let token = issuer.token(subject, 600, &json!({ "subscribe": ["*"], "client_id": client }));
     let bearer = format!("Bearer {token}");
     let ask = |target: &str| Request::get(target).header("Authorization", &bearer);
     let event = Event {
@@ -215,6 +217,7 @@ async fn nothing_that_a_client_chose_is_on_the_page() {
     Publisher::connect(server.grpc()).await.publish(stream, event).await;
     let target = |rest: &str| format!("/v1/streams/{stream}{rest}/events?client_id={client}&from=earliest");
     let mut reader = Subscription::request(server.http(), &ask(&target(""))).await;
+    reader.opened().await;
     assert_eq!(reader.data(1).await, [data]);
     // Refused for a limit, for a token and for a cursor.
     let mut held = vec![reader];

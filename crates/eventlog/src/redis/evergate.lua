@@ -854,6 +854,7 @@ end
 --   GAP <first missing> <cursor> <resumed at> <lost>      trimmed
 --   FORK lost-tail|unknown <cursor> <resumed at>          not on this history
 --   NEW                                 the slot was never opened, so there is no epoch to name
+--   SHUT <fence> <fence>                the same of a cursor that is ahead, until the gate is opened
 -- The third argument is 0, or the lowest sequence that a range read found: if somebody trimmed the
 -- log by hand, the floor is what really survives.
 local function resume(keys, args)
@@ -884,7 +885,12 @@ local function resume(keys, args)
     if h.ends[i].epoch < epoch then base = h.ends[i].seq end
     if h.ends[i].epoch <= epoch then last = h.ends[i].seq end
   end
-  if seq > last then return fork('lost-tail', max(last, floor)) end
+  if seq > last then
+    -- The epoch was cut off, and nobody opened the next one yet: what follows has no name so far.
+    local slot = slot_of(keys[1])
+    if not slot.open then return { 'SHUT', int(slot.fence), int(slot.fence) } end
+    return fork('lost-tail', max(last, floor))
+  end
   if seq < base then return fork('unknown', floor) end
   if seq < floor then
     local cursor, resumed_at = gap_cursor(floor)

@@ -6,7 +6,7 @@
 //! ```text
 //!   connecting ── ok ──▶ up (generation n) ── broken(n) ──▶ connecting (n+1)
 //!        ▲  failed           │
-//!        └── pause, doubled up to a second, with jitter
+//!        └── pause, doubled up to half a second, with jitter
 //! ```
 
 use std::sync::Arc;
@@ -31,7 +31,8 @@ use crate::BackendError;
 /// A peer that acknowledges nothing for this long is gone.
 const USER_TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE_MIN: Duration = Duration::from_millis(20);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Whoever waits for Redis to answer again waits for it, and half of it more, at the most.
+const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// How often a connection is asked whether it still is one: what nothing goes over says nothing by itself.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Commands between the callers and the socket. When it is full, callers wait.

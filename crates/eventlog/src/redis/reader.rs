@@ -17,6 +17,7 @@ use super::hash_slot::HashSlot;
 use super::keys::{Keys, Slot};
 use super::link::Connected;
 use super::node::Purpose;
+use super::reply::Refusal;
 use super::{Shared, reply, wire};
 use crate::{BackendError, Page, ReadError, ReadLimit, StreamStatus};
 
@@ -297,6 +298,10 @@ async fn read_and_judge(
         let words = reply::words(judged).ok_or_else(odd)?;
         if words.first().is_some_and(|word| word == "NEW") {
             open_new(shared, keys).await?;
+            continue;
+        }
+        if let Some(Refusal::Shut { fence, .. }) = Refusal::read(&words) {
+            open(shared, keys.slot, fence).await.map_err(ReadError::Unavailable)?;
             continue;
         }
         let entries = match entries {

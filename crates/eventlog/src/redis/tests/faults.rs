@@ -451,6 +451,31 @@ async fn a_library_replaced_in_mid_stream() {
     following.await.expect("no panic");
 }
 
+/// Whoever comes first after the gate was shut opens it, also to read: what is told names the event that
+/// comes next, and is told once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cursor_that_is_ahead_goes_on_under_the_next_epoch() {
+    let server = Server::start().await;
+    let log = server.log(Level::Home).await;
+    let name = stream("ahead");
+    let last = publish(&log, &name, numbered("p", 1)).await;
+    let mut connection = server.connect().await.expect("connects");
+    load_version(&mut connection, *library::VERSION + 1).await.expect("loads");
+    let ahead = Offset::new(last.epoch, last.seq.plus(5));
+    let gap = match log.read(&name, ahead, ALL).await.expect("reads") {
+        Page::Gap(gap) => gap,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((gap.reason, gap.cursor), (GapReason::LostTail, last));
+    assert!(gap.resumed_at.epoch > last.epoch, "{gap:?}");
+    assert_eq!(publish(&log, &name, numbered("p", 2)).await, gap.resumed_at);
+    match log.read(&name, gap.cursor, ALL).await.expect("reads") {
+        Page::Events { events, at_end: true } => assert_eq!(events[0].offset, gap.resumed_at),
+        other => panic!("{other:?}"),
+    }
+    log.close().await;
+}
+
 /// A demotion and a second promotion without a restart leave the library's memory as it was. The
 /// gate is shut all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -220,6 +220,11 @@ impl Both {
         let shut = ["SHUT".to_owned(), fence.to_string(), fence.to_string()];
         assert_eq!(self.call_append(&[], None).await, shut);
         assert_eq!(self.call_commit(&self.token.clone(), 1).await, shut);
+        // What is ahead goes on under an epoch that has no number yet.
+        let tail = self.head.tail(self.epochs.current());
+        let ahead = [text(tail.epoch), text(tail.seq.plus(1)), text(0)];
+        let stream = self.stream();
+        assert_eq!(self.call("resume", &stream, &ahead).await, shut);
     }
 
     async fn call_commit(&mut self, token: &str, mark: u64) -> Vec<String> {
@@ -660,6 +665,8 @@ async fn an_epoch_that_a_crash_ended_is_announced_once() {
     server.run().await;
     both.redis = server.connect().await.expect("connects");
     both.epochs = epochs_at(both.epochs.all(), 9);
+    let ahead = [text(7), text(5), text(0)];
+    assert_eq!(both.call("resume", &both.stream(), &ahead).await, ["SHUT", "7", "7"]);
     both.open(7).await;
     let resume = |cursor: &str| {
         let cursor: Offset = cursor.parse().expect("valid");
