@@ -15,6 +15,9 @@ use serde_json::json;
 
 use crate::{bearer, guarded};
 
+/// Method, target, header fields, body.
+type Ask<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str);
+
 /// It has events.
 const THERE: &str = "hidden";
 /// As long as the other, as it stands in addresses.
@@ -51,7 +54,7 @@ async fn what_is_forbidden_looks_like_what_is_not_there() {
     let token = issuer.token("alice", 600, &json!({ "subscribe": ["quote"], "publish": ["orders"] }));
     let mut client = http2::Client::open(server.http()).await;
     let authorization = format!("Bearer {token}");
-    let asks: [(&str, &str, &[(&str, &str)], &str); 12] = [
+    let asks: [Ask<'_>; 12] = [
         ("GET", "/v1/streams/STREAM/events", &[], ""),
         ("HEAD", "/v1/streams/STREAM/events", &[], ""),
         ("GET", "/v1/streams/STREAM/events?errors=http&key=k", &[], ""),
