@@ -10,7 +10,8 @@ use rustls::{SignatureScheme, sign};
 use crate::identity::Identity;
 
 /// Several certificates, found by the name that a client asks for. Whoever asks for none, or for one
-/// that nobody has, is shown the first whose key it can use.
+/// that nobody has, is shown the first whose key it can use. Where it can use none, it is told that the two have nothing in
+/// common, and not that it may not.
 #[derive(Debug)]
 pub(crate) struct ByName {
     in_order: Vec<Arc<CertifiedKey>>,
@@ -43,7 +44,7 @@ impl ByName {
         });
         let usable = |certified: &&Arc<CertifiedKey>| can_sign(&*certified.key, schemes);
         let candidates = named.unwrap_or(&self.in_order);
-        candidates.iter().find(usable).cloned()
+        candidates.iter().find(usable).or_else(|| candidates.first()).cloned()
     }
 }
 
