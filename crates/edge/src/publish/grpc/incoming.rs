@@ -99,7 +99,7 @@ async fn begin(
             let of_cluster =
                 tls.cluster.as_ref().is_some_and(|cluster| cluster.vouches_for(&accepted.stream));
             let caller = RemoteEnd { address, identity: accepted.identity.map(Arc::new), of_cluster };
-            Some(Ok(Cuttable::new(Wire::Tls(Box::new(accepted.stream)), caller, held, cut)))
+            Some(Ok(Cuttable::new(Wire::Tls(accepted.stream), caller, held, cut)))
         }
         Err(error) => {
             tracing::debug!(%error, "a gRPC connection is not served");
