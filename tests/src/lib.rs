@@ -16,6 +16,7 @@ pub mod tiny_disk;
 
 pub mod authority;
 pub mod collector;
+pub mod early;
 
 pub mod gunzip;
 pub mod http1;

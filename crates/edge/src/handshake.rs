@@ -20,6 +20,8 @@ where
     let began = Instant::now();
     let result = server.accept(socket).await;
     let outcome = match &result {
+        // The client has still to end it.
+        Ok(accepted) if accepted.early.is_some() => "early",
         Ok(accepted) => {
             metrics::histogram!(SECONDS, "listener" => listener).record(began.elapsed());
             if accepted.resumed { "resumed" } else { "full" }

@@ -39,7 +39,7 @@ impl Certificates {
     pub(crate) fn load(config: &Config) -> anyhow::Result<Self> {
         let both = [Protocol::Http2, Protocol::Http1];
         let http = config.http.tls.as_ref().map(|clients| {
-            server(&config.tls, client_certificates(clients, None), &both)
+            server(&config.tls, client_certificates(clients, None), &both, Heard::Early)
                 .context("no TLS for HTTP can be made of the files")
         });
         let grpc = config
@@ -194,7 +194,7 @@ fn client_certificates(clients: &Clients, nodes: Option<&PathBuf>) -> ClientCert
 fn grpc(config: &Config, clients: &Clients) -> anyhow::Result<GrpcTls> {
     let nodes = config.cluster.ca_file.as_ref();
     Ok(GrpcTls {
-        server: server(&config.tls, client_certificates(clients, nodes), &[Protocol::Http2])?,
+        server: server(&config.tls, client_certificates(clients, nodes), &[Protocol::Http2], Heard::Late)?,
         cluster: nodes.map(|roots| Authority::load(roots.clone())).transpose()?,
     })
 }
@@ -212,7 +212,21 @@ fn links(config: &Config, roots: &Path) -> anyhow::Result<Client> {
     })?)
 }
 
-fn server(tls: &config::Tls, clients: ClientCertificates, protocols: &[Protocol]) -> anyhow::Result<Server> {
+/// From when on clients are heard that come again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    /// Before their handshake is over, where that is wanted: what changes something is told apart.
+    Early,
+    /// Not before: all that is asked changes something.
+    Late,
+}
+
+fn server(
+    tls: &config::Tls,
+    clients: ClientCertificates,
+    protocols: &[Protocol],
+    heard: Heard,
+) -> anyhow::Result<Server> {
     let certificates = tls
         .certificates
         .iter()
@@ -222,7 +236,10 @@ fn server(tls: &config::Tls, clients: ClientCertificates, protocols: &[Protocol]
         clients,
         resumption: match &tls.resumption {
             config::Resumption::Tickets(secrets) => Resumption::Tickets(secrets.clone()),
-            config::Resumption::Sessions(max) => Resumption::Sessions(max.get()),
+            config::Resumption::Sessions { max, early_data_bytes_max } => Resumption::Sessions {
+                max: max.get(),
+                early_data_bytes_max: if heard == Heard::Early { *early_data_bytes_max } else { 0 },
+            },
             config::Resumption::Off => Resumption::None,
         },
         oldest: if tls.only_1_3 { Version::Tls13 } else { Version::Tls12 },

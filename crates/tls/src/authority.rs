@@ -7,12 +7,12 @@ use std::sync::Arc;
 use rustls::pki_types::UnixTime;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use tokio_rustls::server::TlsStream;
 
 use crate::certificate;
 use crate::error::LoadError;
 use crate::files::{FromFiles, Refreshed};
 use crate::server::provider;
+use crate::stream::ServerStream;
 
 /// The roots of a circle, such as the nodes of a cluster. A listener that takes certificates of several
 /// authorities asks it whom of its clients it knows. Cheap to clone; all clones are renewed together.
@@ -46,8 +46,8 @@ impl Authority {
     /// Whether it vouches for who is at the other end. Also for a session that was taken up again, and as
     /// of now: a root that was taken out vouches for nobody any more.
     #[must_use]
-    pub fn vouches_for<S>(&self, stream: &TlsStream<S>) -> bool {
-        let shown = stream.get_ref().1.peer_certificates();
+    pub fn vouches_for<S>(&self, stream: &ServerStream<S>) -> bool {
+        let shown = stream.connection().peer_certificates();
         shown.and_then(<[_]>::split_first).is_some_and(|(certificate, between)| {
             self.0.current().verify_client_cert(certificate, between, UnixTime::now()).is_ok()
         })

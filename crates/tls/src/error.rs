@@ -93,7 +93,7 @@ impl HandshakeError {
 
 impl From<io::Error> for HandshakeError {
     fn from(error: io::Error) -> Self {
-        // tokio-rustls hands rustls's own errors out in this wrapping.
+        // A stream hands rustls's own errors out in this wrapping.
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(refused) => Self::Refused(refused.clone()),
             None => Self::Gone(error),

@@ -11,15 +11,15 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache, WebPkiClientVerifier};
 use rustls::{HandshakeKind, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
+use tokio::time::{Instant, timeout_at};
 
 use crate::certificate::{self, CertificateFiles, Expiry};
+use crate::early::Early;
 use crate::error::{HandshakeError, LoadError};
 use crate::files::{FromFiles, Refreshed};
 use crate::identity::Identity;
 use crate::sni::ByName;
+use crate::stream::ServerStream;
 use crate::tickets::{Secrets, Tickets};
 
 /// What a server is told.
@@ -56,8 +56,14 @@ pub enum Resumption {
     /// By tickets that they keep. With a file of secrets that all edges have, at any of them; without,
     /// only at this process.
     Tickets(Option<PathBuf>),
-    /// By sessions that this process keeps, so many at the most; the oldest is dropped first.
-    Sessions(usize),
+    /// By sessions that this process keeps. Each is taken up once, so that what was recorded of a client's
+    /// first words finds none when it is sent again; after a change of the files there are none.
+    Sessions {
+        /// How many at the most; the oldest is dropped first.
+        max: usize,
+        /// How much a client that comes again may say before its handshake is over; 0 for nothing.
+        early_data_bytes_max: u32,
+    },
     /// Not at all.
     None,
 }
@@ -80,17 +86,20 @@ pub enum Protocol {
     Http2,
 }
 
-/// A connection whose handshake is done.
+/// A connection that was accepted.
 #[derive(Debug)]
 pub struct Accepted<S> {
     /// What the two say to each other.
-    pub stream: TlsStream<S>,
+    pub stream: ServerStream<S>,
     /// What they agreed to speak.
     pub protocol: Protocol,
     /// Who the client proved to be, where it did.
     pub identity: Option<Identity>,
     /// Whether it was known from before, and spared the full handshake.
     pub resumed: bool,
+    /// Whether its handshake is still to be ended by the client, which is heard already; `None` where it is
+    /// done. Whoever serves it cuts it when it is [`overdue`](Early::overdue).
+    pub early: Option<Early>,
 }
 
 /// Accepts TLS. Cheap to clone; all clones are renewed together.
@@ -137,17 +146,18 @@ impl Server {
         self.0.loaded.refresh()
     }
 
-    /// Shakes hands over a socket, within the time that there is for it. Dropped in the middle, the
-    /// connection is lost.
+    /// Shakes hands over a socket, within the time that there is for it; with a client that sends early
+    /// data, as far as is needed to hear and answer it. Dropped in the middle, the connection is lost.
     pub async fn accept<S>(&self, socket: S) -> Result<Accepted<S>, HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.0.loaded.current().config));
+        let config = Arc::clone(&self.0.loaded.current().config);
         let within = self.0.handshake_timeout;
-        let stream =
-            timeout(within, acceptor.accept(socket)).await.map_err(|_| HandshakeError::TooSlow(within))??;
-        let (_, connection) = stream.get_ref();
+        let due = Instant::now() + within;
+        let accepted = timeout_at(due, ServerStream::accept(config, socket, due)).await;
+        let stream = accepted.map_err(|_| HandshakeError::TooSlow(within))??;
+        let connection = stream.connection();
         let protocol = Protocol::agreed(connection.alpn_protocol());
         let shown = connection.peer_certificates().and_then(<[_]>::first);
         let identity = shown.and_then(|shown| Identity::read(shown).ok());
@@ -156,7 +166,8 @@ impl Server {
             return Err(HandshakeError::Expired);
         }
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
-        Ok(Accepted { stream, protocol, identity, resumed })
+        let early = stream.early().cloned();
+        Ok(Accepted { stream, protocol, identity, resumed, early })
     }
 }
 
@@ -228,7 +239,12 @@ fn configure(settings: &ServerSettings, own_secrets: &Secrets) -> Result<Loaded,
             config.ticketer = Arc::new(Tickets::new(secrets, terms));
             config.session_storage = Arc::new(NoServerSessionStorage {});
         }
-        Resumption::Sessions(max) => config.session_storage = ServerSessionMemoryCache::new(*max),
+        Resumption::Sessions { max, early_data_bytes_max } => {
+            config.session_storage = ServerSessionMemoryCache::new(*max);
+            config.max_early_data_size = *early_data_bytes_max;
+            // What is said early is answered before the client can have ended its handshake.
+            config.send_half_rtt_data = *early_data_bytes_max > 0;
+        }
         Resumption::None => {
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;

@@ -230,7 +230,8 @@ async fn any_edge_with_the_same_secret_takes_up_a_session() {
     let other = Server::load(with(secrets(&pki, "others", "0b"))).expect("a server");
     let alone = Server::load(with(Resumption::Tickets(None))).expect("a server");
     let never = Server::load(with(Resumption::None)).expect("a server");
-    let kept = Server::load(with(Resumption::Sessions(16))).expect("a server");
+    let kept =
+        Server::load(with(Resumption::Sessions { max: 16, early_data_bytes_max: 0 })).expect("a server");
 
     let client = pki.client(None);
     assert_eq!(kind(&a, &client).await, HandshakeKind::Full);

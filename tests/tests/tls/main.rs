@@ -1,6 +1,7 @@
 //! TLS at the listeners of the real binary.
 
 mod clients;
+mod early;
 mod files;
 mod grpc;
 mod listener;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as Poller, Poll};
 
 use bytes::Bytes;
-use evergate_tls::Identity;
+use evergate_tls::{Early, Identity};
 use http_body::{Body as HttpBody, Frame};
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -34,10 +34,19 @@ pub(crate) struct Carrier {
     pub(crate) peer: Peer,
     /// Whom its client proved to be, where it did.
     pub(crate) identity: Option<Arc<Identity>>,
+    /// Whether its client had still to end its handshake when it was heard first.
+    pub(crate) early: Option<Early>,
     /// Ends the whole connection at once.
     pub(crate) cut: CancellationToken,
     /// Where an event stream is left for whoever takes the socket; `None` if nobody will.
     pub(crate) handover: Option<Arc<Handover>>,
+}
+
+impl Carrier {
+    /// Whether what comes now may only repeat what was recorded of somebody else.
+    pub(crate) fn is_early(&self) -> bool {
+        self.early.as_ref().is_some_and(|early| !early.is_over())
+    }
 }
 
 /// An event stream on its way from the handler to the engine: its first frames, and the rest.

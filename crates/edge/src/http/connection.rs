@@ -1,7 +1,7 @@
 //! One connection: which protocol it speaks, and how it ends.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use evergate_domain::{Cursor, PackedCursor};
 use evergate_fanout::{End, Farewell, Guard, Handover as Handed};
-use evergate_tls::{Accepted, Identity, Protocol};
+use evergate_tls::{Accepted, Early, Identity, Protocol};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
@@ -48,6 +48,8 @@ pub(super) const PARSER_SLACK: usize = 4;
 /// What every HTTP/2 connection begins with; no HTTP/1 method does.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
+const ENDED: &str = "evergate_connections_ended_total";
+
 /// What ends a connection from outside.
 #[derive(Clone)]
 pub(crate) struct Ends {
@@ -61,6 +63,7 @@ pub(crate) struct Ends {
 struct Who {
     peer: Peer,
     identity: Option<Arc<Identity>>,
+    early: Option<Early>,
 }
 
 /// Serves a connection to its end.
@@ -95,17 +98,18 @@ pub(crate) async fn serve(
         let wire = Patient::new(stream, limits.stall_timeout);
         let Some(tls) = &context.config.http_tls else {
             if http2 {
-                let carrier = Carrier { peer, identity: None, cut: cut.clone(), handover: None };
+                let who = Who { peer, identity: None, early: None };
+                let carrier = who.carrier(&cut, None);
                 // In a box, so that connections over HTTP/1.1 take no room for it.
                 Box::pin(http2::serve(wire, &context, &ends, carrier, entry)).await;
             } else {
-                let who = Who { peer, identity: None };
+                let who = Who { peer, identity: None, early: None };
                 serve_http1(wire, who, &context, &ends, &cut, entry).await;
             }
             return;
         };
         // In boxes, so that connections without TLS take no room for it.
-        let Accepted { stream, protocol, identity, .. } =
+        let Accepted { stream, protocol, identity, early, .. } =
             match Box::pin(handshake::accept(tls, "http", wire)).await {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -113,20 +117,44 @@ pub(crate) async fn serve(
                     return refused(error.reason());
                 }
             };
-        let who = Who { peer, identity: identity.map(Arc::new) };
-        match protocol {
-            Protocol::Http2 => {
-                let Who { peer, identity } = who;
-                let carrier = Carrier { peer, identity, cut: cut.clone(), handover: None };
-                Box::pin(http2::serve(stream, &context, &ends, carrier, entry)).await;
+        let overdue = overdue(early.clone());
+        let who = Who { peer, identity: identity.map(Arc::new), early };
+        let served = async {
+            match protocol {
+                Protocol::Http2 => {
+                    let carrier = who.carrier(&cut, None);
+                    Box::pin(http2::serve(stream, &context, &ends, carrier, entry)).await;
+                }
+                Protocol::Http1 => Box::pin(serve_http1(stream, who, &context, &ends, &cut, entry)).await,
             }
-            Protocol::Http1 => Box::pin(serve_http1(stream, who, &context, &ends, &cut, entry)).await,
+        };
+        tokio::select! {
+            biased;
+            () = served => {}
+            () = overdue => metrics::counter!(ENDED, "reason" => "tls-timeout").increment(1),
         }
     };
     tokio::select! {
         biased;
         () = ends.kill.cancelled() => {}
         () = served => {}
+    }
+}
+
+impl Who {
+    fn carrier(&self, cut: &CancellationToken, handover: Option<Arc<Handover>>) -> Carrier {
+        let Self { peer, identity, early } = self;
+        let (identity, early) = (identity.clone(), early.clone());
+        Carrier { peer: *peer, identity, early, cut: cut.clone(), handover }
+    }
+}
+
+/// Ends when a client that was heard before it had ended its handshake has not ended it in time.
+async fn overdue(early: Option<Early>) {
+    match early {
+        // In a box, so that the others take no room for it.
+        Some(early) => Box::pin(async move { early.overdue().await }).await,
+        None => pending().await,
     }
 }
 
@@ -148,9 +176,7 @@ async fn serve_http1<W: Wire>(
     let handover = Arc::<Handover>::default();
     let service = service_fn(|request| {
         first_head.arrived();
-        let handover = Some(Arc::clone(&handover));
-        let identity = who.identity.clone();
-        let carrier = Carrier { peer: who.peer, identity, cut: cut.clone(), handover };
+        let carrier = who.carrier(cut, Some(Arc::clone(&handover)));
         let context = Arc::clone(context);
         // Made where it stays: it is large, and would be copied on its way into the box.
         Box::pin(async move { Ok::<_, Infallible>(router::answer(context, request, carrier).await) })

@@ -1,8 +1,9 @@
-//! Requests out of TLS 1.3's early data, as a proxy in front tells of them (RFC 8470).
+//! Requests out of TLS 1.3's early data, taken here or by a proxy in front that tells of it (RFC 8470).
 //!
-//! Whoever recorded such a request can send it again, and the proxy cannot tell. So only what changes nothing is answered; for
-//! anything else the client is told to ask again when its handshake is done, which browsers do by themselves. This edge takes no
-//! early data itself.
+//! Whoever recorded such a request can send it again, and before the handshake is over nobody can tell. So only what changes
+//! nothing is answered; for anything else the client is told to ask again when its handshake is done, which browsers do by
+//! themselves. A request that has come whole when the handshake is over is nobody else's, however early its first bytes were:
+//! a recording never gets there.
 
 use http::request::Parts;
 use http::{Method, StatusCode};
@@ -10,15 +11,26 @@ use http::{Method, StatusCode};
 use crate::http::query::Query;
 use crate::problem::Problem;
 
+const REQUESTS: &str = "evergate_early_requests_total";
+
 const FIELD: &str = "early-data";
 
 /// Parameters by which even a GET changes something: whose place it is, and what is good only once.
 const CHANGING: [&str; 2] = ["client_id", "ticket"];
 
-/// Refuses a request that may have been sent by somebody else, if that would matter.
-pub(crate) fn judge(parts: &Parts) -> Result<(), Problem> {
+/// Refuses a request that may have been sent by somebody else, if that would matter. `early` says whether its client had still
+/// to end its handshake with us.
+pub(crate) fn judge(parts: &Parts, early: bool) -> Result<(), Problem> {
     // The standard has any value stand for 1. Whoever lies about it has itself told to come again.
-    if !parts.headers.contains_key(FIELD) || is_idempotent(parts) {
+    let taken_by = match (early, parts.headers.contains_key(FIELD)) {
+        (true, _) => "edge",
+        (false, true) => "proxy",
+        (false, false) => return Ok(()),
+    };
+    let answered = is_idempotent(parts);
+    let outcome = if answered { "answered" } else { "refused" };
+    metrics::counter!(REQUESTS, "taken_by" => taken_by, "outcome" => outcome).increment(1);
+    if answered {
         return Ok(());
     }
     Err(Problem::new(
@@ -44,13 +56,13 @@ mod tests {
 
     use super::*;
 
-    fn refused(method: &str, target: &str, early: Option<&str>) -> bool {
+    fn refused(method: &str, target: &str, field: Option<&str>, early: bool) -> bool {
         let mut request = Request::builder().method(method).uri(target);
-        if let Some(early) = early {
-            request = request.header("Early-Data", early);
+        if let Some(value) = field {
+            request = request.header("Early-Data", value);
         }
         let (parts, ()) = request.body(()).expect("a request").into_parts();
-        judge(&parts).is_err()
+        judge(&parts, early).is_err()
     }
 
     #[test]
@@ -69,9 +81,10 @@ mod tests {
             ("POST", "/v1/acks", true),
             ("DELETE", events, true),
         ] {
-            assert_eq!(refused(method, target, Some("1")), changes, "{method} {target}");
-            assert_eq!(refused(method, target, Some("0")), changes, "any value is a 1");
-            assert!(!refused(method, target, None), "{method} {target}");
+            assert_eq!(refused(method, target, Some("1"), false), changes, "{method} {target}");
+            assert_eq!(refused(method, target, Some("0"), false), changes, "any value is a 1");
+            assert_eq!(refused(method, target, None, true), changes, "{method} {target}, taken here");
+            assert!(!refused(method, target, None, false), "{method} {target}");
         }
     }
 }

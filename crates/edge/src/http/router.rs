@@ -32,7 +32,9 @@ where
     let origin = cors::judge(&context.config.cors, &parts.headers, &parts.uri);
     let answer = if origin == cors::Verdict::Refused {
         Err(cors::refusal())
-    } else if let Err(problem) = head_fits(&context, &parts).and_then(|()| early::judge(&parts)) {
+    } else if let Err(problem) =
+        head_fits(&context, &parts).and_then(|()| early::judge(&parts, carrier.is_early()))
+    {
         Err(problem)
     } else if cors::is_preflight(&parts.method, &parts.headers) {
         Ok(cors::preflight(&origin, &parts.headers))

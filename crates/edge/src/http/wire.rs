@@ -28,7 +28,7 @@ impl Wire for Patient {
 
 impl Wire for ServerStream<Patient> {
     fn socket(&self) -> &TcpStream {
-        self.get_ref().0.socket()
+        ServerStream::socket(self).socket()
     }
 
     fn take_apart(self) -> (TcpStream, Option<Session>) {

@@ -120,7 +120,9 @@ impl Attended {
                 Some(Next::Bytes(bytes)) => self.write(&chunk::of(&bytes)).await?,
                 Some(Next::End(end)) => return Ok(Done::Ends(end)),
                 None => {
-                    if let Some(parked) = self.subscriber.parked().filter(|_| !self.stays) {
+                    // A shard knows nothing of handshakes that are still to be ended.
+                    let stays = self.stays || self.line.is_early();
+                    if let Some(parked) = self.subscriber.parked().filter(|_| !stays) {
                         return Ok(Done::CaughtUp(parked));
                     }
                     tokio::select! {

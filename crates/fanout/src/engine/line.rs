@@ -3,9 +3,12 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream as StdStream;
 
-use evergate_tls::Session;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use evergate_tls::{Heard, Session};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
+
+/// What is heard at once, in bytes.
+const AT_ONCE: usize = 512;
 
 /// A connection that is written to as it is, or through a session.
 pub(super) struct Line {
@@ -31,9 +34,14 @@ impl Line {
         Ok(Self { socket: TcpStream::from_std(socket)?, session })
     }
 
+    /// Whether its client has still to end its handshake.
+    pub(super) fn is_early(&self) -> bool {
+        self.session.as_ref().is_some_and(Session::is_early)
+    }
+
     /// For parking. Nothing may be held back.
     pub(super) fn into_std(self) -> io::Result<(StdStream, Option<Session>)> {
-        debug_assert!(!self.holds_back());
+        debug_assert!(!self.holds_back() && !self.is_early());
         Ok((self.socket.into_std()?, self.session))
     }
 
@@ -57,11 +65,19 @@ impl Line {
             return Ok(Pushed { taken, sent: taken });
         };
         loop {
+            let mut waits_for = Interest::WRITABLE;
+            if session.is_early() {
+                // A long replay is all writing, and the client's part of the handshake has its time.
+                if !hear_at_once(session, &self.socket)?.open {
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
+                waits_for = waits_for.add(Interest::READABLE);
+            }
             let wrote = session.write(bytes, &mut AsItIs(&self.socket))?;
             if !wrote.blocked || wrote.taken > 0 || wrote.sent > 0 {
                 return Ok(Pushed { taken: wrote.taken, sent: wrote.sent });
             }
-            self.socket.writable().await?;
+            self.socket.ready(waits_for).await?;
         }
     }
 
@@ -85,24 +101,26 @@ impl Line {
     /// Waits for what the client sends, and drops it. Gives the number of bytes; 0 if it is gone.
     /// Cancel-safe.
     pub(super) async fn hear(&mut self) -> io::Result<usize> {
-        const AT_ONCE: usize = 512;
         let Some(session) = &mut self.session else {
             return self.socket.read(&mut [0; AT_ONCE]).await;
         };
         loop {
             self.socket.readable().await?;
-            match session.hear(&mut AsItIs(&self.socket), AT_ONCE) {
-                Ok(heard) if !heard.open => return Ok(0),
-                Ok(heard) if heard.bytes > 0 => return Ok(heard.bytes),
-                Ok(_) => {}
-                Err(error) => {
-                    // Why, if the client listens.
-                    let _ = session.write(&[], &mut AsItIs(&self.socket));
-                    return Err(error);
-                }
+            match hear_at_once(session, &self.socket)? {
+                heard if !heard.open => return Ok(0),
+                heard if heard.bytes > 0 => return Ok(heard.bytes),
+                _ => {}
             }
         }
     }
+}
+
+/// What a client has said to a session by now, or some of it.
+fn hear_at_once(session: &mut Session, socket: &TcpStream) -> io::Result<Heard> {
+    session.hear(&mut AsItIs(socket), AT_ONCE).inspect_err(|_| {
+        // Why, if the client listens.
+        let _ = session.write(&[], &mut AsItIs(socket));
+    })
 }
 
 /// A socket as a session wants it: what cannot be done at once is not waited for.

@@ -140,8 +140,11 @@ pub(crate) struct Tls {
 pub(crate) enum Resumption {
     /// With the file of the secrets, if there is one.
     Tickets(Option<PathBuf>),
-    /// So many at the most.
-    Sessions(NonZeroUsize),
+    /// So many at the most, and how much each may bring before its handshake is over.
+    Sessions {
+        max: NonZeroUsize,
+        early_data_bytes_max: u32,
+    },
     Off,
 }
 
@@ -683,7 +686,11 @@ impl Proven<'_> {
             certificates: certificates.into_iter().zip(keys).collect(),
             only_1_3: self.choice("tls.version_min") == "1.3",
             resumption: match self.choice("tls.resumption") {
-                "sessions" => Resumption::Sessions(self.count("tls.sessions_max")),
+                "sessions" => Resumption::Sessions {
+                    max: self.count("tls.sessions_max"),
+                    early_data_bytes_max: u32::try_from(self.size("tls.early_data_bytes_max"))
+                        .expect("its bounds have been checked"),
+                },
                 "off" => Resumption::Off,
                 _ => Resumption::Tickets(self.path("tls.ticket_secrets_file")),
             },

@@ -541,6 +541,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
         },
     ),
     setting(
+        "tls.early_data_bytes_max",
+        size(0, 1 << 20),
+        "0",
+        "How much a client that comes back over TLS 1.3 may say to the HTTP listener before its handshake is over (0-RTT), where `tls.resumption` is `sessions`; 0 for nothing. A request that comes so is answered a round trip earlier if it changes nothing (GET, HEAD, OPTIONS without `client_id` and `ticket`), and with 425 otherwise.",
+        Bounds {
+            small: "requests with large tokens or cookies do not fit, and come after the handshake",
+            large: "each client that comes back can have this much memory until its handshake is over",
+        },
+    ),
+    setting(
         "tls.handshake_timeout",
         millis(100, 300_000),
         "5s",

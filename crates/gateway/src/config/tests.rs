@@ -138,6 +138,7 @@ fn every_setting_can_be_written_in_the_file_and_reaches_the_config() {
         version_min = "1.3"
         resumption = "sessions"
         sessions_max = 7
+        early_data_bytes_max = "8KiB"
         handshake_timeout = "6s"
         reload_interval = "11s"
         [cluster]
@@ -421,6 +422,18 @@ fn what_cannot_be_shown_or_judged_by_is_a_mistake() {
     nothing().set("tls.ticket_secrets_file=s").set("tls.resumption=sessions").mistakes(&[
         "flag --set tls.ticket_secrets_file: no tickets are given out, as tls.resumption is sessions, flag --set tls.resumption",
     ]);
+    nothing().set("tls.early_data_bytes_max=16KiB").mistakes(&[
+        "flag --set tls.early_data_bytes_max: tls.resumption is tickets, the default: a ticket is good at every edge and as often as it is shown, so early data that was recorded could be taken again; it needs tls.resumption = \"sessions\"",
+    ]);
+    nothing().set("tls.early_data_bytes_max=16KiB").set("tls.resumption=off").mistakes(&[
+        "flag --set tls.early_data_bytes_max: tls.resumption is off, flag --set tls.resumption: nobody comes back with a session then, and nobody else has early data; it needs tls.resumption = \"sessions\"",
+    ]);
+    let early =
+        pair().set("http.tls=on").set("tls.resumption=sessions").set("tls.early_data_bytes_max=16KiB");
+    assert_eq!(
+        early.proven().tls.resumption,
+        Resumption::Sessions { max: 20_000.try_into().expect("many"), early_data_bytes_max: 16 << 10 }
+    );
     pair().set("http.tls=on").set("cluster.ca_file=ca.pem").set("cluster.key_file=k").mistakes(&[
         "flag --set cluster.ca_file: nodes can show a certificate only where grpc.tls is on",
         "flag --set cluster.key_file: is of no use without cluster.certificate_file",

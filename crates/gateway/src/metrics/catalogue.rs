@@ -136,9 +136,9 @@ pub(crate) static FIGURES: &[Figure] = &[
         Counter,
         &[
             LISTENER,
-            one_of("outcome", &["full", "resumed", "tls-timeout", "tls-refused", "tls-expired", "gone"]),
+            one_of("outcome", &["full", "resumed", "early", "tls-timeout", "tls-refused", "tls-expired", "gone"]),
         ],
-        "TLS handshakes, and how they ended.",
+        "TLS handshakes, and how they ended; `early` are those of clients that were heard and answered before the end of theirs.",
         "Many `full` after a cut: the edges do not share `tls.ticket_secrets_file`. `tls-refused`: a certificate that clients do not believe, or clients without the one that is asked for.",
     )
     .with(Tls),
@@ -161,9 +161,16 @@ pub(crate) static FIGURES: &[Figure] = &[
     figure(
         "evergate_connections_ended_total",
         Counter,
-        &[one_of("reason", &["stalled"])],
-        "Connections ended because the client took nothing for `http.write_timeout`.",
-        "A few are phones that lost their network. Many at once: something between here and the clients stopped.",
+        &[one_of("reason", &["stalled", "unanswered", "flood", "tls-timeout"])],
+        "Connections ended because the client took nothing for `http.stall_timeout`, did not answer over HTTP/2, sent too many frames that do nothing, or was heard early and did not end its TLS handshake in time.",
+        "A few are phones that lost their network. Many at once: something between here and the clients stopped; `flood` and `tls-timeout`: somebody hostile.",
+    ),
+    figure(
+        "evergate_early_requests_total",
+        Counter,
+        &[one_of("taken_by", &["edge", "proxy"]), one_of("outcome", &["answered", "refused"])],
+        "Requests out of TLS 1.3's early data, taken by an edge or by a proxy in front: answered where they change nothing, else refused with 425.",
+        "Many `refused`: a client sends its publishes early and needs a round trip more for it, or somebody sends again what was recorded.",
     ),
     figure(
         "evergate_grpc_connections_refused_total",

@@ -39,7 +39,7 @@ pub(super) struct Cuttable {
 /// What its bytes go through.
 pub(super) enum Wire {
     Plain(TcpStream),
-    Tls(Box<ServerStream<TcpStream>>),
+    Tls(ServerStream<TcpStream>),
 }
 
 impl Cuttable {
@@ -94,7 +94,7 @@ macro_rules! pass_on {
     ($self:ident, $method:ident($($argument:expr),*)) => {
         match &mut $self.wire {
             Wire::Plain(socket) => Pin::new(socket).$method($($argument),*),
-            Wire::Tls(stream) => Pin::new(&mut **stream).$method($($argument),*),
+            Wire::Tls(stream) => Pin::new(stream).$method($($argument),*),
         }
     };
 }

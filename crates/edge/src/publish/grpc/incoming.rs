@@ -101,7 +101,7 @@ async fn begin(
             let of_cluster =
                 tls.cluster.as_ref().is_some_and(|cluster| cluster.vouches_for(&accepted.stream));
             let caller = RemoteEnd { address, identity: accepted.identity.map(Arc::new), of_cluster };
-            let wire = Wire::Tls(Box::new(accepted.stream));
+            let wire = Wire::Tls(accepted.stream);
             Some(Ok(Cuttable::new(wire, caller, held, first_word_timeout, cut)))
         }
         Err(error) => {

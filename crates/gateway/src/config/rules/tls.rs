@@ -22,6 +22,7 @@ pub(super) fn check(stack: &Layer, mistakes: &mut Vec<Mistake>) {
     }
     somebody(stack, mistakes);
     resumption(stack, mistakes);
+    early_data(stack, mistakes);
     cluster(stack, mistakes);
     producers(stack, mistakes);
 }
@@ -98,6 +99,23 @@ fn resumption(stack: &Layer, mistakes: &mut Vec<Mistake>) {
         let message = format!("no tickets are given out, as {how} is {}", cited(chosen, chosen_place));
         mistakes.push(Mistake::new(place.clone(), key, message));
     }
+}
+
+/// Early data that could be taken twice, or never.
+fn early_data(stack: &Layer, mistakes: &mut Vec<Mistake>) {
+    let (key, how) = ("tls.early_data_bytes_max", "tls.resumption");
+    let Some((Value::Size(1..), place)) = get(stack, key) else { return };
+    let Some((chosen, chosen_place)) = choice(stack, how) else { return };
+    let why = match chosen {
+        "sessions" => return,
+        "tickets" => {
+            "a ticket is good at every edge and as often as it is shown, so early data that was recorded could be taken again"
+        }
+        _ => "nobody comes back with a session then, and nobody else has early data",
+    };
+    let chosen = cited(chosen, chosen_place);
+    let message = format!("{how} is {chosen}: {why}; it needs {how} = \"sessions\"");
+    mistakes.push(Mistake::new(place.clone(), key, message));
 }
 
 /// Nodes that could not prove themselves to each other.
