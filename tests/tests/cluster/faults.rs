@@ -15,12 +15,7 @@ async fn a_leader_that_stands_still_one_that_dies_and_a_voter_made_anew_are_not_
     let leader = scene.controls.leader_of(&scene.besides(&[])).await;
     let rest = scene.besides(&[leader]);
     scene.controls.signal(leader, Signal::STOP);
-    scene.audience.injected();
-    scene.controls.leader_of(&rest).await;
-    scene.change(rest[0]).await;
-    scene.look(&rest);
-    scene.leases().await;
-    scene.audience.goes_on().await;
+    scene.led_by_one_of(&rest, rest[0]).await;
     scene.controls.signal(leader, Signal::CONT);
     scene.one_history().await;
 
@@ -28,12 +23,7 @@ async fn a_leader_that_stands_still_one_that_dies_and_a_voter_made_anew_are_not_
     let leader = scene.controls.leader_of(&scene.besides(&[])).await;
     let rest = scene.besides(&[leader]);
     scene.controls.kill(leader);
-    scene.audience.injected();
-    scene.controls.leader_of(&rest).await;
-    scene.change(rest[1]).await;
-    scene.look(&rest);
-    scene.leases().await;
-    scene.audience.goes_on().await;
+    scene.led_by_one_of(&rest, rest[1]).await;
     scene.controls.restart(leader).await;
     scene.one_history().await;
 
@@ -60,9 +50,6 @@ async fn a_leader_that_stands_still_one_that_dies_and_a_voter_made_anew_are_not_
     let ids: Vec<_> = members["members"].as_array().expect("a list").iter().map(|one| &one["id"]).collect();
     assert!(ids.len() == 5 && ids.iter().any(|one| **one == newcomer + 1), "{members}");
 
-    scene.nobody_was_lost();
-    scene.audience.goes_on().await;
-    assert_eq!(scene.audience.cuts(), 0, "no stream ended");
-    let totals = scene.audience.judge(0, 3).await;
+    let totals = scene.unnoticed(3).await;
     println!("{totals:?}, 0 lost, 0 doubled, no stream ended by 3 faults");
 }

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use evergate_tests::controls::Plan;
-use evergate_tests::ledger::Totals;
 
 use crate::places::knows;
 use crate::scene::{Scene, ids, network, refusal};
@@ -11,18 +10,6 @@ use crate::scene::{Scene, ids, network, refusal};
 /// Where everybody is who is no control node.
 fn home(controls: usize) -> u64 {
     controls as u64 + 1
-}
-
-/// No stream ended, no edge was lost, nothing was lost or doubled.
-async fn unnoticed(mut scene: Scene, faults: usize) -> Totals {
-    scene.one_history().await;
-    scene.leases().await;
-    scene.nobody_was_lost();
-    let policies = scene.controls.json(0, &["policy"]).expect("it is told").to_string();
-    assert!(!policies.contains("refused"), "what was refused took effect: {policies}");
-    scene.audience.goes_on().await;
-    assert_eq!(scene.audience.cuts(), 0, "no stream ended");
-    scene.audience.judge(0, faults).await
 }
 
 #[test]
@@ -60,12 +47,7 @@ fn a_leader_that_is_cut_off_refuses_and_nobody_notices() {
             let way = |other: u64, leader: u64| if it_is_deaf { (other, leader) } else { (leader, other) };
             let ways: Vec<_> = ids(&rest).into_iter().map(|other| way(other, ids(&[leader])[0])).collect();
             ways.iter().for_each(|(from, to)| network.cut(*from, *to));
-            scene.audience.injected();
-            scene.controls.leader_of(&rest).await;
-            scene.change(rest[1]).await;
-            scene.look(&rest);
-            scene.leases().await;
-            scene.audience.goes_on().await;
+            scene.led_by_one_of(&rest, rest[1]).await;
             let network = scene.controls.network();
             ways.iter().for_each(|(from, to)| network.mend(*from, *to));
             scene.one_history().await;
@@ -85,7 +67,7 @@ fn a_leader_that_is_cut_off_refuses_and_nobody_notices() {
         }
         scene.audience.goes_on().await;
         scene.controls.network().mend(ids(&[leader])[0], home(3));
-        let totals = unnoticed(scene, 4).await;
+        let totals = scene.unnoticed(4).await;
         println!("{totals:?}, 0 lost, 0 doubled, no stream ended by 4 faults");
     });
 }
@@ -113,7 +95,7 @@ fn links_that_flap_cost_nobody_anything() {
             scene.look(&scene.besides(&[flapping]));
         }
         scene.change(1).await;
-        let totals = unnoticed(scene, 8).await;
+        let totals = scene.unnoticed(8).await;
         println!("{totals:?}, 0 lost, 0 doubled, no stream ended by 8 faults");
     });
 }

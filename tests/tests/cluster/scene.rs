@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use evergate_tests::controls::{Controls, Plan, wait};
 use evergate_tests::figures::figure;
 use evergate_tests::http1::{Request, call};
+use evergate_tests::ledger::Totals;
 use evergate_tests::left_out::left_out;
 use evergate_tests::network::Network;
 use evergate_tests::process::Evergate;
@@ -145,6 +146,30 @@ impl Scene {
         let at = self.besides(&[])[0];
         let audit = self.controls.json(at, &["audit", "--max", "0"]).expect("it is remembered").to_string();
         assert!(!audit.contains("lost edge-"), "{audit}");
+    }
+
+    /// A fault has just come over the leader: one of the others leads, a change through `through` is agreed on, and
+    /// nobody else notices.
+    pub(crate) async fn led_by_one_of(&mut self, rest: &[usize], through: usize) {
+        self.audience.injected();
+        self.controls.leader_of(rest).await;
+        self.change(through).await;
+        self.look(rest);
+        self.leases().await;
+        self.audience.goes_on().await;
+    }
+
+    /// No stream ended, no edge was lost, nothing was lost or doubled.
+    pub(crate) async fn unnoticed(mut self, faults: usize) -> Totals {
+        self.one_history().await;
+        self.leases().await;
+        self.nobody_was_lost();
+        let asked = self.besides(&[])[0];
+        let policies = self.controls.json(asked, &["policy"]).expect("it is told").to_string();
+        assert!(!policies.contains("refused"), "what was refused took effect: {policies}");
+        self.audience.goes_on().await;
+        assert_eq!(self.audience.cuts(), 0, "no stream ended");
+        self.audience.judge(0, faults).await
     }
 }
 

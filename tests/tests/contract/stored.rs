@@ -264,39 +264,39 @@ async fn over_http2_only_acknowledgements_move_the_place() {
     assert_eq!(third.opened().await.cursor, offsets[1].to_string());
 }
 
+/// A client acknowledges the sixth of ten events, the process is asked to end, and after a restart the client goes on
+/// with the seventh. Answers what was published, and the connection it goes on over.
+async fn goes_on_after_a_shutdown(
+    server: &mut Evergate,
+    publisher: &Publisher,
+) -> (Vec<Offset>, Subscription, String) {
+    let (mut stream, opened) = open(server, "client_id=alice&acks=1").await;
+    let offsets = publish(publisher, 1..=10).await;
+    stream.data(10).await;
+    assert_eq!(acknowledge(server, &opened.connection, &offsets[5].to_string()).await.status(), 204);
+    server.terminate();
+    let status = server.ended(PATIENCE).await;
+    assert_eq!(status.code(), Some(0), "{}", server.output());
+    server.restart().await;
+    let (mut stream, opened) = open(server, "client_id=alice").await;
+    assert_eq!((opened.resume.as_str(), opened.cursor), ("stored", offsets[5].to_string()));
+    assert_eq!(stream.data(4).await, ["7", "8", "9", "10"]);
+    (offsets, stream, opened.connection)
+}
+
 /// No flush comes in time: what was acknowledged is written because the process ends.
 #[tokio::test]
 async fn a_shutdown_writes_the_places_that_no_flush_has_written() {
     let options = Options::disk().set("cursors.flush_interval", "60s").set("shutdown.drain", "100ms");
     let (mut server, publisher) = server(options).await;
-    let (mut stream, opened) = open(&server, "client_id=alice&acks=1").await;
-    let offsets = publish(&publisher, 1..=10).await;
-    stream.data(10).await;
-    assert_eq!(acknowledge(&server, &opened.connection, &offsets[5].to_string()).await.status(), 204);
-    server.terminate();
-    let status = server.ended(PATIENCE).await;
-    assert_eq!(status.code(), Some(0), "{}", server.output());
-    server.restart().await;
-    let (mut stream, opened) = open(&server, "client_id=alice").await;
-    assert_eq!((opened.resume.as_str(), opened.cursor), ("stored", offsets[5].to_string()));
-    assert_eq!(stream.data(4).await, ["7", "8", "9", "10"]);
+    goes_on_after_a_shutdown(&mut server, &publisher).await;
 }
 
 #[tokio::test]
 async fn places_survive_a_shutdown_and_a_kill() {
     let (mut server, publisher) = server(quick(Options::disk()).set("shutdown.drain", "100ms")).await;
-    let (mut stream, opened) = open(&server, "client_id=alice&acks=1").await;
-    let offsets = publish(&publisher, 1..=10).await;
-    stream.data(10).await;
-    assert_eq!(acknowledge(&server, &opened.connection, &offsets[5].to_string()).await.status(), 204);
-    server.terminate();
-    let status = server.ended(PATIENCE).await;
-    assert_eq!(status.code(), Some(0), "{}", server.output());
-    server.restart().await;
-    let (mut stream, opened) = open(&server, "client_id=alice").await;
-    assert_eq!((opened.resume.as_str(), opened.cursor), ("stored", offsets[5].to_string()));
-    assert_eq!(stream.data(4).await, ["7", "8", "9", "10"]);
-    assert_eq!(acknowledge(&server, &opened.connection, &offsets[8].to_string()).await.status(), 204);
+    let (offsets, _stream, connection) = goes_on_after_a_shutdown(&mut server, &publisher).await;
+    assert_eq!(acknowledge(&server, &connection, &offsets[8].to_string()).await.status(), 204);
     // Two flushes later it is on disk.
     tokio::time::sleep(Duration::from_millis(500)).await;
     server.kill();

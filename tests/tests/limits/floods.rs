@@ -137,17 +137,27 @@ fn many(frame: &[u8]) -> Vec<u8> {
     frame.repeat(500)
 }
 
-#[tokio::test]
-async fn frames_that_do_nothing() {
-    let floods: [(&str, Vec<u8>); 5] = [
+/// One of each kind that does nothing, and what it is called.
+fn idle_frames() -> [(&'static str, Vec<u8>); 5] {
+    [
         ("pings", Frames::encode(Kind::Ping, 0, 0, &[7; 8])),
         ("settings", Frames::encode(Kind::Settings, 0, 0, &[])),
         ("priorities", Frames::encode(Kind::Priority, 0, 1, &[0, 0, 0, 0, 9])),
         ("unknown", Frames::encode(Kind::Unknown, 0, 0, b"?")),
         ("empty data", Frames::encode(Kind::Data, 0, 1, &[])),
-    ];
+    ]
+}
+
+/// The head of a publisher's call.
+fn call_head() -> Vec<u8> {
+    let block = Frames::block("POST", "/evergate.publish.v1.Publisher/PublishStream");
+    [block, Frames::field("content-type", b"application/grpc")].concat()
+}
+
+#[tokio::test]
+async fn frames_that_do_nothing() {
     under_attack(Options::memory(), 64 << 20, async |server| {
-        for (what, frame) in &floods {
+        for (what, frame) in &idle_frames() {
             let mut frames = attacker(server).await;
             frames.send(Kind::Headers, END_HEADERS, 1, &Frames::block("POST", &events_of("s"))).await;
             // Not until the end of the world: it has to be ended long before.
@@ -176,19 +186,10 @@ fn an_answer_that_blames_the_server_is_found() {
 /// The same where publishers and other nodes come, who measure the way by a ping whenever they are answered.
 #[tokio::test]
 async fn frames_that_do_nothing_where_grpc_is_spoken() {
-    let floods: [(&str, Vec<u8>); 5] = [
-        ("pings", Frames::encode(Kind::Ping, 0, 0, &[7; 8])),
-        ("settings", Frames::encode(Kind::Settings, 0, 0, &[])),
-        ("priorities", Frames::encode(Kind::Priority, 0, 1, &[0, 0, 0, 0, 9])),
-        ("unknown", Frames::encode(Kind::Unknown, 0, 0, b"?")),
-        ("empty data", Frames::encode(Kind::Data, 0, 1, &[])),
-    ];
     attacked_at(Options::memory(), 64 << 20, Evergate::grpc, async |server| {
-        for (what, frame) in &floods {
+        for (what, frame) in &idle_frames() {
             let mut frames = attacker(server).await;
-            let block = Frames::block("POST", "/evergate.publish.v1.Publisher/PublishStream");
-            let kind = Frames::field("content-type", b"application/grpc");
-            frames.send(Kind::Headers, END_HEADERS, 1, &[block, kind].concat()).await;
+            frames.send(Kind::Headers, END_HEADERS, 1, &call_head()).await;
             flood(&mut frames, |_| many(frame), 2_000).await;
             let more = frames.try_send(&many(frame)).await.and(frames.try_send(&many(frame)).await);
             assert!(more.is_err() || frames.next(PATIENCE).await.is_none(), "{what} go on");
@@ -201,8 +202,7 @@ async fn frames_that_do_nothing_where_grpc_is_spoken() {
 async fn rapid_resets_where_grpc_is_spoken() {
     attacked_at(Options::memory(), 96 << 20, Evergate::grpc, async |server| {
         let mut frames = attacker(server).await;
-        let block = Frames::block("POST", "/evergate.publish.v1.Publisher/PublishStream");
-        let block = [block, Frames::field("content-type", b"application/grpc")].concat();
+        let block = call_head();
         let pairs = |n: u32| {
             let pair = |at: u32| {
                 let stream = 1 + 2 * (n * 100 + at);
